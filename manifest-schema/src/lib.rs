@@ -1,0 +1,26 @@
+//! What both sides of the air gap agree on: references, digests, the signed manifest of a bundle.
+//!
+//! Data only: no input or output, no cryptography. Everything here is parsed once, strictly, into a type that
+//! cannot hold a wrong value, so no later stage looks at a string again.
+
+pub mod digest;
+pub mod document;
+pub mod ids;
+pub mod json;
+pub mod limits;
+pub mod manifest;
+pub mod reference;
+pub mod text;
+
+pub use digest::{Algorithm, Digest};
+pub use document::{Descriptor, Document, MediaType};
+pub use ids::{BundleId, Sequence, Stream, Timestamp};
+pub use limits::{LIMITS, Limits};
+pub use manifest::{Blob, Image, Manifest, PlatformManifest, Section, Volumes};
+pub use reference::{PinnedRef, Reference, Repository, Scope, Tag, TagRef};
+pub use text::{LabelKey, LabelValue, OutsideText};
+
+/// The JSON schema of the signed manifest (`manifest-schema/manifest.schema.json`), as text.
+pub fn manifest_json_schema() -> String {
+    json::schema_text(&schemars::schema_for!(Manifest))
+}

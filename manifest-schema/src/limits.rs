@@ -1,0 +1,75 @@
+//! Every limit against hostile input, in one place.
+
+/// Limits against hostile input. Sizes are in bytes unless the name says otherwise.
+///
+/// A value that is over its limit is refused with an error that names it; nothing is cut off silently.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The signed manifest of a bundle. The only thing that is ever held whole.
+    pub manifest: u64,
+    /// One detached signature file, or one simple signature.
+    pub signature: u64,
+    /// `SHA256SUMS`, `LABEL.txt`.
+    pub seal: u64,
+    /// One image manifest or index. Registries refuse more than 4 MiB.
+    pub document: u64,
+    /// One blob.
+    pub blob: u64,
+    /// All blobs of a bundle together; the largest integer that JSON numbers carry exactly.
+    pub total: u64,
+    /// Images in one bundle.
+    pub images: usize,
+    /// Blobs in one bundle.
+    pub blobs: usize,
+    /// Volumes in one bundle (the file name has four digits).
+    pub volumes: u32,
+    /// Labels in one bundle.
+    pub labels: usize,
+    /// How deep indexes may nest.
+    pub nesting: usize,
+    /// Children of one index, or layers of one manifest.
+    pub children: usize,
+    /// Files beside each other in a bundle's folder.
+    pub folder_entries: usize,
+    /// One PAX extended header.
+    pub pax: u64,
+    /// Zero bytes after the last entry of a tar archive.
+    pub tar_padding: u64,
+    /// log2 of the largest zstd window that is accepted (27 = 128 MiB, the format's recommended default).
+    pub zstd_window_log: u32,
+    /// log2 of the work of a scrypt-encrypted age identity that is accepted.
+    pub scrypt_log_n: u8,
+    /// One answer of a registry that is not a blob: errors, tokens, tag lists.
+    pub registry_answer: u64,
+    /// Redirects followed for one request.
+    pub redirects: u32,
+    /// Signatures of one image in a lookaside tree. c/image fails at 128.
+    pub lookaside_signatures: usize,
+    /// One configuration, credential, key or certificate file.
+    pub config: u64,
+}
+
+/// The limits in force.
+pub const LIMITS: Limits = Limits {
+    manifest: 256 << 20,
+    signature: 1 << 20,
+    seal: 8 << 20,
+    document: 4 << 20,
+    blob: 1 << 43,
+    total: 1 << 53,
+    images: 100_000,
+    blobs: 1_000_000,
+    volumes: 9999,
+    labels: 64,
+    nesting: 4,
+    children: 10_000,
+    folder_entries: 100_000,
+    pax: 64 << 10,
+    tar_padding: 64 << 10,
+    zstd_window_log: 27,
+    scrypt_log_n: 22,
+    registry_answer: 4 << 20,
+    redirects: 8,
+    lookaside_signatures: 127,
+    config: 16 << 20,
+};

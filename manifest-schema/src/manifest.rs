@@ -1,0 +1,466 @@
+//! The signed manifest of a bundle, `sealift/manifest.json` (docs/format.md, section 4).
+//!
+//! It lists everything the bundle carries. Reading is strict: no unknown or repeated key, no trailing byte, nothing that
+//! contradicts itself. `extensions` is the one place where unknown keys are allowed; `requires` is read before the rest, so
+//! that an old program says which version it needs instead of complaining of a key it does not know.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::document::{MediaType, Platform, WrittenDescriptor};
+use crate::ids::{BundleId, Sequence, Stream, Timestamp};
+use crate::json::unique_map;
+use crate::limits::LIMITS;
+use crate::reference::Reference;
+use crate::text::{LabelKey, LabelValue, OutsideText};
+
+/// The manifest's `type`, its first member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ManifestType {
+    /// Format 1.
+    #[serde(rename = "sealift/manifest/1")]
+    V1,
+}
+
+/// Everything a bundle carries, as the release key signs it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// `sealift/manifest/1`. The first member of every document that Sealift signs.
+    #[serde(rename = "type")]
+    pub kind: ManifestType,
+    /// What a reader must understand beyond format 1.
+    pub requires: Vec<Requirement>,
+    /// The bundle's id.
+    pub bundle: BundleId,
+    /// The release line.
+    pub stream: Stream,
+    /// The place in the release line.
+    pub sequence: Sequence,
+    /// When the export began.
+    pub created: Timestamp,
+    /// After this moment the bundle is not admitted any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Timestamp>,
+    /// The program that made the bundle, with its version.
+    pub tool: LabelValue,
+    /// Labels for people: ticket, classification.
+    #[serde(deserialize_with = "unique_map")]
+    pub labels: BTreeMap<LabelKey, LabelValue>,
+    /// How many volumes there are.
+    pub volumes: Volumes,
+    /// The images, in the order asked for.
+    pub images: Vec<Image>,
+    /// Every blob, in the order it stands in the volumes: the admission section first, each digest once.
+    pub blobs: Vec<Blob>,
+    /// Keys that a reader may ignore.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "unique_map")]
+    pub extensions: BTreeMap<String, serde_json::Value>,
+}
+
+/// A feature beyond format 1 without which the bundle must not be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Requirement {
+    /// The feature's name.
+    pub feature: LabelKey,
+    /// The first version of Sealift that knows it.
+    pub since: LabelValue,
+}
+
+/// The number of volumes, and how many of them hold the admission section.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Volumes {
+    /// All volumes.
+    pub count: u32,
+    /// The first so many hold everything but layers.
+    pub admission: u32,
+}
+
+/// An image (or any other OCI artifact) that the bundle carries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Image {
+    /// The source as it was asked for, such as `docker://registry.dev.example/payments/api:2.3.1`.
+    pub asked: OutsideText,
+    /// The full reference the sender claims for it.
+    pub origin: Reference,
+    /// The digest of the document that the reference named when it was resolved.
+    pub digest: Digest,
+    /// The media type of that document.
+    pub media_type: MediaType,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The image manifests below it, in the index's order; the image itself if it is no index.
+    pub platforms: Vec<PlatformManifest>,
+    /// Some entries of the index are left out on purpose.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sparse: bool,
+}
+
+/// One image manifest of an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PlatformManifest {
+    /// The platform as the index says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
+    /// The digest of the image manifest.
+    pub digest: Digest,
+}
+
+/// Where in the bundle a blob stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Section {
+    /// Image indexes and manifests, configurations: what is needed to decide on admission.
+    Admission,
+    /// Layers.
+    Layers,
+}
+
+/// One blob.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Blob {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its media type, from the first descriptor that names it.
+    pub media_type: MediaType,
+    /// The section it stands in.
+    pub section: Section,
+    /// How it is stored.
+    pub stored: Stored,
+}
+
+/// How a blob is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Stored {
+    /// In one piece.
+    Whole {
+        /// The volume, from 1.
+        volume: u32,
+    },
+}
+
+/// Why a manifest is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// Too large.
+    #[error("the manifest has {size} bytes; at most {limit} are accepted")]
+    TooLarge {
+        /// Its size in bytes.
+        size: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// Not strict JSON of this format.
+    #[error("the manifest is not valid: {}", crate::text::escape(.0))]
+    Json(String),
+    /// It needs a newer program.
+    #[error("the bundle needs sealift >= {since} (feature `{feature}`)")]
+    Requires {
+        /// The feature.
+        feature: LabelKey,
+        /// The version.
+        since: LabelValue,
+    },
+    /// It contradicts itself.
+    #[error("the manifest contradicts itself: {0}")]
+    Inconsistent(String),
+}
+
+/// What is read before anything else.
+#[derive(Deserialize)]
+struct Prelude {
+    #[serde(rename = "type")]
+    kind: Option<OutsideText>,
+    #[serde(default)]
+    requires: Vec<Requirement>,
+}
+
+/// The features beyond format 1 that this version reads.
+const KNOWN_FEATURES: [&str; 0] = [];
+
+impl Manifest {
+    /// The bytes that are signed: compact JSON, members in the order of this type.
+    ///
+    /// # Errors
+    /// [`ManifestError::Inconsistent`] if the manifest would not be accepted by [`Manifest::parse`].
+    pub fn to_bytes(&self) -> Result<Vec<u8>, ManifestError> {
+        self.check()?;
+        serde_json::to_vec(self).map_err(|e| ManifestError::Json(e.to_string()))
+    }
+
+    /// Reads a manifest strictly.
+    ///
+    /// # Errors
+    /// [`ManifestError`] says which rule the bytes break.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
+        if bytes.len() as u64 > LIMITS.manifest {
+            return Err(ManifestError::TooLarge { size: bytes.len() as u64, limit: LIMITS.manifest });
+        }
+        if !bytes.starts_with(b"{\"type\":") {
+            return Err(ManifestError::Json("the first member is not `type`".into()));
+        }
+        if !bytes.ends_with(b"}") {
+            return Err(ManifestError::Json("trailing bytes after the last member".into()));
+        }
+        let json = |e: serde_json::Error| ManifestError::Json(e.to_string());
+        let prelude: Prelude = serde_json::from_slice(bytes).map_err(json)?;
+        if let Some(kind) = prelude.kind.filter(|k| k.raw() != "sealift/manifest/1") {
+            return Err(ManifestError::Json(format!("`type` is {}, expected sealift/manifest/1", kind.escaped())));
+        }
+        for r in prelude.requires {
+            if !KNOWN_FEATURES.contains(&r.feature.to_string().as_str()) {
+                return Err(ManifestError::Requires { feature: r.feature, since: r.since });
+            }
+        }
+        let manifest: Manifest = serde_json::from_slice(bytes).map_err(json)?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// The blob of each digest.
+    pub fn blobs_by_digest(&self) -> HashMap<Digest, &Blob> {
+        self.blobs.iter().map(|b| (b.digest, b)).collect()
+    }
+
+    /// The bytes of all blobs together.
+    pub fn total_bytes(&self) -> u64 {
+        self.blobs.iter().map(|b| b.size).sum()
+    }
+
+    /// `<stream>-<sequence>`: the bundle's folder and the beginning of its volumes' names.
+    pub fn name(&self) -> String {
+        format!("{}-{}", self.stream, self.sequence)
+    }
+
+    /// `index.json` of the OCI layout that the volumes make: one entry an image, named by its origin reference.
+    pub fn layout_index(&self) -> Vec<u8> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Index {
+            schema_version: u32,
+            media_type: &'static str,
+            manifests: Vec<WrittenDescriptor>,
+        }
+        let manifests = self
+            .images
+            .iter()
+            .map(|image| WrittenDescriptor {
+                media_type: image.media_type.clone(),
+                digest: image.digest,
+                size: image.size,
+                annotations: [("org.opencontainers.image.ref.name".to_string(), image.origin.to_string())].into(),
+            })
+            .collect();
+        serde_json::to_vec(&Index { schema_version: 2, media_type: MediaType::OCI_INDEX, manifests })
+            .unwrap_or_default()
+    }
+
+    fn check(&self) -> Result<(), ManifestError> {
+        let wrong = |text: String| Err(ManifestError::Inconsistent(text));
+        if self.images.is_empty() || self.images.len() > LIMITS.images {
+            return wrong(format!("{} images; expected 1 to {}", self.images.len(), LIMITS.images));
+        }
+        if self.blobs.len() > LIMITS.blobs {
+            return wrong(format!("{} blobs; at most {} are accepted", self.blobs.len(), LIMITS.blobs));
+        }
+        if self.labels.len() > LIMITS.labels {
+            return wrong(format!("{} labels; at most {} are accepted", self.labels.len(), LIMITS.labels));
+        }
+        if self.expires.is_some_and(|e| e <= self.created) {
+            return wrong("it expires before it was created".into());
+        }
+        let v = self.volumes;
+        if v.count == 0 || v.count > LIMITS.volumes || v.admission == 0 || v.admission > v.count {
+            return wrong(format!("{} volumes, {} of them for admission", v.count, v.admission));
+        }
+        self.check_blobs()?;
+        let blobs = self.blobs_by_digest();
+        let mut origins = BTreeSet::new();
+        for image in &self.images {
+            if !origins.insert(&image.origin) {
+                return wrong(format!("{} is listed twice", image.origin));
+            }
+            if image.origin.digest().is_some_and(|d| *d != image.digest) {
+                return wrong(format!("{} is listed with {}", image.origin, image.digest));
+            }
+            if !image.media_type.is_document() {
+                return wrong(format!("{}: media type {}", image.origin, image.media_type));
+            }
+            for digest in image.platforms.iter().map(|p| &p.digest).chain([&image.digest]) {
+                match blobs.get(digest) {
+                    Some(b) if b.section == Section::Admission && b.media_type.is_document() => {}
+                    _ => return wrong(format!("{}: {digest} is not in the admission section", image.origin)),
+                }
+            }
+            let blob = blobs[&image.digest];
+            if blob.size != image.size || blob.media_type != image.media_type {
+                return wrong(format!("{}: its blob has another size or media type", image.origin));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_blobs(&self) -> Result<(), ManifestError> {
+        let wrong = |text: String| Err(ManifestError::Inconsistent(text));
+        let mut seen = BTreeSet::new();
+        let mut total = 0_u64;
+        let mut at = (0, 0);
+        for blob in &self.blobs {
+            if !seen.insert(blob.digest) {
+                return wrong(format!("{} is listed twice", blob.digest));
+            }
+            if blob.size > LIMITS.blob {
+                return wrong(format!("{}: {} bytes; at most {} are accepted", blob.digest, blob.size, LIMITS.blob));
+            }
+            total = total.saturating_add(blob.size);
+            let Stored::Whole { volume } = blob.stored;
+            let admission = blob.section == Section::Admission;
+            let here = (u8::from(!admission), volume);
+            let last = if admission { self.volumes.admission } else { self.volumes.count };
+            if here < at || volume == 0 || volume > last {
+                return wrong(format!("{} is out of order or in a volume that does not exist", blob.digest));
+            }
+            if !admission && blob.media_type.is_document() {
+                return wrong(format!("{}: a {} among the layers", blob.digest, blob.media_type));
+            }
+            if admission && blob.media_type.is_document() && blob.size > LIMITS.document {
+                return wrong(format!("{}: {} bytes of {}", blob.digest, blob.size, blob.media_type));
+            }
+            at = here;
+        }
+        if total > LIMITS.total {
+            return wrong(format!("{total} bytes in all; at most {} are accepted", LIMITS.total));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Manifest {
+        let digest = Digest::Sha256([7; 32]);
+        let media_type: MediaType = MediaType::OCI_MANIFEST.parse().expect("a media type");
+        Manifest {
+            kind: ManifestType::V1,
+            requires: vec![],
+            bundle: BundleId::generate(),
+            stream: "payments".parse().expect("a stream"),
+            sequence: 42.try_into().expect("a sequence"),
+            created: "2026-01-31T09:00:00Z".parse().expect("a time"),
+            expires: None,
+            tool: "sealift-export 0.1.0".parse().expect("a line"),
+            labels: BTreeMap::new(),
+            volumes: Volumes { count: 1, admission: 1 },
+            images: vec![Image {
+                asked: OutsideText::new("docker://r.example/x:1"),
+                origin: "r.example/x:1".parse().expect("a reference"),
+                digest,
+                media_type: media_type.clone(),
+                size: 10,
+                platforms: vec![PlatformManifest { platform: None, digest }],
+                sparse: false,
+            }],
+            blobs: vec![
+                Blob { digest, size: 10, media_type, section: Section::Admission, stored: Stored::Whole { volume: 1 } },
+                Blob {
+                    digest: Digest::Sha512([9; 64]),
+                    size: 1 << 40,
+                    media_type: MediaType::OCI_LAYER_TAR.parse().expect("a media type"),
+                    section: Section::Layers,
+                    stored: Stored::Whole { volume: 1 },
+                },
+            ],
+            extensions: BTreeMap::new(),
+        }
+    }
+
+    fn refused(text: &str, why: &str) {
+        let error = Manifest::parse(text.as_bytes()).expect_err(why).to_string();
+        assert!(error.contains(why), "expected `{why}` in: {error}");
+    }
+
+    #[test]
+    fn a_manifest_reads_back_as_written_and_type_comes_first() {
+        let bytes = sample().to_bytes().expect("bytes");
+        assert!(bytes.starts_with(br#"{"type":"sealift/manifest/1","requires":"#));
+        assert_eq!(Manifest::parse(&bytes).expect("the same"), sample_with(&bytes));
+    }
+
+    fn sample_with(bytes: &[u8]) -> Manifest {
+        serde_json::from_slice(bytes).expect("the manifest")
+    }
+
+    #[test]
+    fn reading_is_strict() {
+        let good = String::from_utf8(sample().to_bytes().expect("bytes")).expect("text");
+        refused(&format!("{good} "), "trailing");
+        refused(&format!("{good}{good}"), "trailing");
+        refused(&format!(" {good}"), "first member");
+        refused(&good.replacen("{\"type\"", "{\"x\":1,\"type\"", 1), "first member");
+        refused(&good.replacen("manifest/1", "manifest/2", 1), "expected sealift/manifest/1");
+        refused(&good.replacen("manifest/1", "receipt/1", 1), "expected sealift/manifest/1");
+        refused(&good.replacen("\"stream\"", "\"stream\":\"a\",\"stream\"", 1), "duplicate field");
+        refused(&good.replacen("\"stream\"", "\"strEam\":1,\"stream\"", 1), "unknown field");
+        refused(&good.replacen("\"labels\":{}", "\"labels\":{\"a\":\"1\",\"a\":\"2\"}", 1), "duplicate key");
+        refused(&good.replacen("\"labels\":{}", "\"labels\":{\"a\":\"\\u001b[2J\"}", 1), "printable");
+        refused(&good.replacen("\"sequence\":42", "\"sequence\":0", 1), "sequence");
+        refused(&good.replacen("\"sequence\":42", "\"sequence\":42.5", 1), "expected u64");
+        refused(&good.replacen("\"asked\"", "\"extra\":0,\"asked\"", 1), "unknown field");
+        refused(&good.replacen("{\"whole\":{\"volume\":1}}", "{\"whole\":{\"volume\":1,\"x\":1}}", 1), "unknown field");
+        refused(&good.replacen("{\"whole\":{\"volume\":1}}", "{\"whole\":{\"volume\":2}}", 1), "does not exist");
+        refused(&good.replacen("1099511627776", "18446744073709551615", 1), "at most");
+        refused(&good.replacen("\"size\":10", "\"size\":11", 1), "another size");
+        refused(&good.replacen("\"count\":1", "\"count\":10000", 1), "10000 volumes");
+    }
+
+    #[test]
+    fn what_is_required_is_said_before_unknown_keys_are_complained_of() {
+        let good = String::from_utf8(sample().to_bytes().expect("bytes")).expect("text");
+        let newer =
+            good.replacen("\"requires\":[]", "\"requires\":[{\"feature\":\"parts\",\"since\":\"0.2\"}],\"news\":1", 1);
+        refused(&newer, "needs sealift >= 0.2 (feature `parts`)");
+    }
+
+    #[test]
+    fn extensions_may_hold_anything() {
+        let good = String::from_utf8(sample().to_bytes().expect("bytes")).expect("text");
+        let extended = format!("{},\"extensions\":{{\"site\":{{\"x\":[1,2]}}}}}}", &good[..good.len() - 1]);
+        assert_eq!(Manifest::parse(extended.as_bytes()).expect("accepted").extensions.len(), 1);
+        let doubled = format!("{},\"extensions\":{{\"a\":1,\"a\":2}}}}", &good[..good.len() - 1]);
+        refused(&doubled, "duplicate key");
+    }
+
+    #[test]
+    fn a_manifest_that_contradicts_itself_is_neither_written_nor_read() {
+        let broken: [fn(&mut Manifest); 8] = [
+            |m| m.images.clear(),
+            |m| m.images.push(m.images[0].clone()),
+            |m| m.blobs.push(m.blobs[0].clone()),
+            |m| m.blobs.swap(0, 1),
+            |m| m.blobs.remove(0).size = 0,
+            |m| m.blobs[0].section = Section::Layers,
+            |m| m.expires = Some(m.created),
+            |m| m.images[0].digest = Digest::Sha256([8; 32]),
+        ];
+        for (i, change) in broken.into_iter().enumerate() {
+            let mut m = sample();
+            change(&mut m);
+            assert!(m.to_bytes().is_err(), "case {i} is written");
+            let raw = serde_json::to_vec(&m).expect("json");
+            assert!(Manifest::parse(&raw).is_err(), "case {i} is read");
+        }
+    }
+}
