@@ -1,1 +1,94 @@
-//! Placeholder.
+//! `sealift-import`: verifies what `sealift-export` packed, pushes it into the production registry, signs it with the
+//! production key and records it.
+//!
+//! The flow, numbered as in docs/format.md, section 7. Each stage is a value that owns what is known by then; the next one
+//! consumes it. Nothing can be skipped, because no stage can be made without the one before.
+//!
+//! 0. [`open::seal`]: the seal is signed by the stream's release certificates
+//! 1. [`open::Sealed::open`]: an identity opens volume 1; nothing in it is believed yet
+//! 2. [`authenticate`]: the manifest, as received, is signed by them too, and is the one that was sealed
+//! 3. [`admit`]: sequence, expiry, origins, destinations, tags, documents; the ledger reserves the number
+//! 4. [`push`]: every blob streams through its digest check into the registry
+//! 5. [`complete`]: every blob is asked for again; image manifests and indexes are pushed by digest
+//! 6. [`sign`]: a ledger entry, then the production signatures
+//! 7. [`publish`]: tags move, last
+//! 8. [`record`]: one ledger transaction
+
+pub mod admit;
+pub mod authenticate;
+pub mod commands;
+pub mod complete;
+pub mod config;
+pub mod destination;
+pub mod error;
+pub mod graph;
+mod hints;
+pub mod open;
+pub mod publish;
+pub mod push;
+pub mod record;
+pub mod sign;
+pub mod site;
+pub mod verify;
+
+use std::path::Path;
+
+use console::Progress;
+use ledger::Ledger;
+
+pub use error::Error;
+pub use site::Site;
+
+/// What [`receive`] did.
+#[must_use]
+pub enum Received {
+    /// The bundle was received now.
+    Now(Box<record::Recorded>),
+    /// It was received before; nothing was done.
+    Before(record::Before),
+}
+
+/// Receives a bundle. `state` always holds one line that says what state the world is in.
+///
+/// # Errors
+/// [`Error`]. Running the same command again continues where this one stopped.
+pub fn receive(site: &Site, folder: &Path, progress: &Progress, state: &mut String) -> Result<Received, Error> {
+    *state = "nothing was published".into();
+    let mut ledger = site.open_ledger()?;
+    let sealed = open::seal(site, folder)?;
+    let opened = sealed.open(&site.identities()?)?;
+    let authenticated = authenticate::authenticate(opened)?;
+    if let Some(before) = record::before(&ledger, &authenticated)? {
+        return Ok(Received::Before(before));
+    }
+    // Not before: until the bundle is authenticated, the production key is not touched.
+    let production = site.production()?;
+    let result = receive_authenticated(site, &production, &mut ledger, authenticated, progress, state);
+    if result.is_ok() {
+        *state = "everything is published and recorded".into();
+    }
+    result.map(|recorded| Received::Now(Box::new(recorded)))
+}
+
+fn receive_authenticated(
+    site: &Site,
+    production: &site::Production,
+    ledger: &mut Ledger,
+    authenticated: authenticate::Authenticated<'_>,
+    progress: &Progress,
+    state: &mut String,
+) -> Result<record::Recorded, Error> {
+    let refusal = record::Refusal::of(&authenticated);
+    let result = (|| {
+        let admitted = admit::admit(site, ledger, authenticated, progress)?;
+        let pushed = push::push(admitted, progress)?;
+        let complete = complete::complete(pushed, progress)?;
+        let signed = sign::sign(complete, production, ledger, progress)?;
+        let published = publish::publish(signed, progress, state)?;
+        record::record(published, ledger)
+    })();
+    if let Err(error) = &result {
+        refusal.note(ledger, error);
+    }
+    result
+}

@@ -1,2 +1,45 @@
-//! Placeholder.
-fn main() {}
+//! The command line of `sealift-import`.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use commands::check;
+use console::args::TalkArgs;
+use importer::commands::{init, inspect, keygen, ledger, receive, verify};
+
+/// Verifies bundles that sealift-export packed, pushes their images into the production registry, signs them, and keeps a
+/// ledger of what came in.
+#[derive(Parser)]
+#[command(name = "sealift-import", version, arg_required_else_help = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    talk: TalkArgs,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Init(init::Init),
+    Keygen(keygen::Keygen),
+    Check(check::Check),
+    Inspect(inspect::Inspect),
+    Verify(verify::Verify),
+    Receive(receive::Receive),
+    Ledger(ledger::LedgerCommand),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    cli.talk.start();
+    let quiet = cli.talk.quiet;
+    console::run("sealift-import", || match cli.command {
+        Command::Init(command) => command.run(),
+        Command::Keygen(command) => command.run(),
+        Command::Check(command) => command.run(quiet),
+        Command::Inspect(command) => command.run(),
+        Command::Verify(command) => command.run(quiet),
+        Command::Receive(command) => command.run(quiet),
+        Command::Ledger(command) => command.run(),
+    })
+}

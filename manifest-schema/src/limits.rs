@@ -31,6 +31,10 @@ pub struct Limits {
     pub children: usize,
     /// Files beside each other in a bundle's folder.
     pub folder_entries: usize,
+    /// The names of all entries of an archive that images are taken from, together.
+    pub archive_names: usize,
+    /// Links followed from one name to the next inside an archive.
+    pub archive_links: usize,
     /// One PAX extended header.
     pub pax: u64,
     /// Zero bytes after the last entry of a tar archive.
@@ -45,6 +49,10 @@ pub struct Limits {
     pub redirects: u32,
     /// Signatures of one image in a lookaside tree. c/image fails at 128.
     pub lookaside_signatures: usize,
+    /// OpenPGP packets in one signature file or message.
+    pub openpgp_packets: usize,
+    /// One entry of the ledger.
+    pub ledger_entry: u64,
     /// One configuration, credential, key or certificate file.
     pub config: u64,
 }
@@ -64,6 +72,8 @@ pub const LIMITS: Limits = Limits {
     nesting: 4,
     children: 10_000,
     folder_entries: 100_000,
+    archive_names: 16 << 20,
+    archive_links: 8,
     pax: 64 << 10,
     tar_padding: 64 << 10,
     zstd_window_log: 27,
@@ -71,5 +81,7 @@ pub const LIMITS: Limits = Limits {
     registry_answer: 4 << 20,
     redirects: 8,
     lookaside_signatures: 127,
+    openpgp_packets: 64,
+    ledger_entry: 256 << 20,
     config: 16 << 20,
 };

@@ -6,6 +6,8 @@
 
 #![deny(missing_docs)]
 
+pub mod pipe;
+
 use std::io::{self, Read};
 
 use manifest_schema::{Algorithm, Digest};
@@ -199,6 +201,11 @@ impl<R: Read> VerifyingReader<R> {
     /// How many bytes have been handed on.
     pub fn position(&self) -> u64 {
         self.read
+    }
+
+    /// The reader below, unchecked; what was read so far is forgotten.
+    pub fn into_inner(self) -> R {
+        self.inner
     }
 
     /// Reads what is left, and gives the witness.

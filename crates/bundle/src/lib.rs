@@ -1,1 +1,33 @@
-//! Placeholder.
+//! The bundle on the medium, format 1 (docs/format.md): a folder with a label, volumes and a seal.
+//!
+//! A volume is `age(zstd(tar))`. What comes from a medium is hostile until a signature says otherwise; this crate answers:
+//!
+//! | attack | answer |
+//! |---|---|
+//! | links, devices, FIFOs on the medium | [`Folder`] opens names relative to the folder, follows nothing, takes regular files only |
+//! | paths, links, devices, sparse files in the archive | `tarball`: plain files only; names are compared with what is expected, never used as paths |
+//! | entries added, left out, doubled, reordered, longer or shorter than said | [`Contents`] walks the signed manifest, not the archive |
+//! | zstd bombs | sizes come from the signed manifest; before it, [`manifest_schema::LIMITS`]; the window is bounded |
+//! | bytes hidden behind the last entry | the end of tar, zstd and age is read, and must be empty |
+//! | a changed or cut volume | [`VolumeReader::finish`] gives the ciphertext's digest, for the caller to hold against the seal |
+//!
+//! Signatures are made and judged elsewhere: this crate gives and takes bytes.
+
+mod check;
+mod contents;
+mod folder;
+mod keys;
+mod label;
+mod names;
+mod seal;
+mod tarball;
+mod volume;
+
+pub use check::{FileState, check_files};
+pub use contents::{Contents, ContentsError, Head, SourceBlob, VolumeFile, volume_bound, write_volume};
+pub use folder::{Folder, FolderError, free_space, rename_new};
+pub use keys::{AgeError, GeneratedIdentity, Identities, Recipients, generate_identity, parse_recipient};
+pub use label::{Label, render};
+pub use names::{LABEL, SEAL, SEAL_SIGNATURE, volume_name};
+pub use seal::{Seal, SealError, SealedFile};
+pub use volume::{VolumeError, VolumeReader, VolumeWriter};

@@ -1,1 +1,93 @@
-//! Placeholder.
+//! The importer's record of what came in: append-only, and able to show that it is.
+//!
+//! A ledger is one SQLite file. Its table `entry` holds a chain of entries, each the canonical bytes of a JSON document
+//! that names the hash of the one before it; all other tables only find things in it. Bundles go through [`Ledger::begin`],
+//! [`Ledger::signing`] and [`Ledger::record`]; each is one transaction, safe on the disk when it returns.
+//!
+//! | attack or accident | answer |
+//! |---|---|
+//! | an old bundle again, an older one after a newer one | [`Ledger::begin`]: [`Standing::AlreadyRecorded`], [`Refusal::Rollback`] |
+//! | other content under a number that is taken | [`Refusal::OtherManifest`], [`Refusal::OtherBundle`] |
+//! | the clock set back, so that something expired counts again | [`Refusal::ClockBehind`] |
+//! | an empty or foreign ledger in place of the real one | [`Error::Missing`], [`Error::OtherLedger`]; [`Ledger::create`] never overwrites |
+//! | an old copy put back | [`Ledger::contains`], with a [`Head`] that was kept elsewhere |
+//! | rows changed, deleted or replaced through another program | triggers on every table (`schema.rs`) |
+//! | the same with the triggers dropped, or in the file's bytes | [`Ledger::verify`] names the first entry or row; [`Ledger::open`] refuses other triggers |
+//! | a crash, a kill, a power cut | WAL with full synchronisation; the same call again goes on where it was |
+//! | two programs that write at once | [`Error::Busy`] |
+//! | a hostile database file | `configure` in `schema.rs`: defensive, untrusted schema, no views, bounded values |
+
+#![deny(missing_docs)]
+
+mod append;
+mod entry;
+mod error;
+mod names;
+mod open;
+mod place;
+mod query;
+mod rows;
+mod schema;
+mod verify;
+
+use std::path::{Path, PathBuf};
+
+use manifest_schema::{LabelValue, Timestamp};
+use serde::{Deserialize, Serialize};
+
+pub use append::Standing;
+pub use entry::{
+    Act, Announced, Begun, Created, Entry, EntryError, EntryType, MovedTag, Recorded, RecordedImage, RecordedSignature,
+    Refused, Signing, Subject,
+};
+pub use error::{Error, Fault, Refusal};
+pub use names::{EntryHash, EntryNumber, Fingerprint, LedgerId, NameError};
+pub use query::{
+    At, BundleDetails, BundleRow, Entries, Filter, ImageRow, RefusalRow, SignatureRow, Status, Stored, TagRow,
+};
+pub use verify::Verified;
+
+/// An open ledger: one connection, and while it may write, the lock that keeps other writers out.
+#[derive(Debug)]
+pub struct Ledger {
+    // Before the lock, so that it is closed first.
+    connection: rusqlite::Connection,
+    path: PathBuf,
+    id: LedgerId,
+    lock: Option<place::WriteLock>,
+}
+
+impl Ledger {
+    /// The id.
+    pub fn id(&self) -> &LedgerId {
+        &self.id
+    }
+
+    /// The file, with symbolic links resolved.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Who writes an entry, and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamp {
+    /// The time, by the caller's clock.
+    pub now: Timestamp,
+    /// The program with its version.
+    pub tool: LabelValue,
+}
+
+/// A state of a ledger: its last entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Head {
+    /// The ledger.
+    pub ledger: LedgerId,
+    /// The number of the last entry.
+    pub number: EntryNumber,
+    /// Its hash, and by the chain that of every entry before it.
+    pub hash: EntryHash,
+    /// Its time.
+    pub time: Timestamp,
+}

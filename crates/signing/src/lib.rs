@@ -1,1 +1,43 @@
-//! Placeholder.
+//! OpenPGP trust and production signatures.
+//!
+//! Bytes become trusted in one place only: [`Trust`] checks a signature and gives an [`Authentic`] value. What an
+//! attacker may try, and what answers it:
+//!
+//! | attack | answer |
+//! |---|---|
+//! | a signature by a key nobody configured, or one broken in any byte | `trust::Trust::judge` |
+//! | a key that has expired or been revoked since it signed; a signature dated back to when it was alive | `judge`: keys are judged now, never at the signature's own time |
+//! | a signature dated in the future, to outlive a revocation | `judge`: one clock tolerance |
+//! | SHA-1 or another weak hash, a short key | `judge`: sequoia's policy at the reference time |
+//! | one key signing twice to reach a threshold of two | `Trust::count`: distinct primary fingerprints |
+//! | a detached signature over another document, put in front of it as an inline message | `packets::inline` takes no such message; and `simple::read_payload` takes exactly the members of a simple signature, where our own documents begin with a `type` |
+//! | cleartext, armored, encrypted, unsigned messages where an inline one belongs | `packets::inline` |
+//! | compressed messages that unfold to gigabytes, or have bytes behind them | `packets::unfold` |
+//! | duplicate or unknown JSON members, bytes after the document | `simple::read_payload` |
+//! | one key in two roles | [`distinct_roles`] |
+//! | symbolic links in a lookaside tree | [`Lookaside`] opens every component without following links |
+
+#![deny(missing_docs)]
+
+mod certificates;
+mod error;
+mod fingerprint;
+mod generate;
+mod lookaside;
+mod packets;
+mod rejected;
+mod secret;
+mod simple;
+mod time;
+mod trust;
+
+pub use certificates::{CertificateInfo, Certificates, RoleConflict, distinct_roles};
+pub use error::Error;
+pub use fingerprint::{Fingerprint, FingerprintError};
+pub use generate::{Algorithm, GeneratedKey, KeyRequest, generate};
+pub use lookaside::{Lookaside, LookasideError};
+pub use packets::join_signatures;
+pub use rejected::{Fault, Reason, Rejected};
+pub use secret::{KeyWarning, SecretKey};
+pub use simple::{PayloadError, SimpleSignature, payload, read_simple};
+pub use trust::{Authentic, DEFAULT_CLOCK_TOLERANCE, Signer, Trust};

@@ -1,0 +1,65 @@
+//! The files of a bundle against its seal.
+
+use manifest_schema::Digest;
+use serde::Serialize;
+
+use crate::folder::{Folder, FolderError};
+use crate::names::LABEL;
+use crate::seal::Seal;
+
+/// A sealed file as it was found.
+#[derive(Debug, Clone, Serialize)]
+pub struct FileState {
+    /// Its name.
+    pub name: String,
+    /// The sealed digest.
+    pub expected: Digest,
+    /// The digest found; `None` if the file is missing.
+    pub found: Option<Digest>,
+    /// Its size in bytes, if it is there.
+    pub size: Option<u64>,
+}
+
+impl FileState {
+    /// Whether the file is what was sealed.
+    pub fn is_good(&self) -> bool {
+        self.found == Some(self.expected)
+    }
+
+    /// `good`, `missing` or `damaged`.
+    pub fn word(&self) -> &'static str {
+        match self.found {
+            None => "missing",
+            Some(found) if found == self.expected => "good",
+            Some(_) => "damaged",
+        }
+    }
+}
+
+impl Seal {
+    /// Every sealed file with its digest, the label first.
+    pub fn files(&self) -> impl Iterator<Item = (&str, Digest)> {
+        std::iter::once((LABEL, self.label)).chain(self.volumes.iter().map(|v| (v.name.as_str(), v.digest)))
+    }
+}
+
+/// Reads every sealed file. `progress` is told how many bytes were read.
+///
+/// # Errors
+/// [`FolderError`] for what is not a regular file or cannot be read; missing and damaged files are in the result.
+pub fn check_files(
+    folder: &Folder,
+    seal: &Seal,
+    mut progress: impl FnMut(u64),
+) -> Result<Vec<FileState>, FolderError> {
+    let mut states = Vec::new();
+    for (name, expected) in seal.files() {
+        let state = match folder.digest_of(name, &mut progress) {
+            Ok((found, size)) => FileState { name: name.into(), expected, found: Some(found), size: Some(size) },
+            Err(FolderError::Missing(_)) => FileState { name: name.into(), expected, found: None, size: None },
+            Err(e) => return Err(e),
+        };
+        states.push(state);
+    }
+    Ok(states)
+}

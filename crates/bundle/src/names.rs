@@ -1,0 +1,28 @@
+//! Names of the files in a bundle's folder.
+
+/// The label.
+pub const LABEL: &str = "LABEL.txt";
+/// The seal.
+pub const SEAL: &str = "SHA256SUMS";
+/// The seal's signatures.
+pub const SEAL_SIGNATURE: &str = "SHA256SUMS.asc";
+
+/// What the name of each volume ends in.
+const VOLUME: &str = ".tar.zst.age";
+
+/// The file name of a volume, numbered from 1: `payments-42.0001.tar.zst.age`.
+pub fn volume_name(bundle_name: &str, number: u32) -> String {
+    format!("{bundle_name}.{number:04}{VOLUME}")
+}
+
+/// The bundle name and number of a volume's file name.
+pub(crate) fn parse_volume_name(name: &str) -> Option<(&str, u32)> {
+    let (bundle_name, number) = name.strip_suffix(VOLUME)?.rsplit_once('.')?;
+    let number: u32 = number.parse().ok()?;
+    (number >= 1 && volume_name(bundle_name, number) == name).then_some((bundle_name, number))
+}
+
+/// Whether a file looks like a volume, of whatever bundle.
+pub(crate) fn is_volume_like(name: &str) -> bool {
+    name.ends_with(VOLUME)
+}

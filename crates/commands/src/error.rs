@@ -1,0 +1,106 @@
+//! What can go wrong in the shared commands, who is at fault, and what to do next.
+
+use std::path::PathBuf;
+
+use console::{Explain, Fault};
+
+/// A shared command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The bundle's folder.
+    #[error(transparent)]
+    Folder(#[from] bundle::FolderError),
+    /// There is no seal.
+    #[error("{}: there is no seal (SHA256SUMS and SHA256SUMS.asc)", .0.display())]
+    NoSeal(PathBuf),
+    /// The seal is malformed.
+    #[error(transparent)]
+    Seal(#[from] bundle::SealError),
+    /// The seal's signature does not count.
+    #[error("the seal is not signed by a certificate that is trusted here")]
+    Rejected(#[from] signing::Rejected),
+    /// A key or certificate.
+    #[error(transparent)]
+    Signing(#[from] signing::Error),
+    /// Files differ from the seal.
+    #[error("{damaged} of {sealed} sealed files are missing or damaged: {names}")]
+    Damaged {
+        /// How many.
+        damaged: usize,
+        /// Of how many.
+        sealed: usize,
+        /// Which.
+        names: String,
+    },
+    /// An age key.
+    #[error(transparent)]
+    Age(#[from] bundle::AgeError),
+    /// The passphrase.
+    #[error(transparent)]
+    Passphrase(#[from] console::PassphraseError),
+    /// A file that would be overwritten.
+    #[error("{}: is already there, and a key file is never overwritten", .0.display())]
+    KeyExists(PathBuf),
+    /// A file.
+    #[error("{}: cannot be written", .path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// stdout.
+    #[error("stdout cannot be written")]
+    Stdout(#[source] std::io::Error),
+}
+
+impl Explain for Error {
+    fn fault(&self) -> Fault {
+        match self {
+            Error::Folder(e) => folder_fault(e),
+            Error::NoSeal(_) | Error::Seal(_) | Error::Rejected(_) => Fault::Refused,
+            Error::Damaged { .. } => Fault::Damaged,
+            Error::Signing(_) | Error::Age(_) | Error::Passphrase(_) | Error::KeyExists(_) => Fault::Usage,
+            Error::Write { .. } | Error::Stdout(_) => Fault::Failed,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Error::Folder(e) => folder_hint(e),
+            Error::NoSeal(_) => {
+                Some("an export that was interrupted has no seal; run the same pack command again".into())
+            }
+            Error::Seal(_) => Some("ask the sender for SHA256SUMS and SHA256SUMS.asc again".into()),
+            Error::Rejected(_) => {
+                Some("get the release certificate from the sender by another way, and compare its fingerprint".into())
+            }
+            Error::Damaged { .. } => Some("ask the sender for these files again; the others are good".into()),
+            Error::KeyExists(_) => Some("choose another folder with --output, or another --name".into()),
+            Error::Passphrase(_) => Some("name a passphrase file, or say --no-passphrase".into()),
+            Error::Signing(_) | Error::Age(_) | Error::Write { .. } | Error::Stdout(_) => None,
+        }
+    }
+}
+
+/// Who is at fault for what is wrong with a bundle's folder.
+pub fn folder_fault(error: &bundle::FolderError) -> Fault {
+    use bundle::FolderError as E;
+    match error {
+        E::Read { .. } => Fault::Failed,
+        E::Missing(_) => Fault::Usage,
+        E::Special { .. } | E::TooMany { .. } | E::TooLarge { .. } | E::Foreign { .. } => Fault::Refused,
+    }
+}
+
+/// What to do about it.
+pub fn folder_hint(error: &bundle::FolderError) -> Option<String> {
+    use bundle::FolderError as E;
+    match error {
+        E::Read { .. } => Some("check the medium and the permissions of the folder".into()),
+        E::Missing(_) => Some("name the folder that holds LABEL.txt".into()),
+        E::Special { .. } | E::TooMany { .. } => Some("a bundle's folder holds regular files only; copy it afresh".into()),
+        E::TooLarge { .. } => None,
+        E::Foreign { .. } => Some("keep every bundle in a folder of its own, under the name it was made with".into()),
+    }
+}

@@ -1,0 +1,7 @@
+//! Commands that both programs offer.
+
+pub mod check;
+mod error;
+pub mod keygen;
+
+pub use error::Error;

@@ -1,0 +1,54 @@
+//! Arguments that both programs take.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args};
+use tracing_subscriber::EnvFilter;
+
+/// How much to say.
+#[derive(Debug, Clone, Args)]
+pub struct TalkArgs {
+    /// Say more on stderr; twice for every request
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// No progress on stderr
+    #[arg(short, long, global = true, env = "SEALIFT_QUIET")]
+    pub quiet: bool,
+}
+
+impl TalkArgs {
+    /// Starts the log on stderr.
+    pub fn start(&self) {
+        let level = match self.verbose {
+            0 => "warn",
+            1 => "info,ureq=warn,rustls=warn",
+            2 => "debug,ureq=info,rustls=info",
+            _ => "trace",
+        };
+        let filter = EnvFilter::try_from_env("SEALIFT_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .with_ansi(false)
+            .without_time()
+            .try_init();
+    }
+}
+
+/// How registries are reached.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Registry access")]
+pub struct RegistryArgs {
+    /// Credentials in the form of containers-auth.json(5) [default: the usual files of podman, skopeo and docker]
+    #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE")]
+    pub authfile: Option<PathBuf>,
+    /// Folder with CA and client certificates as in containers-certs.d(5) [default: the usual certs.d folders]
+    #[arg(long, value_name = "DIR", env = "SEALIFT_CERT_DIR")]
+    pub cert_dir: Vec<PathBuf>,
+    /// Talk plain HTTP to this registry; loopback needs no leave
+    #[arg(long, value_name = "HOST[:PORT]", env = "SEALIFT_PLAIN_HTTP", value_delimiter = ',')]
+    pub plain_http: Vec<String>,
+    /// How often a request that failed for a passing reason is tried again
+    #[arg(long, value_name = "N", default_value_t = 5, env = "SEALIFT_RETRIES")]
+    pub retries: u32,
+}

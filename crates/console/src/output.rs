@@ -1,0 +1,83 @@
+//! Data on stdout.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+/// Prints text. A reader that went away (`| head`) is no error.
+///
+/// # Errors
+/// Any other error of stdout.
+pub fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+/// Prints a value as JSON, indented.
+///
+/// # Errors
+/// As [`print`].
+pub fn print_json(value: &impl Serialize) -> io::Result<()> {
+    let mut text = serde_json::to_string_pretty(value).map_err(io::Error::other)?;
+    text.push('\n');
+    print(&text)
+}
+
+/// Bytes for people: `1.5 MiB`.
+pub fn bytes(n: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if n < 1024 {
+        return format!("{n} B");
+    }
+    let mut value = n as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1023.95 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+/// A table with aligned columns. Columns of numbers (by their header's leading `>`) are aligned to the right.
+pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let right: Vec<bool> = header.iter().map(|h| h.starts_with('>')).collect();
+    let header: Vec<String> = header.iter().map(|h| h.trim_start_matches('>').to_string()).collect();
+    let mut widths = vec![0; header.len()];
+    for row in std::iter::once(&header).chain(rows) {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    for row in std::iter::once(&header).chain(rows) {
+        let mut line = String::new();
+        for ((cell, width), right) in row.iter().zip(&widths).zip(&right) {
+            let fill = " ".repeat(width - cell.chars().count());
+            match right {
+                true => line += &format!("{fill}{cell}  "),
+                false => line += &format!("{cell}{fill}  "),
+            }
+        }
+        text += line.trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_tables_are_readable() {
+        assert_eq!(
+            [bytes(0), bytes(1023), bytes(1024), bytes(1536 << 10), bytes(1 << 50)],
+            ["0 B", "1023 B", "1.0 KiB", "1.5 MiB", "1.0 PiB"]
+        );
+        let text = table(&["NAME", ">SIZE"], &[vec!["a".into(), "10".into()], vec!["long".into(), "9".into()]]);
+        assert_eq!(text, "NAME  SIZE\na       10\nlong     9\n");
+    }
+}

@@ -1,0 +1,223 @@
+//! The tables, how they are migrated, and how every connection is set up.
+//!
+//! `entry` is the record. All other tables only find things in it: their rows follow from the entries
+//! ([`crate::rows`]) and could be made again. Triggers make every table append-only, for this program and for anyone
+//! who opens the file with another one. They hold even where `recursive_triggers` is off and `INSERT OR REPLACE` would
+//! delete rows without firing a delete trigger, because a row that is there already is refused before SQLite comes to
+//! replace it. Whoever owns the file can drop triggers all the same; [`crate::Ledger::verify`] finds what they do.
+
+use std::time::Duration;
+
+use manifest_schema::LIMITS;
+use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+use rusqlite::limits::Limit;
+
+/// In the file's header: "SLft". See `PRAGMA application_id`.
+pub(crate) const APPLICATION_ID: i64 = 0x534c_6674;
+
+/// How long one statement waits for another program's transaction.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A table whose rows follow from the entries. Its first two columns are `entry` and `n`, the row's place among those
+/// of the entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Table {
+    Act,
+    Bundle,
+    Signing,
+    Recorded,
+    Image,
+    Platform,
+    Signature,
+    Tag,
+    Refusal,
+}
+
+impl Table {
+    pub(crate) const ALL: [Table; 9] = [
+        Table::Act,
+        Table::Bundle,
+        Table::Signing,
+        Table::Recorded,
+        Table::Image,
+        Table::Platform,
+        Table::Signature,
+        Table::Tag,
+        Table::Refusal,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Table::Act => "act",
+            Table::Bundle => "bundle",
+            Table::Signing => "signing",
+            Table::Recorded => "recorded",
+            Table::Image => "image",
+            Table::Platform => "platform",
+            Table::Signature => "signature",
+            Table::Tag => "tag",
+            Table::Refusal => "refusal",
+        }
+    }
+
+    /// The number of columns.
+    pub(crate) fn width(self) -> usize {
+        match self {
+            Table::Act | Table::Platform => 5,
+            Table::Bundle | Table::Signing | Table::Recorded | Table::Image | Table::Tag | Table::Refusal => 6,
+            Table::Signature => 7,
+        }
+    }
+}
+
+/// Each migration brings the schema to the next number. They only grow: a released one never changes.
+const MIGRATIONS: [fn(&Connection) -> rusqlite::Result<()>; 1] = [first];
+
+/// The newest schema.
+pub(crate) const VERSION: i64 = MIGRATIONS.len() as i64;
+
+/// Brings a database from one schema to the newest. The caller has begun the transaction.
+pub(crate) fn migrate(connection: &Connection, from: i64) -> rusqlite::Result<()> {
+    for migration in MIGRATIONS.iter().skip(usize::try_from(from).unwrap_or(0)) {
+        migration(connection)?;
+    }
+    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    connection.pragma_update(None, "user_version", VERSION)
+}
+
+/// What a connection needs before anything is read or written.
+pub(crate) fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
+    // An entry with its number and hash; nothing else comes near.
+    let longest = i32::try_from(LIMITS.ledger_entry).unwrap_or(i32::MAX).saturating_add(1024);
+    connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, longest)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "recursive_triggers", true)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+/// Every table, index and trigger that the newest schema has: type, name, SQL.
+pub(crate) fn objects(connection: &Connection) -> rusqlite::Result<Vec<(String, String, String)>> {
+    connection
+        .prepare(
+            "SELECT type, name, coalesce(sql, '') FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_stat%' ESCAPE '\\'
+             ORDER BY type, name",
+        )?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect()
+}
+
+/// Names the first object that is not as the newest schema has it, and how.
+pub(crate) fn difference(connection: &Connection) -> rusqlite::Result<Option<(String, &'static str)>> {
+    let model = Connection::open_in_memory()?;
+    migrate(&model, 0)?;
+    let (expected, found) = (objects(&model)?, objects(connection)?);
+    if let Some(object) = expected.iter().find(|o| !found.contains(o)) {
+        let there = found.iter().any(|o| (&o.0, &o.1) == (&object.0, &object.1));
+        return Ok(Some((object.1.clone(), if there { "changed" } else { "missing" })));
+    }
+    Ok(found.into_iter().find(|o| !expected.contains(o)).map(|o| (o.1, "not part of a ledger")))
+}
+
+/// Schema 1.
+fn first(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(
+        "CREATE TABLE entry (number INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, bytes BLOB NOT NULL) STRICT;
+         CREATE TRIGGER entry_insert BEFORE INSERT ON entry
+         WHEN NEW.number IS NOT (SELECT coalesce(max(number), 0) + 1 FROM entry)
+           OR EXISTS (SELECT 1 FROM entry WHERE hash = NEW.hash)
+         BEGIN SELECT raise(ABORT, 'the ledger is append-only'); END;",
+    )?;
+    forbid_changes(connection, "entry")?;
+
+    // name, columns after `entry` and `n`, keys that must be unique, other keys
+    type Definition = (&'static str, &'static str, &'static [&'static str], &'static [&'static str]);
+    const TABLES: [Definition; 9] = [
+        ("act", "kind TEXT NOT NULL, time TEXT NOT NULL, bundle TEXT", &[], &["bundle, entry"]),
+        (
+            "bundle",
+            "id TEXT NOT NULL, stream TEXT NOT NULL, sequence INTEGER NOT NULL, manifest TEXT NOT NULL",
+            &["id", "stream, sequence"],
+            &["stream, entry"],
+        ),
+        (
+            "signing",
+            "bundle TEXT NOT NULL, stream TEXT NOT NULL, sequence INTEGER NOT NULL, production TEXT",
+            &[],
+            &["bundle, entry", "stream, sequence"],
+        ),
+        (
+            "recorded",
+            "bundle TEXT NOT NULL, stream TEXT NOT NULL, sequence INTEGER NOT NULL, images INTEGER NOT NULL",
+            &["bundle"],
+            &["stream, sequence"],
+        ),
+        (
+            "image",
+            "bundle TEXT NOT NULL, origin TEXT NOT NULL, production TEXT NOT NULL, digest TEXT NOT NULL",
+            &[],
+            &["digest, entry"],
+        ),
+        ("platform", "image INTEGER NOT NULL, platform TEXT, digest TEXT NOT NULL", &[], &["digest, entry"]),
+        (
+            "signature",
+            "bundle TEXT NOT NULL, reference TEXT NOT NULL, digest TEXT NOT NULL, path TEXT NOT NULL, file TEXT NOT NULL",
+            &[],
+            &["digest, entry"],
+        ),
+        ("tag", "bundle TEXT NOT NULL, tag TEXT NOT NULL, digest TEXT NOT NULL, previous TEXT", &[], &["tag, entry"]),
+        (
+            "refusal",
+            "bundle TEXT NOT NULL, stream TEXT NOT NULL, sequence INTEGER NOT NULL, manifest TEXT NOT NULL",
+            &[],
+            &["bundle, entry", "stream, entry"],
+        ),
+    ];
+    for (table, columns, unique, keys) in TABLES {
+        let mut sql = format!(
+            "CREATE TABLE {table} (entry INTEGER NOT NULL REFERENCES entry (number), n INTEGER NOT NULL, {columns},
+             PRIMARY KEY (entry, n)) STRICT, WITHOUT ROWID;"
+        );
+        let mut taken = format!("NEW.entry IS NOT (SELECT max(number) FROM entry) OR {}", exists(table, "entry, n"));
+        for key in unique {
+            sql += &format!("CREATE UNIQUE INDEX {table}_by_{} ON {table} ({key});", key.replace(", ", "_"));
+            taken += &format!(" OR {}", exists(table, key));
+        }
+        for key in keys {
+            sql += &format!("CREATE INDEX {table}_by_{} ON {table} ({key});", key.replace(", ", "_"));
+        }
+        sql += &format!(
+            "CREATE TRIGGER {table}_insert BEFORE INSERT ON {table} WHEN {taken}
+             BEGIN SELECT raise(ABORT, 'the ledger is append-only'); END;"
+        );
+        connection.execute_batch(&sql)?;
+        forbid_changes(connection, table)?;
+    }
+    Ok(())
+}
+
+/// `EXISTS (...)`: a row with the new row's key is there already.
+fn exists(table: &str, key: &str) -> String {
+    let same: Vec<_> = key.split(", ").map(|column| format!("{column} = NEW.{column}")).collect();
+    format!("EXISTS (SELECT 1 FROM {table} WHERE {})", same.join(" AND "))
+}
+
+fn forbid_changes(connection: &Connection, table: &str) -> rusqlite::Result<()> {
+    for what in ["UPDATE", "DELETE"] {
+        connection.execute_batch(&format!(
+            "CREATE TRIGGER {table}_{} BEFORE {what} ON {table}
+             BEGIN SELECT raise(ABORT, 'the ledger is append-only'); END;",
+            what.to_lowercase()
+        ))?;
+    }
+    Ok(())
+}

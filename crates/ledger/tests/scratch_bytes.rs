@@ -1,0 +1,285 @@
+//! The ledger against other programs that open its file.
+
+mod common;
+
+use std::fs;
+
+use common::*;
+use ledger::{Error, Fault, Ledger};
+use rusqlite::Connection;
+use rusqlite::types::Value;
+
+const TABLES: [&str; 10] =
+    ["entry", "act", "bundle", "signing", "recorded", "image", "platform", "signature", "tag", "refusal"];
+
+/// A ledger with a row in every table, more than one in most.
+fn filled() -> Place {
+    let place = place();
+    let mut ledger = place.open();
+    import(&mut ledger, "payments", 1, 10);
+    import(&mut ledger, "payments", 2, 20);
+    ledger.refused(&stamp(30), refused(&subject("payments", 3))).expect("recorded");
+    place
+}
+
+fn fault(place: &Place) -> Fault {
+    match Ledger::open_read_only(&place.path, None).and_then(|l| l.verify()) {
+        Err(Error::Tampered { fault, .. }) => fault,
+        other => panic!("expected a fault, found {other:?}"),
+    }
+}
+
+fn columns(raw: &Connection, table: &str) -> Vec<String> {
+    raw.prepare(&format!("SELECT name FROM pragma_table_info('{table}')"))
+        .and_then(|mut s| s.query_map([], |r| r.get(0))?.collect())
+        .expect("columns")
+}
+
+fn dump(raw: &Connection) -> rusqlite::Result<Vec<Vec<Value>>> {
+    let mut all = Vec::new();
+    for table in TABLES {
+        let mut statement = raw.prepare(&format!("SELECT * FROM {table} NOT INDEXED"))?;
+        let width = statement.column_count();
+        let rows = statement.query_map([], |r| (0..width).map(|i| r.get(i)).collect())?;
+        all.extend(rows.collect::<rusqlite::Result<Vec<Vec<Value>>>>()?);
+    }
+    Ok(all)
+}
+
+fn drop_triggers(raw: &Connection) {
+    let names: Vec<String> = raw
+        .prepare("SELECT name FROM sqlite_schema WHERE type = 'trigger'")
+        .and_then(|mut s| s.query_map([], |r| r.get(0))?.collect())
+        .expect("triggers");
+    assert_eq!(names.len(), 30, "three of every table");
+    for name in names {
+        raw.execute_batch(&format!("DROP TRIGGER {name}")).expect("dropped");
+    }
+}
+
+#[test]
+fn every_table_is_append_only_for_any_program() {
+    let place = filled();
+    let raw = place.raw();
+    let before = dump(&raw).expect("a dump");
+    for recursive in [true, false] {
+        raw.pragma_update(None, "recursive_triggers", recursive).expect("set");
+        raw.pragma_update(None, "foreign_keys", false).expect("set");
+        for table in TABLES {
+            let first = &columns(&raw, table)[0];
+            let key = if table == "entry" { "number" } else { "entry, n" };
+            for sql in [
+                format!("UPDATE {table} SET {first} = {first} + 1"),
+                format!("UPDATE OR REPLACE {table} SET {first} = 1"),
+                format!("DELETE FROM {table}"),
+                format!("DELETE FROM {table} WHERE {first} = (SELECT max({first}) FROM {table})"),
+                format!("INSERT OR REPLACE INTO {table} SELECT * FROM {table}"),
+                format!("REPLACE INTO {table} SELECT * FROM {table} ORDER BY {first} DESC LIMIT 1"),
+                format!(
+                    "INSERT INTO {table} SELECT * FROM {table} WHERE true ON CONFLICT ({key}) DO UPDATE SET {first} = 1"
+                ),
+                format!("INSERT OR IGNORE INTO {table} SELECT * FROM {table}"),
+            ] {
+                let result = raw.execute(&sql, []);
+                let message = result.expect_err(&sql).to_string();
+                assert!(message.contains("append-only"), "{sql}: {message}");
+            }
+        }
+        // Through the keys that are not the primary one: under the newest entry's number, with a free place.
+        for sql in [
+            "REPLACE INTO entry SELECT (SELECT max(number) + 1 FROM entry), hash, x'00' FROM entry LIMIT 1",
+            "REPLACE INTO entry SELECT NULL, x'00', x'00'",
+            "REPLACE INTO entry SELECT 100, x'00', x'00'",
+            "REPLACE INTO bundle SELECT (SELECT max(number) FROM entry), 99, id, 'x', 9, manifest FROM bundle LIMIT 1",
+            "REPLACE INTO bundle SELECT (SELECT max(number) FROM entry), 99, 'x', stream, sequence, manifest FROM bundle LIMIT 1",
+            "REPLACE INTO recorded SELECT (SELECT max(number) FROM entry), 99, bundle, 'x', 9, 0 FROM recorded LIMIT 1",
+        ] {
+            let message = raw.execute(sql, []).expect_err(sql).to_string();
+            assert!(message.contains("append-only"), "{sql}: {message}");
+        }
+    }
+    assert_eq!(dump(&raw).expect("a dump"), before);
+    let _ = place.read().verify().expect("nothing changed");
+}
+
+#[test]
+fn a_row_added_by_another_program_is_found() {
+    for table in TABLES.into_iter().skip(1) {
+        let place = filled();
+        let raw = place.raw();
+        let rest = columns(&raw, table).into_iter().skip(2).map(|_| "'7'").collect::<Vec<_>>().join(", ");
+        raw.execute(&format!("INSERT INTO {table} VALUES ((SELECT max(number) FROM entry), 99, {rest})"), [])
+            .expect("appending is what the triggers allow");
+        let found = fault(&place);
+        assert!(matches!(found, Fault::ExtraRow { table: t, .. } if t == table), "{table}: {found}");
+    }
+    let place = filled();
+    place.raw().execute("INSERT INTO entry VALUES (9, x'00', x'00')", []).expect("appended");
+    assert!(matches!(fault(&place), Fault::Hash { number, .. } if number.get() == 9));
+    assert!(Ledger::open(&place.path, None).is_err(), "nothing is written after a wrong entry");
+}
+
+#[test]
+fn a_changed_value_in_any_column_is_named() {
+    let original = filled();
+    let bytes = fs::read(&original.path).expect("the file");
+    let count = |t: &str| original.raw().query_row(&format!("SELECT count(*) FROM {t}"), [], |r| r.get::<_, i64>(0));
+    for table in TABLES {
+        for row in 0..count(table).expect("a count") {
+            for column in columns(&original.raw(), table) {
+                let copy = Place { folder: tempfile::tempdir().expect("a folder"), path: "".into(), id: original.id };
+                let copy = Place { path: copy.folder.path().join("ledger.db"), ..copy };
+                fs::write(&copy.path, &bytes).expect("copied");
+                let raw = copy.raw();
+                drop_triggers(&raw);
+                raw.pragma_update(None, "foreign_keys", false).expect("set");
+                let keys = if table == "entry" { "number" } else { "entry, n" };
+                let place = format!("SELECT {keys} FROM {table} ORDER BY {keys} LIMIT 1 OFFSET {row}");
+                let sql = format!("SELECT {column} FROM {table} WHERE ({keys}) = ({place})");
+                let changed = match raw.query_row(&sql, [], |r| r.get(0)).expect("a value") {
+                    Value::Null => Value::Text("x".into()),
+                    Value::Integer(n) => Value::Integer(n + 100),
+                    Value::Text(mut t) => {
+                        let last = if t.ends_with('0') { '1' } else { '0' };
+                        t.pop();
+                        t.push(last);
+                        Value::Text(t)
+                    }
+                    Value::Blob(mut b) => {
+                        let middle = b.len() / 2;
+                        b[middle] ^= 1;
+                        Value::Blob(b)
+                    }
+                    Value::Real(_) => unreachable!("no table has one"),
+                };
+                raw.execute(&format!("UPDATE {table} SET {column} = ?1 WHERE ({keys}) = ({place})"), [changed])
+                    .expect("changed");
+                drop(raw);
+                let what = format!("{table} row {row} column {column}");
+                // A first entry that is wrong keeps the ledger from being opened at all.
+                let found = fault(&copy);
+                match found {
+                    Fault::Row { table: t, .. } | Fault::ExtraRow { table: t, .. } => {
+                        assert_eq!(t, table, "{what}: {found}")
+                    }
+                    Fault::Hash { number, .. } => {
+                        assert!(table == "entry" && number.get() as i64 == row + 1, "{what}: {found}")
+                    }
+                    Fault::Gap { expected, .. } => {
+                        assert_eq!((table, expected.get() as i64), ("entry", row + 1), "{what}")
+                    }
+                    Fault::Empty => assert_eq!((table, column.as_str()), ("entry", "number"), "{what}: {found}"),
+                    other => panic!("{what}: {other}"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_missing_row_is_named() {
+    for table in TABLES {
+        let place = filled();
+        let raw = place.raw();
+        drop_triggers(&raw);
+        raw.pragma_update(None, "foreign_keys", false).expect("set");
+        let first = &columns(&raw, table)[0];
+        raw.execute(
+            &format!("DELETE FROM {table} WHERE {first} = (SELECT min({first}) FROM {table} WHERE {first} > 1)"),
+            [],
+        )
+        .expect("deleted");
+        drop(raw);
+        match fault(&place) {
+            Fault::Row { table: t, present: false, .. } => assert_eq!(t, table),
+            Fault::Gap { expected, found } => assert_eq!((table, expected.get(), found), ("entry", 2, 3)),
+            other => panic!("{table}: {other}"),
+        }
+    }
+}
+
+#[test]
+fn the_chain_holds_even_if_hashes_are_made_again() {
+    let place = filled();
+    let raw = place.raw();
+    drop_triggers(&raw);
+    let bytes: Vec<u8> = raw.query_row("SELECT bytes FROM entry WHERE number = 3", [], |r| r.get(0)).expect("bytes");
+    let changed = String::from_utf8(bytes).expect("text").replace("sealift-import 0.1.0", "sealift-import 0.1.1");
+    let hash = ledger::EntryHash::of(changed.as_bytes());
+    raw.execute("UPDATE entry SET hash = ?1, bytes = ?2 WHERE number = 3", (hash.as_bytes(), changed.as_bytes()))
+        .expect("changed");
+    drop(raw);
+    assert!(matches!(fault(&place), Fault::Chain { number, .. } if number.get() == 4));
+}
+
+#[test]
+fn a_ledger_cut_off_shows_against_a_head_kept_elsewhere() {
+    let place = filled();
+    let head = place.read().head().expect("a head");
+    let raw = place.raw();
+    let triggers: Vec<String> = raw
+        .prepare("SELECT sql FROM sqlite_schema WHERE type = 'trigger'")
+        .and_then(|mut s| s.query_map([], |r| r.get(0))?.collect())
+        .expect("triggers");
+    drop_triggers(&raw);
+    for table in TABLES.into_iter().rev() {
+        let first = &columns(&raw, table)[0];
+        raw.execute(&format!("DELETE FROM {table} WHERE {first} > 5"), []).expect("deleted");
+    }
+    for trigger in triggers {
+        raw.execute_batch(&trigger).expect("made again");
+    }
+    drop(raw);
+    let ledger = place.read();
+    let cut = ledger.verify().expect("by itself it is consistent").head;
+    assert_eq!(cut.number.get(), 5);
+    assert!(!ledger.contains(&head).expect("read"));
+    assert!(ledger.contains(&cut).expect("read"));
+}
+
+#[test]
+fn other_tables_and_triggers_are_found_and_not_written_with() {
+    for (sql, state) in [
+        ("DROP TRIGGER act_update", "missing"),
+        ("DROP INDEX image_by_digest_entry", "missing"),
+        ("DROP TRIGGER tag_delete; CREATE TRIGGER tag_delete BEFORE DELETE ON tag BEGIN SELECT 1; END", "changed"),
+        ("CREATE TRIGGER more AFTER INSERT ON bundle BEGIN SELECT 1; END", "not part of a ledger"),
+        ("CREATE VIEW v AS SELECT 1", "not part of a ledger"),
+        ("ALTER TABLE tag ADD COLUMN x TEXT", "changed"),
+    ] {
+        let place = filled();
+        place.raw().execute_batch(sql).expect(sql);
+        assert!(matches!(fault(&place), Fault::Schema { state: s, .. } if s == state), "{sql}");
+        let opened = Ledger::open(&place.path, None);
+        assert!(matches!(opened, Err(Error::Tampered { fault: Fault::Schema { .. }, .. })), "{sql}: {opened:?}");
+    }
+    let place = filled();
+    place.raw().execute_batch("ANALYZE").expect("statistics are no part of the record");
+    let _ = place.open().verify().expect("right");
+}
+
+#[test]
+fn a_changed_byte_anywhere_in_the_file_changes_nothing_unseen() {
+    let place = filled();
+    let original = fs::read(&place.path).expect("the file");
+    let before = dump(&place.raw()).expect("a dump");
+    fs::remove_file(&place.path).expect("removed");
+    let (mut found, mut harmless) = (0, 0);
+    // A prime step visits every kind of place: headers, cell pointers, keys, values, free space.
+    for at in (0..original.len()).step_by(7) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("ledger.db");
+        let mut changed = original.clone();
+        changed[at] ^= 0x11;
+        fs::write(&path, changed).expect("written");
+        match Ledger::open_read_only(&path, Some(&place.id)).and_then(|l| l.verify()) {
+            Err(_) => found += 1,
+            Ok(_) => {
+                let after = Connection::open(&path).and_then(|raw| dump(&raw)).expect("a dump");
+                assert!(after == before, "byte {at} changed the record and was not found");
+                harmless += 1;
+            }
+        }
+    }
+    assert!(found > 0 && harmless > 0, "{found} found, {harmless} in free space");
+}

@@ -1,0 +1,328 @@
+//! The archives of `docker save`.
+//!
+//! Today's are OCI image layouts with a `manifest.json` beside them, and are read as layouts. The old ones hold a
+//! configuration and uncompressed layers without an image manifest, so one is made. It depends on nothing but the bytes
+//! of the configuration and the layers: the same archive has the same digest always and everywhere. For that every
+//! layer is read once when the archive is opened, and compared with the `diff_ids` of the configuration.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+
+use blobs::{Hasher, VerifiedBytes, sha256};
+use manifest_schema::document::WrittenDescriptor;
+use manifest_schema::{Algorithm, Descriptor, Digest, Document, LIMITS, MediaType, OutsideText, Reference};
+use serde::{Deserialize, Serialize};
+
+use crate::Registries;
+use crate::layout::{Layout, read_document, small};
+use crate::source::error::SourceError;
+use crate::source::reference::{Wanted, full, origin};
+use crate::source::tar_index::{Section, TarIndex, plain_name};
+use crate::source::{Resolved, Source};
+
+const OCI_LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+
+/// An entry of `manifest.json`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Saved {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    #[serde(default)]
+    layers: Option<Vec<String>>,
+}
+
+/// Opens the wanted image of an archive. An old one is read once from end to end.
+pub(crate) fn open(path: &Path, wanted: &Wanted, registries: &Registries) -> Result<Box<dyn Source>, SourceError> {
+    let archive = TarIndex::open(path)?;
+    let saved = saved(&archive)?;
+    if archive.file("oci-layout")?.is_some() && archive.file("index.json")?.is_some() {
+        let mut layout = Layout::read(Box::new(archive))?;
+        name_entries(&mut layout, &saved.unwrap_or_default());
+        return Ok(Box::new(layout.source(path, wanted, registries)?));
+    }
+    let saved = saved.ok_or_else(|| SourceError::Missing { file: archive.at("manifest.json") })?;
+    let (image, names) = choose(&archive, &saved, wanted)?;
+    Ok(Box::new(convert(&archive, image, &names, path, wanted)?))
+}
+
+/// Reads `manifest.json`, if there is one.
+fn saved(archive: &TarIndex) -> Result<Option<Vec<Saved>>, SourceError> {
+    let at = || archive.at("manifest.json");
+    let Some(section) = archive.file("manifest.json")? else { return Ok(None) };
+    let saved: Vec<Saved> = serde_json::from_slice(&small(section, at())?)
+        .map_err(|e| SourceError::Json { file: at(), reason: OutsideText::new(e.to_string()) })?;
+    Ok(Some(saved))
+}
+
+/// A name as the Docker client understands it; `None` if it is not one.
+fn normalized(name: &str) -> Option<String> {
+    Some(Reference::parse_normalized(name).ok()?.to_string())
+}
+
+/// Gives entries of a layout that have no full name in an annotation the tags that `manifest.json` lists for their
+/// configuration.
+fn name_entries(layout: &mut Layout, saved: &[Saved]) {
+    let config_of = |files: &dyn crate::layout::Files, d: &Descriptor| {
+        let document = read_document(files, &d.digest, d.size).ok()?;
+        match Document::parse(document.bytes(), &d.media_type).ok()? {
+            Document::Manifest { config, .. } => Some(config.digest.layout_path()),
+            Document::Index { .. } => None,
+        }
+    };
+    for entry in &mut layout.entries {
+        if entry.names.iter().any(|name| full(name).is_some()) || saved.is_empty() {
+            continue;
+        }
+        let Some(config) = config_of(&*layout.files, &entry.descriptor) else { continue };
+        let tags = saved.iter().filter(|s| s.config == config).flat_map(|s| s.repo_tags.iter().flatten());
+        let tags: Vec<_> = tags.filter_map(|tag| normalized(tag)).collect();
+        if !tags.is_empty() {
+            entry.names = tags;
+        }
+    }
+}
+
+/// The wanted image of an old archive and the names it may have.
+fn choose<'a>(
+    archive: &TarIndex,
+    saved: &'a [Saved],
+    wanted: &Wanted,
+) -> Result<(&'a Saved, Vec<String>), SourceError> {
+    let mut images = Vec::new();
+    for image in saved {
+        let mut names = Vec::new();
+        for tag in image.repo_tags.iter().flatten() {
+            names.push(normalized(tag).ok_or_else(|| SourceError::Json {
+                file: archive.at("manifest.json"),
+                reason: OutsideText::new(format!("`{tag}` is not an image reference")),
+            })?);
+        }
+        images.push((image, names));
+    }
+    let shown = || {
+        let name = |(image, names): &(&Saved, Vec<String>)| {
+            if names.is_empty() { vec![image.config.clone()] } else { names.clone() }
+        };
+        images.iter().flat_map(name).map(OutsideText::new).collect::<Vec<_>>()
+    };
+    let place = || archive.place();
+    if images.is_empty() {
+        return Err(SourceError::Empty { place: place() });
+    }
+    let fits = |(position, (_, names)): &(usize, &(&Saved, Vec<String>))| {
+        wanted.position.is_none_or(|p| p == *position) && wanted.name.as_ref().is_none_or(|n| names.contains(n))
+    };
+    let found: Vec<_> = images.iter().enumerate().filter(fits).map(|(_, image)| image).collect();
+    match found.as_slice() {
+        [] => Err(SourceError::NoSuchImage { place: place(), asked: wanted.shown(), names: shown() }),
+        [(image, names)] => match &wanted.name {
+            Some(name) => Ok((image, vec![name.clone()])),
+            None if names.len() > 1 && wanted.called.is_none() => {
+                Err(SourceError::Several { place: place(), names: shown() })
+            }
+            None => Ok((image, names.clone())),
+        },
+        _ if wanted.name.is_some() => {
+            let file = archive.at("manifest.json");
+            let reason = format!("it lists `{}` more than once", wanted.name.as_deref().unwrap_or_default());
+            Err(SourceError::Json { file, reason: OutsideText::new(reason) })
+        }
+        _ => Err(SourceError::Several { place: place(), names: shown() }),
+    }
+}
+
+/// The image manifest that is made, its members in the order in which they are written.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Made {
+    schema_version: u8,
+    media_type: &'static str,
+    config: WrittenDescriptor,
+    layers: Vec<WrittenDescriptor>,
+}
+
+/// Makes an OCI image of an old archive's files.
+fn convert(
+    archive: &TarIndex,
+    image: &Saved,
+    names: &[String],
+    path: &Path,
+    wanted: &Wanted,
+) -> Result<DockerArchive, SourceError> {
+    let config_section = find(archive, &image.config)?;
+    let config = small(config_section.clone(), archive.at(&image.config))?;
+    let config_digest = check_config_name(archive, &image.config, &config)?;
+    let diff_ids = diff_ids(archive, &image.config, &config)?;
+    let listed = image.layers.as_deref().unwrap_or_default();
+    if listed.len() != diff_ids.len() || listed.len() > LIMITS.children {
+        let (expected, found) = (diff_ids.len(), listed.len());
+        return Err(SourceError::LayerCount { file: archive.at(&image.config), expected, found });
+    }
+    let written = |media_type: &str, digest, size| match media_type.parse() {
+        Ok(media_type) => Ok(WrittenDescriptor { media_type, digest, size, annotations: BTreeMap::new() }),
+        Err(source) => Err(SourceError::Document { file: archive.place(), source }),
+    };
+    let mut content = BTreeMap::from([(config_digest, config_section)]);
+    let mut measured: BTreeMap<(u64, Digest), (Digest, &str)> = BTreeMap::new();
+    let mut layers = Vec::new();
+    for (name, diff_id) in listed.iter().zip(&diff_ids) {
+        let section = find(archive, name)?;
+        let size = section.size();
+        // Layers without content are often one file, listed many times.
+        let (digest, media_type) = match measured.get(&(section.offset(), *diff_id)) {
+            Some(known) => *known,
+            None => measure(section.clone(), diff_id, &archive.at(name))?,
+        };
+        measured.insert((section.offset(), *diff_id), (digest, media_type));
+        layers.push(written(media_type, digest, size)?);
+        content.insert(digest, section);
+    }
+    let made = Made {
+        schema_version: 2,
+        media_type: MediaType::OCI_MANIFEST,
+        config: written(MediaType::OCI_CONFIG, config_digest, config.len() as u64)?,
+        layers,
+    };
+    let refused = |source| SourceError::Document { file: archive.place(), source };
+    let bytes = serde_json::to_vec(&made)
+        .map_err(|e| SourceError::Json { file: archive.place(), reason: OutsideText::new(e.to_string()) })?;
+    let media_type: MediaType = MediaType::OCI_MANIFEST.parse().map_err(refused)?;
+    Document::parse(&bytes, &media_type).map_err(refused)?;
+    let document = VerifiedBytes::of(bytes);
+    let origin = origin(wanted, names, document.digest(), path)?;
+    let resolved = Resolved { origin, media_type, document, moved: None };
+    Ok(DockerArchive { place: archive.place(), resolved, content })
+}
+
+/// A file that `manifest.json` names, or the one a link of that name leads to.
+fn find(archive: &TarIndex, name: &str) -> Result<Section, SourceError> {
+    let missing = || SourceError::Missing { file: archive.at(name) };
+    archive.file_through_links(&plain_name(name).ok_or_else(missing)?)?.ok_or_else(missing)
+}
+
+/// The digest of a configuration. Most tools name the file by it (`<hex>.json`, `sha256:<hex>`); it must be right then.
+fn check_config_name(archive: &TarIndex, name: &str, config: &[u8]) -> Result<Digest, SourceError> {
+    let found = sha256(config);
+    let last = name.rsplit('/').next().unwrap_or(name);
+    let hex = last.strip_suffix(".json").unwrap_or(last);
+    let hex = hex.strip_prefix("sha256:").unwrap_or(hex);
+    match format!("sha256:{hex}").parse::<Digest>() {
+        Ok(expected) if expected != found => Err(SourceError::ConfigName {
+            file: archive.at(name),
+            expected: Box::new(expected),
+            found: Box::new(found),
+        }),
+        _ => Ok(found),
+    }
+}
+
+/// The digests of the uncompressed layers, as the configuration lists them.
+fn diff_ids(archive: &TarIndex, name: &str, config: &[u8]) -> Result<Vec<Digest>, SourceError> {
+    #[derive(Deserialize)]
+    struct Config {
+        rootfs: RootFs,
+    }
+    #[derive(Deserialize)]
+    struct RootFs {
+        #[serde(default)]
+        diff_ids: Option<Vec<Digest>>,
+    }
+    let config: Config = serde_json::from_slice(config)
+        .map_err(|e| SourceError::Json { file: archive.at(name), reason: OutsideText::new(e.to_string()) })?;
+    Ok(config.rootfs.diff_ids.unwrap_or_default())
+}
+
+/// Hashes what is read through it.
+struct Tee<R> {
+    inner: R,
+    hasher: Hasher,
+}
+
+impl<R: Read> Read for Tee<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.hasher.update(buf.get(..n).unwrap_or_default());
+        Ok(n)
+    }
+}
+
+/// Reads a layer once: its digest and media type, after its uncompressed content was compared with the `diff_id`.
+fn measure(section: Section, diff_id: &Digest, file: &OutsideText) -> Result<(Digest, &'static str), SourceError> {
+    let failed = |source| SourceError::Io { file: file.clone(), source };
+    let mut magic = Vec::new();
+    section.clone().take(2).read_to_end(&mut magic).map_err(failed)?;
+    let gzip = magic == b"\x1f\x8b";
+    let as_stored = Tee { inner: section, hasher: Hasher::new(Algorithm::Sha256) };
+    let (digest, uncompressed) = if gzip {
+        let stored = BufReader::with_capacity(128 << 10, as_stored);
+        let mut layer = Tee { inner: flate2::bufread::MultiGzDecoder::new(stored), hasher: hasher_of(diff_id) };
+        let size = copy(&mut (&mut layer).take(LIMITS.blob + 1)).map_err(failed)?;
+        if size > LIMITS.blob {
+            return Err(SourceError::TooLarge { file: file.clone(), size, limit: LIMITS.blob });
+        }
+        let mut stored = layer.inner.into_inner();
+        copy(&mut stored).map_err(failed)?;
+        (stored.into_inner().hasher.finish(), layer.hasher.finish())
+    } else {
+        let mut layer = as_stored;
+        if diff_id.algorithm() == Algorithm::Sha256 {
+            copy(&mut layer).map_err(failed)?;
+            let digest = layer.hasher.finish();
+            (digest, digest)
+        } else {
+            let mut layer = Tee { inner: layer, hasher: hasher_of(diff_id) };
+            copy(&mut layer).map_err(failed)?;
+            (layer.inner.hasher.finish(), layer.hasher.finish())
+        }
+    };
+    if uncompressed != *diff_id {
+        return Err(SourceError::DiffId {
+            file: file.clone(),
+            expected: Box::new(*diff_id),
+            found: Box::new(uncompressed),
+        });
+    }
+    Ok((digest, if gzip { OCI_LAYER_GZIP } else { MediaType::OCI_LAYER_TAR }))
+}
+
+fn hasher_of(digest: &Digest) -> Hasher {
+    Hasher::new(digest.algorithm())
+}
+
+/// Reads to the end in large steps; the number of bytes.
+fn copy(reader: &mut impl Read) -> io::Result<u64> {
+    io::copy(&mut BufReader::with_capacity(128 << 10, reader), &mut io::sink())
+}
+
+/// An image made of an old archive.
+struct DockerArchive {
+    place: OutsideText,
+    resolved: Resolved,
+    /// Where the configuration and the layers lie.
+    content: BTreeMap<Digest, Section>,
+}
+
+impl DockerArchive {
+    fn missing(&self, digest: &Digest) -> SourceError {
+        SourceError::Missing { file: OutsideText::new(format!("{}: {digest}", self.place.raw())) }
+    }
+}
+
+impl Source for DockerArchive {
+    fn resolve(&self) -> Result<Resolved, SourceError> {
+        Ok(self.resolved.clone())
+    }
+
+    fn document(&self, digest: &Digest, _size: u64) -> Result<VerifiedBytes, SourceError> {
+        let top = &self.resolved.document;
+        if top.digest() == digest { Ok(top.clone()) } else { Err(self.missing(digest)) }
+    }
+
+    fn blob(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send + '_>, SourceError> {
+        let section = self.content.get(&blob.digest).ok_or_else(|| self.missing(&blob.digest))?;
+        Ok(Box::new(section.clone()))
+    }
+}

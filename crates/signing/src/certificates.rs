@@ -1,0 +1,239 @@
+//! Certificates (public keys) of one role.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use manifest_schema::{LIMITS, OutsideText, Timestamp};
+use openpgp::cert::CertParser;
+use openpgp::packet::Signature;
+use openpgp::types::SignatureType;
+use openpgp::{Cert, Packet};
+use sequoia_openpgp as openpgp;
+
+use crate::error::outside;
+use crate::packets::{armored, is_binary, packets};
+use crate::trust::{Standing, standing};
+use crate::{Error, Fingerprint, Reason};
+
+/// Packets in one key file; a certificate with many certifications has thousands.
+const FILE_PACKETS: usize = 100_000;
+
+/// The OpenPGP certificates of one role, with the files they came from.
+///
+/// A certificate that appears several times is merged into one, so that a file with its revocation certificate beside
+/// it revokes it.
+#[derive(Debug, Clone)]
+pub struct Certificates {
+    certificates: BTreeMap<Fingerprint, Entry>,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    cert: Cert,
+    files: BTreeSet<PathBuf>,
+}
+
+/// What a certificate says of itself, for people.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct CertificateInfo {
+    /// The primary key's fingerprint.
+    pub fingerprint: Fingerprint,
+    /// The primary user id, if there is a valid one.
+    pub user_id: Option<OutsideText>,
+    /// When the primary key expires.
+    pub expires: Option<Timestamp>,
+    /// Why its signatures do not count at the time asked about, if they don't.
+    #[serde(skip)]
+    pub refused: Option<Reason>,
+    /// The files it came from.
+    pub files: Vec<PathBuf>,
+}
+
+impl Certificates {
+    /// Reads certificate files: armored or binary, one or several certificates in each, revocation certificates too.
+    ///
+    /// # Errors
+    /// [`Error`] if a file cannot be read, is larger than `LIMITS.config`, holds a secret key, holds no certificate, or
+    /// holds a revocation that fits none of them; [`Error::NoCertificates`] if there are no files.
+    pub fn load(files: &[PathBuf]) -> Result<Self, Error> {
+        let mut reading = Reading::default();
+        for path in files {
+            reading.file(path, &read_key_file(path)?)?;
+        }
+        reading.finish()
+    }
+
+    /// Reads certificates from bytes, as [`Certificates::load`] does; `origin` stands for the file in errors.
+    ///
+    /// # Errors
+    /// As [`Certificates::load`].
+    pub fn from_bytes(bytes: &[u8], origin: &Path) -> Result<Self, Error> {
+        let mut reading = Reading::default();
+        reading.file(origin, bytes)?;
+        reading.finish()
+    }
+
+    /// The certificate that belongs to a secret key.
+    pub(crate) fn of(cert: Cert) -> Self {
+        let cert = cert.strip_secret_key_material();
+        let fingerprint = Fingerprint::from(cert.fingerprint());
+        Self { certificates: BTreeMap::from([(fingerprint, Entry { cert, files: BTreeSet::new() })]) }
+    }
+
+    /// The fingerprints of the primary keys, in order.
+    pub fn fingerprints(&self) -> Vec<Fingerprint> {
+        self.certificates.keys().cloned().collect()
+    }
+
+    /// How many distinct certificates there are; at least one.
+    pub fn count(&self) -> usize {
+        self.certificates.len()
+    }
+
+    /// What the certificates say of themselves, judged at a time.
+    pub fn info(&self, at: Timestamp) -> Vec<CertificateInfo> {
+        self.certificates
+            .iter()
+            .map(|(fingerprint, entry)| {
+                let Standing { user_id, expires, refused } = standing(&entry.cert, at);
+                let files = entry.files.iter().cloned().collect();
+                CertificateInfo { fingerprint: fingerprint.clone(), user_id, expires, refused, files }
+            })
+            .collect()
+    }
+
+    /// The certificates.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Cert> {
+        self.certificates.values().map(|entry| &entry.cert)
+    }
+}
+
+/// One key was configured for two roles.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("key {fingerprint} is configured for two roles, {first} and {second}; each role needs a key of its own")]
+pub struct RoleConflict {
+    /// One role.
+    pub first: String,
+    /// The other role.
+    pub second: String,
+    /// The fingerprint of the primary key or subkey that both have.
+    pub fingerprint: Fingerprint,
+}
+
+/// Checks that no key, primary or subkey, appears in two roles.
+///
+/// # Errors
+/// [`RoleConflict`] for the first key that does.
+pub fn distinct_roles(roles: &[(&str, &Certificates)]) -> Result<(), RoleConflict> {
+    let mut seen: BTreeMap<Fingerprint, &str> = BTreeMap::new();
+    for (role, certificates) in roles {
+        for key in certificates.iter().flat_map(|cert| cert.keys()) {
+            let fingerprint = Fingerprint::from(key.key().fingerprint());
+            match seen.get(&fingerprint) {
+                Some(first) if first != role => {
+                    return Err(RoleConflict { first: (*first).into(), second: (*role).into(), fingerprint });
+                }
+                _ => seen.insert(fingerprint, role),
+            };
+        }
+    }
+    Ok(())
+}
+
+/// Reads a key or certificate file, bounded by `LIMITS.config`.
+pub(crate) fn read_key_file(path: &Path) -> Result<Vec<u8>, Error> {
+    let read = |source| Error::Read { path: path.into(), source };
+    let mut bytes = Vec::new();
+    File::open(path).map_err(read)?.take(LIMITS.config + 1).read_to_end(&mut bytes).map_err(read)?;
+    if bytes.len() as u64 > LIMITS.config {
+        return Err(Error::TooLarge { path: path.into(), limit: LIMITS.config });
+    }
+    Ok(bytes)
+}
+
+/// The certificates, secret keys and revocations of one key file.
+pub(crate) fn read_certs(path: &Path, bytes: &[u8]) -> Result<(Vec<Cert>, Vec<Signature>), Error> {
+    let unreadable = |reason: OutsideText| Error::Unreadable { path: path.into(), reason };
+    let blocks: Vec<&[u8]> = if is_binary(bytes) {
+        vec![bytes]
+    } else {
+        let text = std::str::from_utf8(bytes).map_err(|_| unreadable(OutsideText::new("neither binary nor text")))?;
+        let armored = armored(text);
+        if armored.open {
+            return Err(unreadable(OutsideText::new("an armored block does not end")));
+        }
+        // People keep notes beside their keys; a block of another kind is refused by what is in it.
+        armored.blocks.iter().map(|(_, block)| block.as_bytes()).collect()
+    };
+    let (mut certs, mut revocations) = (Vec::new(), Vec::new());
+    for block in blocks {
+        let packets = packets(block, FILE_PACKETS).map_err(unreadable)?;
+        if packets.iter().any(|packet| matches!(packet, Packet::CompressedData(_))) {
+            return Err(unreadable(OutsideText::new("there is a compressed packet")));
+        }
+        let lone = |packet: &Packet| matches!(packet, Packet::Signature(s) if s.typ() == SignatureType::KeyRevocation);
+        if !packets.is_empty() && packets.iter().all(lone) {
+            revocations.extend(packets.into_iter().filter_map(|packet| match packet {
+                Packet::Signature(signature) => Some(signature),
+                _ => None,
+            }));
+            continue;
+        }
+        for cert in CertParser::from(packets) {
+            certs.push(cert.map_err(|e| unreadable(outside(&e)))?);
+        }
+    }
+    Ok((certs, revocations))
+}
+
+#[derive(Default)]
+struct Reading {
+    certificates: BTreeMap<Fingerprint, Entry>,
+    revocations: Vec<(PathBuf, Signature)>,
+}
+
+impl Reading {
+    fn file(&mut self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+        let (certs, revocations) = read_certs(path, bytes)?;
+        if certs.is_empty() && revocations.is_empty() {
+            return Err(Error::NoCertificate { path: path.into() });
+        }
+        for cert in certs {
+            let fingerprint = Fingerprint::from(cert.fingerprint());
+            if cert.is_tsk() {
+                return Err(Error::SecretKeyFile { path: path.into(), fingerprint });
+            }
+            let (cert, mut files) = match self.certificates.remove(&fingerprint) {
+                Some(known) => {
+                    let merged = known.cert.merge_public(cert);
+                    (merged.map_err(|e| Error::Unreadable { path: path.into(), reason: outside(&e) })?, known.files)
+                }
+                None => (cert, BTreeSet::new()),
+            };
+            files.insert(path.into());
+            self.certificates.insert(fingerprint, Entry { cert, files });
+        }
+        self.revocations.extend(revocations.into_iter().map(|revocation| (path.to_path_buf(), revocation)));
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Certificates, Error> {
+        for (path, revocation) in self.revocations {
+            let stray = || Error::StrayRevocation { path: path.clone() };
+            let fits = |entry: &&mut Entry| {
+                let primary = entry.cert.primary_key();
+                revocation.verify_primary_key_revocation(primary.key(), primary.key()).is_ok()
+            };
+            let entry = self.certificates.values_mut().find(fits).ok_or_else(stray)?;
+            let (revoked, _) = entry.cert.clone().insert_packets(revocation.clone()).map_err(|_| stray())?;
+            entry.cert = revoked;
+            entry.files.insert(path);
+        }
+        if self.certificates.is_empty() {
+            return Err(Error::NoCertificates);
+        }
+        Ok(Certificates { certificates: self.certificates })
+    }
+}

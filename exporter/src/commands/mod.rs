@@ -1,0 +1,5 @@
+//! The commands: an `Args` struct and a `run` each.
+
+pub mod init;
+pub mod pack;
+pub mod plan;

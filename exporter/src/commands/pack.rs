@@ -1,0 +1,51 @@
+//! `pack`: makes a bundle.
+
+use clap::Args;
+use console::{Failure, Progress};
+use manifest_schema::Timestamp;
+
+use crate::Packed;
+use crate::error::Error;
+use crate::request::{Request, RequestArgs};
+
+/// Packs images into a sealed bundle
+#[derive(Debug, Args)]
+pub struct Pack {
+    #[command(flatten)]
+    request: RequestArgs,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Pack {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// A failure with its exit code.
+    pub fn run(self, quiet: bool) -> Result<(), Failure> {
+        self.pack(quiet).map_err(|e| {
+            Failure::new(&e).with_state("no bundle was sealed; what is unfinished will not be accepted by anyone")
+        })
+    }
+
+    fn pack(self, quiet: bool) -> Result<(), Error> {
+        let request = Request::resolve(self.request)?;
+        request.recipients()?;
+        let key = request.unlock()?;
+        let progress = Progress::new(quiet);
+        for warning in key.warnings(Timestamp::now()) {
+            progress.warn(format_args!("release key: {warning}"));
+        }
+        let (sealed, word) = match crate::pack(&request, &key, &progress)? {
+            Packed::New(sealed) => (sealed, "packed"),
+            Packed::Already(sealed) => (sealed, "already packed"),
+        };
+        if self.json {
+            return console::print_json(&serde_json::json!({ "result": word, "bundle": sealed })).map_err(Error::Stdout);
+        }
+        let size = sealed.bytes.map_or(String::new(), |b| format!(", {}", console::bytes(b)));
+        console::print(&format!("{word}: {} (bundle {}{size})\n", sealed.path.display(), sealed.bundle))
+            .map_err(Error::Stdout)
+    }
+}

@@ -1,0 +1,148 @@
+//! `plan`: what would be packed.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use console::{Failure, Progress};
+use serde::Serialize;
+
+use crate::config::SequenceSpec;
+use crate::error::Error;
+use crate::plan::Report;
+use crate::request::{Request, RequestArgs};
+
+/// Shows what would be packed, and how large it is; writes nothing to the medium
+#[derive(Debug, Args)]
+pub struct Plan {
+    #[command(flatten)]
+    request: RequestArgs,
+    /// Print the plan as JSON
+    #[arg(long)]
+    json: bool,
+    /// Write a release file with every tag pinned to its digest, for `pack --file`
+    #[arg(long, value_name = "FILE", env = "SEALIFT_LOCK")]
+    lock: Option<PathBuf>,
+}
+
+impl Plan {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// A failure with its exit code.
+    pub fn run(self, quiet: bool) -> Result<(), Failure> {
+        self.plan(quiet).map_err(|e| Failure::new(&e).with_state("nothing was written"))
+    }
+
+    fn plan(self, quiet: bool) -> Result<(), Error> {
+        let request = Request::resolve(self.request)?;
+        let plan = crate::make_plan(&request, &Progress::new(quiet))?;
+        if let Some(path) = &self.lock {
+            let text = lock_file(&request, plan.report())?;
+            console::write_new(path, text.as_bytes())
+                .map_err(|source| Error::Output { path: path.clone(), source })?;
+        }
+        if self.json { console::print_json(plan.report()) } else { console::print(&text(plan.report())) }
+            .map_err(Error::Stdout)
+    }
+}
+
+fn text(report: &Report) -> String {
+    let rows: Vec<_> = report
+        .images
+        .iter()
+        .map(|image| {
+            vec![
+                image.origin.to_string(),
+                image.digest.to_string(),
+                if image.platforms.is_empty() { "-".into() } else { image.platforms.join(",") },
+                image.blobs.to_string(),
+                console::bytes(image.bytes),
+                console::bytes(image.shared_bytes),
+            ]
+        })
+        .collect();
+    let mut text = console::table(&["IMAGE", "DIGEST", "PLATFORMS", ">BLOBS", ">BYTES", ">SHARED"], &rows);
+    for image in &report.images {
+        if let Some(index) = &image.index_digest {
+            text += &format!("{}: one platform of the index {index}\n", image.origin);
+        }
+        if image.sparse {
+            text += &format!("{}: some entries of the index are left out\n", image.origin);
+        }
+    }
+    text += &format!(
+        "\n{} images, {} blobs, {} (shared blobs counted once; {} saved)\n",
+        report.images.len(),
+        report.blobs,
+        console::bytes(report.bytes),
+        console::bytes(report.shared_bytes)
+    );
+    for volume in &report.volumes {
+        text += &format!("volume {}: at most {}\n", volume.number, console::bytes(volume.at_most_bytes));
+    }
+    text
+}
+
+/// A release file that pins every image. JSON strings are YAML strings, so values need no quoting rules of their own.
+fn lock_file(request: &Request, report: &Report) -> Result<String, Error> {
+    #[derive(Serialize)]
+    struct Lock<'a> {
+        stream: &'a manifest_schema::Stream,
+        sequence: serde_json::Value,
+        recipients: &'a [String],
+        images: Vec<String>,
+        #[serde(skip_serializing_if = "<[_]>::is_empty")]
+        platforms: &'a [manifest_schema::document::Platform],
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        sparse_index: bool,
+        labels: &'a std::collections::BTreeMap<manifest_schema::LabelKey, manifest_schema::LabelValue>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        expires: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        sign: Option<serde_json::Value>,
+    }
+    let absolute = |p: &PathBuf| std::path::absolute(p).unwrap_or_else(|_| p.clone());
+    let lock = Lock {
+        stream: &request.stream,
+        sequence: match request.sequence {
+            SequenceSpec::Number(n) => n.get().into(),
+            SequenceSpec::Time => "time".into(),
+        },
+        recipients: &request.recipients,
+        images: request
+            .images
+            .iter()
+            .map(|source| {
+                let asked = source.to_string();
+                let found = report.images.iter().find(|i| i.asked.raw() == asked);
+                // The digest pinned is the one the reference named: the index, if one platform was chosen from it.
+                found.map_or(asked, |i| source.pinned(&i.index_digest.unwrap_or(i.digest)).to_string())
+            })
+            .collect(),
+        platforms: &request.platforms,
+        sparse_index: request.sparse_index,
+        labels: &request.labels,
+        expires: request.expires.map(|e| match e {
+            crate::request::Expiry::At(time) => time.to_string(),
+            crate::request::Expiry::After(seconds) => format!("{}h", seconds / 3600),
+        }),
+        sign: request.sign.as_ref().map(|key| match &key.passphrase.file {
+            Some(file) => serde_json::json!({ "key": absolute(&key.path), "passphrase_file": absolute(file) }),
+            None => serde_json::json!({ "key": absolute(&key.path) }),
+        }),
+    };
+    let value = serde_json::to_value(&lock).map_err(|e| Error::Stdout(e.into()))?;
+    let mut text = String::from("# Every tag pinned by `sealift-export plan --lock`.\n");
+    for (key, value) in value.as_object().into_iter().flatten() {
+        match value.as_array() {
+            Some(items) if !items.is_empty() => {
+                text += &format!("{key}:\n");
+                for item in items {
+                    text += &format!("  - {item}\n");
+                }
+            }
+            _ => text += &format!("{key}: {value}\n"),
+        }
+    }
+    Ok(text)
+}

@@ -1,0 +1,168 @@
+//! `release.yaml`: what a release consists of. Every key is also a flag.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use manifest_schema::document::Platform;
+use manifest_schema::{LIMITS, LabelKey, LabelValue, Sequence, Stream};
+use registry::source::SourceRef;
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer};
+
+use crate::error::Error;
+
+/// The content of `release.yaml`.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Release {
+    /// The release line that the importing side has configured.
+    pub stream: Option<Stream>,
+    /// The place in the release line: a number higher than that of the release before, or `time` for the current time as
+    /// YYYYMMDDhhmmss (UTC).
+    pub sequence: Option<SequenceSpec>,
+    /// Who can open the bundle: age recipients (`age1...`).
+    pub recipients: Vec<String>,
+    /// Files with a recipient a line.
+    pub recipients_files: Vec<PathBuf>,
+    /// Who signs.
+    pub sign: Option<Sign>,
+    /// The images: `docker://` (the default), `oci:`, `oci-archive:` or `docker-archive:`.
+    pub images: Vec<ImageSpec>,
+    /// Only these platforms of multi-platform images (all if empty).
+    pub platforms: Vec<PlatformSpec>,
+    /// Allow an index of which only some platforms are carried.
+    pub sparse_index: bool,
+    /// Labels for people, shown on LABEL.txt: ticket, classification.
+    #[serde(deserialize_with = "manifest_schema::json::unique_map")]
+    pub labels: BTreeMap<LabelKey, LabelValue>,
+    /// When the importing side shall stop admitting the bundle: a time (2026-01-31T09:00:00Z) or a span (30d, 12h).
+    pub expires: Option<String>,
+    /// The folder in which the bundle's folder is made.
+    pub output: Option<PathBuf>,
+}
+
+/// The release key.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sign {
+    /// OpenPGP secret key file.
+    pub key: PathBuf,
+    /// File whose first line is the passphrase.
+    pub passphrase_file: Option<PathBuf>,
+}
+
+/// One image of the list.
+#[derive(Debug, Clone)]
+pub struct ImageSpec(pub SourceRef);
+
+impl<'de> Deserialize<'de> for ImageSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for ImageSpec {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Image".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "description": "[docker://]HOST/PATH[:TAG][@DIGEST], oci:DIR[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:NAME]; =FULL/NAME:TAG behind it names what has no full name"
+        })
+    }
+}
+
+/// A platform of the list.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct PlatformSpec(pub Platform);
+
+/// A sequence number, or `time`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SequenceSpec {
+    /// This number.
+    Number(Sequence),
+    /// The current time.
+    Time,
+}
+
+impl std::str::FromStr for SequenceSpec {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "time" {
+            return Ok(Self::Time);
+        }
+        let number: u64 = text.parse().map_err(|_| "expected a number, or `time`".to_string())?;
+        Sequence::try_from(number).map(Self::Number).map_err(|e| e.to_string())
+    }
+}
+
+impl<'de> Deserialize<'de> for SequenceSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visit;
+        impl serde::de::Visitor<'_> for Visit {
+            type Value = SequenceSpec;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a number from 1, or `time`")
+            }
+            fn visit_u64<E: serde::de::Error>(self, n: u64) -> Result<SequenceSpec, E> {
+                Sequence::try_from(n).map(SequenceSpec::Number).map_err(E::custom)
+            }
+            fn visit_i64<E: serde::de::Error>(self, n: i64) -> Result<SequenceSpec, E> {
+                u64::try_from(n).map_err(|_| E::custom("a sequence number is at least 1")).and_then(|n| self.visit_u64(n))
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<SequenceSpec, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(Visit)
+    }
+}
+
+impl JsonSchema for SequenceSpec {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Sequence".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "oneOf": [
+                { "type": "integer", "minimum": 1, "maximum": 9_007_199_254_740_991_u64 },
+                { "const": "time" }
+            ]
+        })
+    }
+}
+
+impl Release {
+    /// Reads a file. Paths in it are relative to its folder.
+    ///
+    /// # Errors
+    /// [`Error::Config`] names file and line.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let text = console::read_text(path, LIMITS.config)
+            .map_err(|source| Error::ReadConfig { path: path.into(), source })?;
+        let mut release: Release = serde_saphyr::from_str(&text).map_err(|e| Error::Config {
+            path: path.into(),
+            message: manifest_schema::OutsideText::new(e.to_string()),
+        })?;
+        let base = path.parent().unwrap_or(Path::new(""));
+        let relative = |p: &mut PathBuf| *p = base.join(&*p);
+        release.recipients_files.iter_mut().for_each(relative);
+        if let Some(sign) = &mut release.sign {
+            relative(&mut sign.key);
+            sign.passphrase_file.iter_mut().for_each(relative);
+        }
+        release.output.iter_mut().for_each(relative);
+        for image in &mut release.images {
+            image.0 = image.0.relative_to(base);
+        }
+        Ok(release)
+    }
+}
+
+/// The JSON schema of `release.yaml` (`exporter/release.schema.json`), as text.
+pub fn json_schema() -> String {
+    manifest_schema::json::schema_text(&schemars::schema_for!(Release))
+}

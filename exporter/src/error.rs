@@ -1,0 +1,218 @@
+//! What can go wrong while exporting. Who is at fault and what to do next stands in `hints.rs`.
+
+use std::io;
+use std::path::PathBuf;
+
+use manifest_schema::{Digest, OutsideText, Reference};
+
+/// An export failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Something that is needed was not given.
+    #[error("{0} is missing")]
+    Missing(&'static str),
+    /// A file cannot be read.
+    #[error("{}: cannot be read", .path.display())]
+    ReadConfig {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The release file is wrong.
+    #[error("{}: {}", .path.display(), multi_line(.message))]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What, with the line.
+        message: OutsideText,
+    },
+    /// Not a time or span.
+    #[error("`{}` is not a time (2026-01-31T09:00:00Z) or a span (12h, 30d, 8w)", .0.escaped())]
+    Expires(OutsideText),
+    /// Not a number of seconds.
+    #[error("SOURCE_DATE_EPOCH is `{}`; expected seconds since 1970", .0.escaped())]
+    SourceDateEpoch(OutsideText),
+    /// A label.
+    #[error(transparent)]
+    Label(manifest_schema::text::LabelError),
+    /// A number or name.
+    #[error(transparent)]
+    Id(manifest_schema::ids::IdError),
+    /// The passphrase.
+    #[error(transparent)]
+    Passphrase(#[from] console::PassphraseError),
+    /// The release key.
+    #[error(transparent)]
+    Signing(#[from] signing::Error),
+    /// A recipient.
+    #[error(transparent)]
+    Age(#[from] bundle::AgeError),
+    /// Registry access.
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    /// A source.
+    #[error(transparent)]
+    Source(#[from] registry::source::SourceError),
+    /// A document that cannot be carried.
+    #[error("{origin}: {digest} cannot be carried")]
+    Document {
+        /// The image.
+        origin: Box<Reference>,
+        /// The document.
+        digest: Digest,
+        /// Why.
+        source: manifest_schema::document::DocumentError,
+    },
+    /// Indexes nested too deeply.
+    #[error("{origin}: indexes are nested too deeply")]
+    Nesting {
+        /// The image.
+        origin: Box<Reference>,
+    },
+    /// One name, two images.
+    #[error("{origin} stands for two images: {first} and {second}")]
+    SameName {
+        /// The name.
+        origin: Box<Reference>,
+        /// The one.
+        first: Digest,
+        /// The other.
+        second: Digest,
+    },
+    /// No such platform.
+    #[error("{origin} has none of the platforms asked for: {}", .platforms.join(", "))]
+    NoPlatform {
+        /// The image.
+        origin: Box<Reference>,
+        /// What was asked for.
+        platforms: Vec<String>,
+    },
+    /// Several platforms of more.
+    #[error("{origin}: carrying some of its platforms leaves an index with missing entries")]
+    Sparse {
+        /// The image.
+        origin: Box<Reference>,
+    },
+    /// A digest with two sizes.
+    #[error("{origin}: {digest} is said to have {} and {} bytes", .sizes.0, .sizes.1)]
+    TwoSizes {
+        /// The image.
+        origin: Box<Reference>,
+        /// The blob.
+        digest: Digest,
+        /// Both sizes.
+        sizes: (u64, u64),
+    },
+    /// A digest that is a document and a blob.
+    #[error("{origin}: {digest} is said to be both an image manifest and a blob")]
+    TwoKinds {
+        /// The image.
+        origin: Box<Reference>,
+        /// The blob.
+        digest: Digest,
+    },
+    /// More than one bundle can hold.
+    #[error("{images} images with {blobs} blobs and {bytes} bytes are more than one bundle can hold")]
+    TooMuch {
+        /// Images.
+        images: usize,
+        /// Blobs.
+        blobs: usize,
+        /// Bytes.
+        bytes: u64,
+    },
+    /// The manifest.
+    #[error(transparent)]
+    Manifest(#[from] manifest_schema::manifest::ManifestError),
+    /// The volume.
+    #[error(transparent)]
+    Volume(#[from] bundle::VolumeError),
+    /// A blob could not be copied.
+    #[error("{digest} could not be packed")]
+    Pull {
+        /// The blob.
+        digest: Digest,
+        /// Why.
+        source: io::Error,
+        /// Whether it came from a source (and not from memory).
+        wrong: bool,
+    },
+    /// The output.
+    #[error("{}: cannot be written", .path.display())]
+    Output {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Not enough space.
+    #[error("{}: up to {} are needed, {} are free", .path.display(), console::bytes(*.needed), console::bytes(*.free))]
+    NoSpace {
+        /// The folder.
+        path: PathBuf,
+        /// Bytes needed at most.
+        needed: u64,
+        /// Bytes free.
+        free: u64,
+    },
+    /// Something of that name is there.
+    #[error("{}: is already there, and was not made by this request", .path.display())]
+    Exists {
+        /// The file or folder.
+        path: PathBuf,
+    },
+    /// A partial bundle without a record.
+    #[error("{}: an unfinished bundle that no record here knows", .path.display())]
+    ForeignPartial {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The name belongs to another request.
+    #[error("{name} has been begun or packed from another request")]
+    OtherRequest {
+        /// The bundle.
+        name: String,
+    },
+    /// Released before with other content.
+    #[error("{name} has been released before, and its images have changed since")]
+    Released {
+        /// The bundle.
+        name: String,
+    },
+    /// Another process.
+    #[error("{name} is being packed by another process")]
+    Busy {
+        /// The bundle.
+        name: String,
+    },
+    /// The record.
+    #[error("{}: the record cannot be kept", .path.display())]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The record is damaged.
+    #[error("{}: not a record of this program: {}", .path.display(), .reason.escaped())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: OutsideText,
+    },
+    /// A bundle's folder.
+    #[error(transparent)]
+    Folder(#[from] bundle::FolderError),
+    /// stdout.
+    #[error("stdout cannot be written")]
+    Stdout(#[source] io::Error),
+}
+
+/// A message that may have several lines, each made safe to show.
+fn multi_line(text: &OutsideText) -> String {
+    let lines: Vec<String> =
+        text.raw().lines().map(|line| manifest_schema::text::escape(line).to_string()).collect();
+    lines.join("\n  ")
+}

@@ -1,0 +1,109 @@
+//! Who is at fault for each error, and what to do next. The only place for either.
+
+use console::{Explain, Fault};
+
+use crate::error::Error;
+
+impl Explain for Error {
+    fn fault(&self) -> Fault {
+        match self {
+            Error::Missing(_)
+            | Error::ReadConfig { .. }
+            | Error::Config { .. }
+            | Error::Expires(_)
+            | Error::SourceDateEpoch(_)
+            | Error::Label(_)
+            | Error::Id(_)
+            | Error::Passphrase(_)
+            | Error::Signing(_)
+            | Error::Age(_)
+            | Error::SameName { .. }
+            | Error::NoPlatform { .. }
+            | Error::Sparse { .. }
+            | Error::TooMuch { .. }
+            | Error::Exists { .. }
+            | Error::ForeignPartial { .. }
+            | Error::OtherRequest { .. }
+            | Error::Released { .. } => Fault::Usage,
+            Error::Registry(_)
+            | Error::Source(_)
+            | Error::Document { .. }
+            | Error::Nesting { .. }
+            | Error::TwoSizes { .. }
+            | Error::TwoKinds { .. }
+            | Error::Manifest(_)
+            | Error::Volume(_)
+            | Error::Pull { .. }
+            | Error::Output { .. }
+            | Error::NoSpace { .. }
+            | Error::Busy { .. }
+            | Error::State { .. }
+            | Error::Record { .. }
+            | Error::Folder(_)
+            | Error::Stdout(_) => Fault::Failed,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let text = match self {
+            Error::Missing("an image") => "name images on the command line, in release.yaml or with --images-file",
+            Error::Missing("a stream") => "name the release line with --stream, or as `stream:` in release.yaml",
+            Error::Missing("a sequence") => "say --sequence NUMBER or --sequence time, or `sequence:` in release.yaml",
+            Error::Missing("a release key") => {
+                "name one with --sign-key, or as `sign: {key: FILE}` in release.yaml; `sealift-export init DIR` makes one"
+            }
+            Error::Age(bundle::AgeError::NoRecipient) => {
+                "get the recipient (age1...) from the receiving side and name it with -r, or as `recipients:`"
+            }
+            Error::Config { .. } => "docs/configuration.md lists every key",
+            Error::Passphrase(_) => "use --sign-passphrase-file or SEALIFT_SIGN_PASSPHRASE",
+            Error::Signing(signing::Error::WrongPassphrase { .. }) => "check the passphrase and which key file is named",
+            Error::SameName { .. } => "give one of them another name: SOURCE=HOST/PATH:TAG",
+            Error::NoPlatform { .. } => "`sealift-export plan` without --platform lists the platforms there are",
+            Error::Sparse { .. } => {
+                "leave out --platform to carry all, name one platform, or allow it with --sparse-index (many registries refuse \
+                 such an index)"
+            }
+            Error::TooMuch { .. } => "split the release into several",
+            Error::Exists { .. } => "choose another --output or another sequence, or move it away",
+            Error::ForeignPartial { .. } => "remove it if nobody is writing to it, or choose another --output",
+            Error::OtherRequest { .. } => "choose the next sequence; a number stands for one release",
+            Error::Released { .. } => {
+                "choose the next sequence; `plan --lock` keeps tags from moving between two runs of the same release"
+            }
+            Error::Busy { .. } => "wait for it to end",
+            Error::NoSpace { .. } => "choose another --output, or make room",
+            Error::Pull { wrong: true, .. } => "run the same command again; if it fails in the same way, the source is damaged",
+            Error::Record { .. } => "it may have been changed by hand or by a newer version; choose another --state",
+            Error::Registry(e) | Error::Source(registry::source::SourceError::Registry(e)) => return registry_hint(e),
+            Error::Missing(_)
+            | Error::ReadConfig { .. }
+            | Error::Expires(_)
+            | Error::SourceDateEpoch(_)
+            | Error::Label(_)
+            | Error::Id(_)
+            | Error::Signing(_)
+            | Error::Age(_)
+            | Error::Source(_)
+            | Error::Document { .. }
+            | Error::Nesting { .. }
+            | Error::TwoSizes { .. }
+            | Error::TwoKinds { .. }
+            | Error::Manifest(_)
+            | Error::Volume(_)
+            | Error::Pull { wrong: false, .. }
+            | Error::Output { .. }
+            | Error::State { .. }
+            | Error::Folder(_)
+            | Error::Stdout(_) => return None,
+        };
+        Some(text.into())
+    }
+}
+
+fn registry_hint(error: &registry::Error) -> Option<String> {
+    if error.is_transient() {
+        return Some("run the same command again when the registry answers".into());
+    }
+    None
+}

@@ -1,0 +1,249 @@
+//! The exporter's record, outside the medium: which request became which bundle.
+//!
+//! It lets the same command take over its own unfinished bundle, keeps another request from doing so, and keeps one
+//! sequence number from being released twice with different content.
+
+use std::fs::{File, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use manifest_schema::{BundleId, Digest, LIMITS, OutsideText, Sequence, Stream, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::config::SequenceSpec;
+use crate::error::Error;
+use crate::request::Request;
+use crate::seal::Sealed;
+
+/// The record of one bundle.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    #[serde(rename = "type")]
+    kind: String,
+    /// Digest of the request.
+    request: String,
+    bundle: BundleId,
+    stream: Stream,
+    sequence: Sequence,
+    created: Timestamp,
+    /// Digest of the signed manifest, from the moment it was signed.
+    manifest: Option<Digest>,
+    /// Set when the bundle was sealed.
+    sealed: Option<Finished>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Finished {
+    folder: PathBuf,
+    bytes: u64,
+}
+
+const KIND: &str = "sealift/export-record/1";
+
+/// A bundle's name, held by this process until it is dropped.
+pub struct Claim {
+    record: Record,
+    folder: PathBuf,
+    output: PathBuf,
+    _lock: File,
+}
+
+/// Claims the bundle that a request is to become.
+///
+/// # Errors
+/// If another process holds it, another request has it, or it lies there complete without a record.
+pub fn claim(request: &Request) -> Result<Claim, Error> {
+    let bundles = request.state.join("bundles");
+    let digest = request.digest();
+    let sequence = match request.sequence {
+        SequenceSpec::Number(n) => n,
+        SequenceSpec::Time => match unfinished(&bundles, &request.stream, &digest)? {
+            Some(sequence) => sequence,
+            None => by_time(request.now)?,
+        },
+    };
+    let name = request.name(sequence);
+    let folder = bundles.join(&name);
+    let state = |source| Error::State { path: folder.clone(), source };
+    std::fs::create_dir_all(&folder).map_err(state)?;
+    let lock = File::options().create(true).truncate(false).write(true).open(folder.join("lock")).map_err(state)?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(Error::Busy { name }),
+        Err(TryLockError::Error(e)) => return Err(state(e)),
+    }
+    let complete = request.output.join(&name);
+    let partial = request.output.join(format!("{name}.partial"));
+    let record = match load(&folder)? {
+        Some(record) if record.request != digest => return Err(Error::OtherRequest { name }),
+        Some(record) if request.bundle_id.is_some_and(|id| id != record.bundle) => {
+            return Err(Error::OtherRequest { name });
+        }
+        Some(record) => record,
+        None if complete.exists() => return Err(Error::Exists { path: complete }),
+        None if partial.exists() => return Err(Error::ForeignPartial { path: partial }),
+        None => Record {
+            kind: KIND.into(),
+            request: digest,
+            bundle: request.bundle_id.unwrap_or_else(BundleId::generate),
+            stream: request.stream.clone(),
+            sequence,
+            created: request.now,
+            manifest: None,
+            sealed: None,
+        },
+    };
+    let claim = Claim { record, folder, output: request.output.clone(), _lock: lock };
+    claim.save()?;
+    Ok(claim)
+}
+
+impl Claim {
+    /// `<stream>-<sequence>`.
+    pub fn name(&self) -> String {
+        format!("{}-{}", self.record.stream, self.record.sequence)
+    }
+
+    /// The bundle's id.
+    pub fn bundle(&self) -> BundleId {
+        self.record.bundle
+    }
+
+    /// The bundle's sequence.
+    pub fn sequence(&self) -> Sequence {
+        self.record.sequence
+    }
+
+    /// When the export first began.
+    pub fn created(&self) -> Timestamp {
+        self.record.created
+    }
+
+    /// The folder while the bundle is not sealed.
+    pub fn partial(&self) -> PathBuf {
+        self.output.join(format!("{}.partial", self.name()))
+    }
+
+    /// The folder when it is.
+    pub fn complete(&self) -> PathBuf {
+        self.output.join(self.name())
+    }
+
+    /// The finished bundle, if this request has been packed and its folder is still there.
+    ///
+    /// # Errors
+    /// If a folder of that name is there that this request did not make.
+    pub fn finished(&self) -> Result<Option<Sealed>, Error> {
+        let path = self.complete();
+        if !path.exists() {
+            return Ok(None);
+        }
+        // The folder gets its name as the last step: it is complete even if the record was cut off before noting so.
+        let seal = bundle::Folder::open(&path)
+            .and_then(|folder| folder.read_file(bundle::SEAL, LIMITS.seal))
+            .ok()
+            .and_then(|bytes| bundle::Seal::parse(&bytes).ok());
+        match seal {
+            Some(seal) if seal.bundle == self.record.bundle && Some(seal.manifest) == self.record.manifest => {
+                let bytes = self.record.sealed.as_ref().map(|s| s.bytes);
+                Ok(Some(Sealed { path, bundle: seal.bundle, manifest: seal.manifest, bytes }))
+            }
+            _ => Err(Error::Exists { path }),
+        }
+    }
+
+    /// Notes the signed manifest. A number that was released once cannot get other content.
+    ///
+    /// # Errors
+    /// [`Error::Released`] if a sealed bundle of this name had another manifest.
+    pub(crate) fn note_manifest(&self, digest: Digest, bytes: &[u8]) -> Result<(), Error> {
+        if self.record.sealed.is_some() && self.record.manifest != Some(digest) {
+            return Err(Error::Released { name: self.name() });
+        }
+        self.write("manifest.json", bytes)?;
+        self.save_record(&Record { manifest: Some(digest), ..self.record.clone() })
+    }
+
+    /// Notes that the bundle was sealed.
+    ///
+    /// # Errors
+    /// If the record cannot be written.
+    pub(crate) fn note_sealed(&self, sealed: &Sealed) -> Result<(), Error> {
+        self.save_record(&Record {
+            manifest: Some(sealed.manifest),
+            sealed: Some(Finished { folder: sealed.path.clone(), bytes: sealed.bytes.unwrap_or(0) }),
+            ..self.record.clone()
+        })
+    }
+
+    fn save(&self) -> Result<(), Error> {
+        self.save_record(&self.record)
+    }
+
+    fn save_record(&self, record: &Record) -> Result<(), Error> {
+        let bytes = serde_json::to_vec_pretty(record)
+            .map_err(|e| Error::State { path: self.folder.clone(), source: e.into() })?;
+        self.write("record.json", &bytes)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        replace(&self.folder, name, bytes).map_err(|source| Error::State { path: self.folder.join(name), source })
+    }
+}
+
+/// Writes a file beside the old one and puts it in its place.
+fn replace(folder: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    let new = folder.join(format!("{name}.new"));
+    let mut file = File::create(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&new, folder.join(name))?;
+    File::open(folder)?.sync_all()
+}
+
+fn load(folder: &Path) -> Result<Option<Record>, Error> {
+    let path = folder.join("record.json");
+    let text = match console::read_text(&path, LIMITS.config) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(Error::State { path, source }),
+    };
+    match serde_json::from_str::<Record>(&text) {
+        Ok(record) if record.kind == KIND => Ok(Some(record)),
+        Ok(record) => Err(Error::Record { path, reason: OutsideText::new(format!("type {}", record.kind)) }),
+        Err(e) => Err(Error::Record { path, reason: OutsideText::new(e.to_string()) }),
+    }
+}
+
+/// With `sequence: time` the number is not in the request: an unfinished bundle of the same request keeps its own.
+fn unfinished(bundles: &Path, stream: &Stream, request: &str) -> Result<Option<Sequence>, Error> {
+    let entries = match std::fs::read_dir(bundles) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(Error::State { path: bundles.into(), source }),
+    };
+    for entry in entries {
+        let entry = entry.map_err(|source| Error::State { path: bundles.into(), source })?;
+        let name = entry.file_name();
+        let ours = name.to_str().and_then(|n| n.strip_prefix(stream.as_str())).is_some_and(|r| r.starts_with('-'));
+        if !ours {
+            continue;
+        }
+        if let Some(record) = load(&entry.path())?
+            && record.request == request
+            && record.sealed.is_none()
+        {
+            return Ok(Some(record.sequence));
+        }
+    }
+    Ok(None)
+}
+
+/// `YYYYMMDDhhmmss` in UTC.
+fn by_time(now: Timestamp) -> Result<Sequence, Error> {
+    let digits: String = now.to_string().chars().filter(char::is_ascii_digit).collect();
+    let number = digits.parse::<u64>().unwrap_or(0);
+    Sequence::try_from(number).map_err(Error::Id)
+}

@@ -1,0 +1,311 @@
+//! Stage 1: arguments and configuration, resolved once. No later stage sees either.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use bundle::Recipients;
+use clap::Args;
+use console::PassphraseSource;
+use console::args::RegistryArgs;
+use manifest_schema::document::Platform;
+use manifest_schema::{BundleId, LIMITS, LabelKey, LabelValue, Sequence, Stream, Timestamp};
+use registry::Registries;
+use registry::source::SourceRef;
+use serde::Serialize;
+use signing::SecretKey;
+
+use crate::config::{Release, SequenceSpec};
+use crate::error::Error;
+
+/// What to pack. Every flag is also a key of release.yaml.
+#[derive(Debug, Clone, Args)]
+pub struct RequestArgs {
+    /// Images: [docker://]HOST/PATH[:TAG][@DIGEST], oci:DIR[:NAME], oci-archive:FILE[:NAME],
+    /// docker-archive:FILE[:NAME]; =HOST/PATH:TAG behind it names what has no full name
+    #[arg(value_name = "IMAGE")]
+    pub images: Vec<String>,
+    /// The release file [default: release.yaml, if it is there]
+    #[arg(short, long, value_name = "FILE", env = "SEALIFT_FILE")]
+    pub file: Option<PathBuf>,
+    /// A file with an image a line; empty lines and lines that begin with # are skipped
+    #[arg(long, value_name = "FILE", env = "SEALIFT_IMAGES_FILE")]
+    pub images_file: Vec<PathBuf>,
+    /// The release line
+    #[arg(long, env = "SEALIFT_STREAM")]
+    pub stream: Option<Stream>,
+    /// The place in the release line: a number higher than the last, or `time`
+    #[arg(long, env = "SEALIFT_SEQUENCE")]
+    pub sequence: Option<SequenceSpec>,
+    /// Who can open the bundle (age1...)
+    #[arg(short, long = "recipient", value_name = "RECIPIENT", env = "SEALIFT_RECIPIENT", value_delimiter = ',')]
+    pub recipients: Vec<String>,
+    /// A file with a recipient a line
+    #[arg(short = 'R', long, value_name = "FILE", env = "SEALIFT_RECIPIENTS_FILE")]
+    pub recipients_file: Vec<PathBuf>,
+    /// OpenPGP secret key that signs the release
+    #[arg(long, value_name = "FILE", env = "SEALIFT_SIGN_KEY")]
+    pub sign_key: Option<PathBuf>,
+    /// A file whose first line is the key's passphrase [also: SEALIFT_SIGN_PASSPHRASE]
+    #[arg(long, value_name = "FILE", env = "SEALIFT_SIGN_PASSPHRASE_FILE")]
+    pub sign_passphrase_file: Option<PathBuf>,
+    /// Only this platform (os/arch[/variant]) of multi-platform images
+    #[arg(long = "platform", value_name = "PLATFORM", env = "SEALIFT_PLATFORM", value_delimiter = ',')]
+    pub platforms: Vec<Platform>,
+    /// Allow an index of which only some platforms are carried
+    #[arg(long, env = "SEALIFT_SPARSE_INDEX")]
+    pub sparse_index: bool,
+    /// A label for people, shown on LABEL.txt
+    #[arg(long = "label", value_name = "NAME=VALUE", env = "SEALIFT_LABEL", value_delimiter = ',')]
+    pub labels: Vec<String>,
+    /// Not to be admitted after this time (2026-01-31T09:00:00Z) or span (30d, 12h)
+    #[arg(long, value_name = "TIME", env = "SEALIFT_EXPIRES")]
+    pub expires: Option<String>,
+    /// The folder in which the bundle's folder is made [default: .]
+    #[arg(short, long, value_name = "DIR", env = "SEALIFT_OUTPUT")]
+    pub output: Option<PathBuf>,
+    /// Where the record of what was packed is kept, outside the medium [default: the XDG state folder]
+    #[arg(long, value_name = "DIR", env = "SEALIFT_STATE")]
+    pub state: Option<PathBuf>,
+    /// Use this bundle id (a UUID of version 7) instead of a new one
+    #[arg(long, value_name = "UUID", env = "SEALIFT_BUNDLE_ID")]
+    pub bundle_id: Option<BundleId>,
+    #[command(flatten)]
+    /// Registry access.
+    pub registry: RegistryArgs,
+}
+
+/// What to pack, complete and checked.
+pub struct Request {
+    /// The release line.
+    pub stream: Stream,
+    /// The number, or `time`.
+    pub sequence: SequenceSpec,
+    /// The images as asked for.
+    pub images: Vec<SourceRef>,
+    /// Who can open the bundle.
+    pub recipients: Vec<String>,
+    /// Only these platforms; all if empty.
+    pub platforms: Vec<Platform>,
+    /// Allow sparse indexes.
+    pub sparse_index: bool,
+    /// Labels.
+    pub labels: BTreeMap<LabelKey, LabelValue>,
+    /// End of admission.
+    pub expires: Option<Expiry>,
+    /// Where the bundle's folder is made.
+    pub output: PathBuf,
+    /// Where the record is kept.
+    pub state: PathBuf,
+    /// A bundle id to use.
+    pub bundle_id: Option<BundleId>,
+    /// When the export began: now, or `SOURCE_DATE_EPOCH`.
+    pub now: Timestamp,
+    /// The release key, if one is named.
+    pub sign: Option<KeyFile>,
+    /// Registries.
+    pub registries: Registries,
+}
+
+/// A secret key file and where its passphrase comes from.
+#[derive(Debug, Clone)]
+pub struct KeyFile {
+    /// The file.
+    pub path: PathBuf,
+    /// The passphrase.
+    pub passphrase: PassphraseSource,
+}
+
+/// When a bundle expires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Expiry {
+    /// At this time.
+    At(Timestamp),
+    /// So many seconds after it was created.
+    After(i64),
+}
+
+impl std::str::FromStr for Expiry {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let bad = || Error::Expires(manifest_schema::OutsideText::new(text));
+        if let Ok(time) = text.parse() {
+            return Ok(Self::At(time));
+        }
+        let unit = match text.bytes().last() {
+            Some(b'h') => 3600,
+            Some(b'd') => 86_400,
+            Some(b'w') => 7 * 86_400,
+            _ => return Err(bad()),
+        };
+        let count: i64 = text[..text.len() - 1].parse().map_err(|_| bad())?;
+        if (1..=100_000).contains(&count) { Ok(Self::After(count * unit)) } else { Err(bad()) }
+    }
+}
+
+/// What makes two requests the same: the same command takes over its own unfinished bundle.
+#[derive(Serialize)]
+struct Identity<'a> {
+    stream: &'a Stream,
+    sequence: String,
+    images: Vec<String>,
+    recipients: &'a [String],
+    platforms: &'a [Platform],
+    sparse_index: bool,
+    labels: &'a BTreeMap<LabelKey, LabelValue>,
+    expires: Option<Expiry>,
+    output: &'a PathBuf,
+}
+
+impl Request {
+    /// Joins flags, environment and release file; flags win, lists are added up.
+    ///
+    /// # Errors
+    /// [`Error`] names what is missing or wrong.
+    pub fn resolve(args: RequestArgs) -> Result<Self, Error> {
+        let default = PathBuf::from("release.yaml");
+        let release = match args.file {
+            Some(file) => Release::load(&file)?,
+            None if default.exists() => Release::load(&default)?,
+            None => Release::default(),
+        };
+        let mut images: Vec<SourceRef> = release.images.into_iter().map(|i| i.0).collect();
+        for text in &args.images {
+            images.push(text.parse().map_err(Error::Source)?);
+        }
+        for file in &args.images_file {
+            for line in lines(file)? {
+                images.push(line.parse().map_err(Error::Source)?);
+            }
+        }
+        if images.is_empty() {
+            return Err(Error::Missing("an image"));
+        }
+        let mut labels = release.labels;
+        for label in &args.labels {
+            let (key, value) = label.split_once('=').unwrap_or((label, ""));
+            let key = key.parse().map_err(Error::Label)?;
+            labels.insert(key, value.parse().map_err(Error::Label)?);
+        }
+        let mut recipients = [release.recipients, args.recipients].concat();
+        for file in release.recipients_files.iter().chain(&args.recipients_file) {
+            recipients.extend(lines(file)?);
+        }
+        recipients = recipients.iter().map(|r| bundle::parse_recipient(r)).collect::<Result<_, _>>()?;
+        recipients.sort();
+        recipients.dedup();
+        let mut platforms: Vec<_> = release.platforms.into_iter().map(|p| p.0).chain(args.platforms).collect();
+        platforms.sort();
+        platforms.dedup();
+        let passphrase = |file| PassphraseSource { file, variable: "SEALIFT_SIGN_PASSPHRASE" };
+        let sign = match (args.sign_key, release.sign) {
+            (Some(path), _) => Some(KeyFile { path, passphrase: passphrase(args.sign_passphrase_file) }),
+            (None, Some(sign)) => {
+                let file = args.sign_passphrase_file.or(sign.passphrase_file);
+                Some(KeyFile { path: sign.key, passphrase: passphrase(file) })
+            }
+            (None, None) => None,
+        };
+        let expires = args.expires.or(release.expires).map(|text| text.parse()).transpose()?;
+        Ok(Self {
+            stream: args.stream.or(release.stream).ok_or(Error::Missing("a stream"))?,
+            sequence: args.sequence.or(release.sequence).ok_or(Error::Missing("a sequence"))?,
+            images,
+            recipients,
+            platforms,
+            sparse_index: args.sparse_index || release.sparse_index,
+            labels,
+            expires,
+            output: args.output.or(release.output).unwrap_or_else(|| ".".into()),
+            state: match args.state {
+                Some(state) => state,
+                None => state_folder()?,
+            },
+            bundle_id: args.bundle_id,
+            now: now()?,
+            sign,
+            registries: Registries::new(registry_config(args.registry))?,
+        })
+    }
+
+    /// The recipients, ready to encrypt to.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn recipients(&self) -> Result<Recipients, Error> {
+        Ok(Recipients::parse(self.recipients.iter().map(String::as_str))?)
+    }
+
+    /// Unlocks the release key and proves it with a trial signature.
+    ///
+    /// # Errors
+    /// [`Error`] says what is wrong with the key.
+    pub fn unlock(&self) -> Result<SecretKey, Error> {
+        let file = self.sign.as_ref().ok_or(Error::Missing("a release key"))?;
+        let what = file.path.display().to_string();
+        let key = SecretKey::load::<Error>(&file.path, || Ok(file.passphrase.get(&what)?))?;
+        key.usable(Timestamp::now())?;
+        Ok(key)
+    }
+
+    /// `<stream>-<sequence>` for a sequence number.
+    pub fn name(&self, sequence: Sequence) -> String {
+        format!("{}-{sequence}", self.stream)
+    }
+
+    /// The digest of what was asked for.
+    pub fn digest(&self) -> String {
+        let identity = Identity {
+            stream: &self.stream,
+            sequence: match self.sequence {
+                SequenceSpec::Number(n) => n.to_string(),
+                SequenceSpec::Time => "time".into(),
+            },
+            images: self.images.iter().map(ToString::to_string).collect(),
+            recipients: &self.recipients,
+            platforms: &self.platforms,
+            sparse_index: self.sparse_index,
+            labels: &self.labels,
+            expires: self.expires,
+            output: &std::path::absolute(&self.output).unwrap_or_else(|_| self.output.clone()),
+        };
+        blobs::sha256(&serde_json::to_vec(&identity).unwrap_or_default()).to_string()
+    }
+}
+
+fn registry_config(args: RegistryArgs) -> registry::Config {
+    registry::Config {
+        authfile: args.authfile,
+        certs_dirs: (!args.cert_dir.is_empty()).then_some(args.cert_dir),
+        plain_http: args.plain_http,
+        retries: args.retries,
+        user_agent: concat!("sealift-export/", env!("CARGO_PKG_VERSION")).into(),
+        ..registry::Config::default()
+    }
+}
+
+fn lines(path: &std::path::Path) -> Result<Vec<String>, Error> {
+    let text = console::read_text(path, LIMITS.config)
+        .map_err(|source| Error::ReadConfig { path: path.into(), source })?;
+    Ok(text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).map(String::from).collect())
+}
+
+/// Now, or what `SOURCE_DATE_EPOCH` says (reproducible-builds.org).
+fn now() -> Result<Timestamp, Error> {
+    match std::env::var("SOURCE_DATE_EPOCH") {
+        Ok(text) => text
+            .parse()
+            .ok()
+            .and_then(Timestamp::from_unix)
+            .ok_or_else(|| Error::SourceDateEpoch(manifest_schema::OutsideText::new(text))),
+        Err(_) => Ok(Timestamp::now()),
+    }
+}
+
+fn state_folder() -> Result<PathBuf, Error> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    absolute("XDG_STATE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
+        .map(|base| base.join("sealift"))
+        .ok_or(Error::Missing("a state folder (--state; neither XDG_STATE_HOME nor HOME is set)"))
+}

@@ -1,0 +1,78 @@
+//! Stage 5: label, checksums, signature. The manifest was intent; the seal is release.
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use bundle::{LABEL, Label, SEAL, SEAL_SIGNATURE, Seal, SealedFile};
+use manifest_schema::{BundleId, Digest};
+use serde::Serialize;
+use signing::SecretKey;
+
+use crate::error::Error;
+use crate::pull::Pulled;
+use crate::record::Claim;
+
+/// A sealed bundle.
+#[derive(Debug, Clone, Serialize)]
+#[must_use]
+pub struct Sealed {
+    /// Its folder.
+    pub path: PathBuf,
+    /// Its id.
+    pub bundle: BundleId,
+    /// The digest of its manifest.
+    pub manifest: Digest,
+    /// Bytes of all volumes, if known.
+    pub bytes: Option<u64>,
+}
+
+/// Seals a bundle and gives its folder the final name.
+///
+/// # Errors
+/// If a file cannot be written, the key fails, or the final name has been taken meanwhile.
+pub fn seal(pulled: Pulled, claim: &Claim, key: &SecretKey) -> Result<Sealed, Error> {
+    let folder = claim.partial();
+    let at = |name: &str| {
+        let path = folder.join(name);
+        move |source| Error::Output { path, source }
+    };
+    let names: Vec<String> = pulled
+        .volumes
+        .iter()
+        .map(|v| v.path.file_name().unwrap_or_default().to_string_lossy().into_owned())
+        .collect();
+    let sizes: Vec<_> = names.iter().cloned().zip(pulled.volumes.iter().map(|v| v.size)).collect();
+    let signers = [key.fingerprint().to_string()];
+    let label = bundle::render(&pulled.manifest, &Label { signers: &signers, volumes: &sizes });
+    console::write_new(&folder.join(LABEL), label.as_bytes()).map_err(at(LABEL))?;
+    let seal = Seal {
+        bundle: pulled.manifest.bundle,
+        revision: 1,
+        manifest: pulled.manifest_digest,
+        name: pulled.manifest.name(),
+        label: blobs::sha256(label.as_bytes()),
+        volumes: names
+            .into_iter()
+            .zip(&pulled.volumes)
+            .map(|(name, volume)| SealedFile { name, digest: volume.digest })
+            .collect(),
+    };
+    let bytes = seal.to_bytes();
+    let signature = key.sign_detached_armored(&bytes)?;
+    console::write_new(&folder.join(SEAL), &bytes).map_err(at(SEAL))?;
+    console::write_new(&folder.join(SEAL_SIGNATURE), &signature).map_err(at(SEAL_SIGNATURE))?;
+    let path = claim.complete();
+    bundle::rename_new(&folder, &path).map_err(|source| Error::Output { path: path.clone(), source })?;
+    if let Some(parent) = path.parent() {
+        let parent = if parent.as_os_str().is_empty() { std::path::Path::new(".") } else { parent };
+        File::open(parent).and_then(|f| f.sync_all()).map_err(|source| Error::Output { path: parent.into(), source })?;
+    }
+    let sealed = Sealed {
+        path,
+        bundle: seal.bundle,
+        manifest: seal.manifest,
+        bytes: Some(pulled.volumes.iter().map(|v| v.size).sum()),
+    };
+    claim.note_sealed(&sealed)?;
+    Ok(sealed)
+}

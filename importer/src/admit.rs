@@ -1,0 +1,278 @@
+//! Step 3: admitted, from the admission section, before any layer is pushed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use blobs::VerifiedBytes;
+use bundle::Contents;
+use console::Progress;
+use glob_match::glob_match;
+use ledger::{Begun, Ledger, Stamp, Standing, Subject};
+use manifest_schema::{Digest, Image, Manifest, Repository, Section, TagRef};
+use registry::RepositoryClient;
+
+use crate::authenticate::Authenticated;
+use crate::config::OnExistingTag;
+use crate::destination::destination;
+use crate::error::Error;
+use crate::graph::{Closure, Graph};
+use crate::site::Site;
+
+/// The steps of admission for which this site has no policy; the ledger says so of every bundle.
+pub const NO_POLICY: [&str; 3] = ["image-policy", "referrers", "scan-gate"];
+
+/// What will become of an image's tag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TagAction {
+    /// The tag is new.
+    Create,
+    /// The tag names this very image already.
+    Keep,
+    /// The tag names another image, and is moved.
+    Move {
+        /// What it names.
+        from: Digest,
+    },
+    /// The tag names another image, and stays; this image is left out.
+    Skip {
+        /// What it names.
+        names: Digest,
+    },
+}
+
+/// An image with its place in production.
+#[derive(Debug)]
+pub struct Placed {
+    /// The image.
+    pub image: Image,
+    /// Its production reference.
+    pub destination: TagRef,
+    /// What will become of the tag.
+    pub action: TagAction,
+    /// Everything it consists of.
+    pub closure: Closure,
+}
+
+impl Placed {
+    /// Whether the image is left out.
+    pub fn is_skipped(&self) -> bool {
+        matches!(self.action, TagAction::Skip { .. })
+    }
+}
+
+/// What a dry run prints, and what the next steps carry out.
+#[must_use]
+pub struct Placement {
+    pub(crate) images: Vec<Placed>,
+    /// A client for each repository written to.
+    pub(crate) repositories: BTreeMap<Repository, RepositoryClient>,
+}
+
+impl Placement {
+    /// The images with their places.
+    pub fn images(&self) -> &[Placed] {
+        &self.images
+    }
+
+    /// The repositories that need a blob or document.
+    pub(crate) fn users(&self, select: impl Fn(&Closure) -> &BTreeSet<Digest>) -> BTreeMap<Digest, BTreeSet<Repository>> {
+        let mut users: BTreeMap<Digest, BTreeSet<Repository>> = BTreeMap::new();
+        for placed in self.images.iter().filter(|p| !p.is_skipped()) {
+            for digest in select(&placed.closure) {
+                users.entry(*digest).or_default().insert(placed.destination.repository.clone());
+            }
+        }
+        users
+    }
+
+    pub(crate) fn client(&self, repository: &Repository) -> Result<&RepositoryClient, Error> {
+        self.repositories.get(repository).ok_or_else(|| Error::NoClient { repository: repository.clone() })
+    }
+}
+
+/// A bundle that may enter: its number is reserved in the ledger.
+#[must_use]
+pub struct Admitted<'s> {
+    pub(crate) bundle: Authenticated<'s>,
+    pub(crate) placement: Placement,
+    pub(crate) subject: Subject,
+}
+
+/// Admits a bundle. The ledger's reservation is the last step, so that a refusal leaves nothing but itself.
+///
+/// # Errors
+/// [`Error`] names the rule that is broken.
+pub fn admit<'s>(
+    site: &Site,
+    ledger: &mut Ledger,
+    bundle: Authenticated<'s>,
+    progress: &Progress,
+) -> Result<Admitted<'s>, Error> {
+    let placement = examine(site, Some(ledger), &bundle, progress)?;
+    let subject = subject(&bundle);
+    match ledger.begin(&stamp()?, Begun { subject: subject.clone() })? {
+        Standing::New { .. } => {}
+        Standing::Resumed { since, .. } => progress.say(format_args!("continuing what was begun at {since}")),
+        Standing::AlreadyRecorded { at, .. } => return Err(Error::RecordedMeanwhile { at }),
+    }
+    Ok(Admitted { bundle, placement, subject })
+}
+
+/// Everything of admission but the reservation: reads the ledger and the registry, and writes to neither.
+///
+/// # Errors
+/// As [`admit`].
+pub fn examine(
+    site: &Site,
+    ledger: Option<&Ledger>,
+    bundle: &Authenticated<'_>,
+    progress: &Progress,
+) -> Result<Placement, Error> {
+    sequence(ledger, bundle)?;
+    expiry(site, bundle.manifest.get())?;
+    let destinations = destinations(bundle)?;
+    let graph = documents(bundle, |_| ())?;
+    tags(site, bundle, destinations, &graph, progress)
+}
+
+/// What the ledger calls this bundle.
+pub fn subject(bundle: &Authenticated<'_>) -> Subject {
+    let m = bundle.manifest.get();
+    Subject { bundle: m.bundle, stream: m.stream.clone(), sequence: m.sequence, manifest: bundle.digest }
+}
+
+/// The time and program of a ledger entry made now.
+pub fn stamp() -> Result<Stamp, Error> {
+    Ok(Stamp {
+        now: manifest_schema::Timestamp::now(),
+        tool: concat!("sealift-import ", env!("CARGO_PKG_VERSION")).parse().map_err(Error::Label)?,
+    })
+}
+
+/// No replay, no rollback.
+pub fn sequence(ledger: Option<&Ledger>, bundle: &Authenticated<'_>) -> Result<(), Error> {
+    match ledger {
+        Some(ledger) => match ledger.preview(&stamp()?, &subject(bundle))? {
+            Some(Standing::AlreadyRecorded { .. } | Standing::Resumed { .. } | Standing::New { .. }) | None => Ok(()),
+        },
+        None => Ok(()),
+    }
+}
+
+/// Not after its end.
+pub fn expiry(site: &Site, manifest: &Manifest) -> Result<(), Error> {
+    match manifest.expires {
+        Some(expires) if expires <= site.now => Err(Error::Expired { expires, now: site.now }),
+        _ => Ok(()),
+    }
+}
+
+/// Origins within the stream's scopes; destinations by its mapping; no two images on one tag.
+pub fn destinations(bundle: &Authenticated<'_>) -> Result<Vec<(Image, TagRef)>, Error> {
+    let rules = bundle.sealed.rules;
+    let mut taken: BTreeMap<TagRef, &Image> = BTreeMap::new();
+    let mut placed = Vec::new();
+    for image in &bundle.manifest.get().images {
+        if rules.origins.as_ref().is_some_and(|scopes| !scopes.iter().any(|s| s.contains(image.origin.repository()))) {
+            return Err(Error::Origin { origin: Box::new(image.origin.clone()), stream: bundle.sealed.stream.clone() });
+        }
+        let to = destination(image, &rules.to)?;
+        match taken.insert(to.clone(), image) {
+            Some(other) if other.digest != image.digest => {
+                return Err(Error::TwoOrigins {
+                    first: Box::new(other.origin.clone()),
+                    second: Box::new(image.origin.clone()),
+                    destination: Box::new(to),
+                });
+            }
+            Some(_) => {}
+            None => placed.push((image.clone(), to)),
+        }
+    }
+    Ok(placed)
+}
+
+/// Every document of the admission section, checked; `each` is told of each.
+pub fn documents(bundle: &Authenticated<'_>, mut each: impl FnMut(&VerifiedBytes)) -> Result<Graph, Error> {
+    let manifest = bundle.manifest.get();
+    let listed = manifest.blobs_by_digest();
+    let mut graph = Graph::default();
+    for_each_document(bundle, |blob, document| {
+        graph.add(blob, &document, &listed)?;
+        each(&document);
+        Ok(())
+    })?;
+    graph.check(manifest)?;
+    Ok(graph)
+}
+
+/// Reads the admission section, and hands on its indexes and image manifests in order, checked against their digests.
+pub fn for_each_document(
+    bundle: &Authenticated<'_>,
+    mut act: impl FnMut(&manifest_schema::Blob, VerifiedBytes) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let manifest = bundle.manifest.get();
+    for volume in 1..=manifest.volumes.admission {
+        let index = volume as usize - 1;
+        let wrong = |e| bundle.sealed.diagnose(index, e);
+        let name = &bundle.sealed.seal.get().volumes[index].name;
+        let file = bundle.sealed.folder.open_file(name)?;
+        let mut contents =
+            Contents::open_admission(file, &bundle.identities, manifest, &bundle.digest, volume).map_err(wrong)?;
+        while let Some((blob, content)) = contents.next_blob().map_err(wrong)? {
+            debug_assert_eq!(blob.section, Section::Admission);
+            let failed = |e| wrong(Contents::content_error(e));
+            if blob.media_type.is_document() {
+                act(blob, VerifiedBytes::read(content, blob.digest, blob.size).map_err(failed)?)?;
+            } else {
+                let _ = content.finish().map_err(failed)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What becomes of each tag; and whether the registry takes a sparse index, before anything is pushed.
+fn tags(
+    site: &Site,
+    bundle: &Authenticated<'_>,
+    destinations: Vec<(Image, TagRef)>,
+    graph: &Graph,
+    progress: &Progress,
+) -> Result<Placement, Error> {
+    let mut repositories = BTreeMap::new();
+    let mut images = Vec::new();
+    for (image, destination) in destinations {
+        let client = repositories
+            .entry(destination.repository.clone())
+            .or_insert_with(|| site.registries.repository(&destination.repository));
+        let action = match client.head_tag(&destination.tag)? {
+            None => TagAction::Create,
+            Some(names) if names == image.digest => TagAction::Keep,
+            Some(names) => {
+                let meant_to_move =
+                    bundle.sealed.rules.replace_tags.iter().any(|p| glob_match(p, destination.tag.as_str()));
+                match site.on_existing_tag {
+                    _ if meant_to_move => TagAction::Move { from: names },
+                    OnExistingTag::Replace => TagAction::Move { from: names },
+                    OnExistingTag::Skip => {
+                        progress.warn(format_args!("{destination} names {names} already; left as it is"));
+                        TagAction::Skip { names }
+                    }
+                    OnExistingTag::Fail => {
+                        return Err(Error::TagTaken {
+                            tag: Box::new(destination),
+                            names,
+                            image: image.digest,
+                        });
+                    }
+                }
+            }
+        };
+        if image.sparse && !matches!(action, TagAction::Skip { .. } | TagAction::Keep) && !client.takes_sparse_index()? {
+            return Err(Error::SparseRefused { tag: Box::new(destination) });
+        }
+        let closure = graph.closure(&image)?;
+        images.push(Placed { image, destination, action, closure });
+    }
+    Ok(Placement { images, repositories })
+}

@@ -1,0 +1,119 @@
+//! `init`: everything a production site needs to receive its first bundle.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use commands::keygen::{self, AlgorithmArg, Made, ProtectArgs, Role};
+use console::Failure;
+use ledger::{Created, Ledger};
+
+use crate::admit::stamp;
+use crate::error::Error;
+
+/// Makes a folder with identity, production key, ledger key, ledger, trust folder and a commented import.yaml
+#[derive(Debug, Args)]
+pub struct Init {
+    /// The folder; made if it is not there
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    /// Use this age identity instead of making one
+    #[arg(short, long, value_name = "FILE", env = "SEALIFT_IDENTITY")]
+    identity: Option<PathBuf>,
+    /// Use this OpenPGP secret key for production instead of making one
+    #[arg(long, value_name = "FILE", env = "SEALIFT_SIGN_KEY")]
+    sign_key: Option<PathBuf>,
+    /// The signature algorithm of new keys
+    #[arg(long, value_enum, default_value = "rsa3072", env = "SEALIFT_ALGORITHM")]
+    algorithm: AlgorithmArg,
+    #[command(flatten)]
+    protect: ProtectArgs,
+}
+
+impl Init {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// A failure with its exit code.
+    pub fn run(self) -> Result<(), Failure> {
+        self.init().map_err(|e| Failure::new(&e))
+    }
+
+    fn init(self) -> Result<(), Error> {
+        let write = |path: PathBuf| move |source| commands::Error::Write { path, source };
+        let trust = self.folder.join("trust");
+        std::fs::create_dir_all(&trust).map_err(write(trust.clone()))?;
+        let config = self.folder.join("import.yaml");
+        if config.symlink_metadata().is_ok() {
+            return Err(commands::Error::KeyExists(config).into());
+        }
+        let identity = match &self.identity {
+            Some(path) => absolute(path)?,
+            None => said(&keygen::identity(&self.folder, &self.protect)?),
+        };
+        let mut production = None;
+        let key = match &self.sign_key {
+            Some(path) => absolute(path)?,
+            None => {
+                let made =
+                    keygen::openpgp(&self.folder, Role::Production, None, self.algorithm, None, &self.protect)?;
+                production = Some(made.public.parse().map_err(Error::LedgerName)?);
+                said(&made)
+            }
+        };
+        let ledger_key = keygen::openpgp(&self.folder, Role::Ledger, None, self.algorithm, None, &self.protect)?;
+        said(&ledger_key);
+        let created =
+            Created { production, ledger_key: Some(ledger_key.public.parse().map_err(Error::LedgerName)?) };
+        let id = Ledger::create(&self.folder.join("ledger.db"), &stamp()?, created)?;
+        let text = TEMPLATE
+            .replace("@IDENTITY@", &serde_json::Value::from(identity).to_string())
+            .replace("@LEDGER@", &id.to_string())
+            .replace("@KEY@", &serde_json::Value::from(key).to_string());
+        console::write_new(&config, text.as_bytes()).map_err(write(config.clone()))?;
+        console::print(&format!("{}\n", config.display())).map_err(Error::Stdout)
+    }
+}
+
+fn said(made: &Made) -> String {
+    for note in &made.notes {
+        eprintln!("{note}");
+    }
+    eprintln!("  {}", made.public);
+    made.secret.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn absolute(path: &Path) -> Result<String, Error> {
+    let path = std::path::absolute(path).map_err(|source| commands::Error::Write { path: path.into(), source })?;
+    Ok(path.display().to_string())
+}
+
+/// The configuration that `init` writes; a test parses it.
+pub const TEMPLATE: &str = r#"# What this site accepts, from whom, and where it goes.
+
+# Opens bundles. Give enclave.recipient to those who pack.
+identity: @IDENTITY@
+# identity_passphrase_file: enclave.passphrase
+
+# Every other file under this name is refused.
+ledger: {file: ledger.db, id: @LEDGER@}
+
+# The release lines that are accepted; a bundle of any other is refused. For each: the certificates of those who release it
+# (compare the fingerprint by another way), what its images may claim to be, and where they go.
+streams: {}
+#  payments:
+#    release: {certificates: [trust/release.asc], threshold: 1}
+#    origins: [registry.dev.example/payments]
+#    to:
+#      - {from: registry.dev.example/payments, to: registry.prod.example/payments}
+#    replace_tags: [latest, 'stable-*']
+
+# Signs images for production. Give production.asc to those who run the clusters. The folder is what they read as lookaside.
+production:
+  sign:
+    key: @KEY@
+    # passphrase_file: production.passphrase
+  lookaside: sigstore/
+
+# A tag that names another image already: fail, skip or replace.
+on_existing_tag: fail
+"#;

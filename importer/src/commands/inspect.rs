@@ -1,0 +1,89 @@
+//! `inspect`: what is inside a bundle.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use console::Failure;
+use manifest_schema::Manifest;
+use serde::Serialize;
+
+use crate::authenticate::authenticate;
+use crate::error::Error;
+use crate::open;
+use crate::site::{ProductionArgs, Site, SiteArgs};
+
+/// Shows what is inside a bundle; reads no layer
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// The bundle's folder
+    bundle: PathBuf,
+    #[command(flatten)]
+    site: SiteArgs,
+    /// Print the whole manifest as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    signers: &'a [signing::Signer],
+    manifest_digest: manifest_schema::Digest,
+    manifest: &'a Manifest,
+}
+
+impl Inspect {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// A failure with its exit code.
+    pub fn run(self) -> Result<(), Failure> {
+        self.inspect().map_err(|e| Failure::new(&e))
+    }
+
+    fn inspect(self) -> Result<(), Error> {
+        let site = Site::resolve(self.site, ProductionArgs::default())?;
+        let sealed = open::seal(&site, &self.bundle)?;
+        let bundle = authenticate(sealed.open(&site.identities()?)?)?;
+        let report = Report {
+            signers: bundle.manifest.signers(),
+            manifest_digest: bundle.digest,
+            manifest: bundle.manifest.get(),
+        };
+        if self.json { console::print_json(&report) } else { console::print(&text(&report)) }.map_err(Error::Stdout)
+    }
+}
+
+fn text(report: &Report<'_>) -> String {
+    let m = report.manifest;
+    let mut text = format!("bundle    {}\n", m.bundle);
+    text += &format!("stream    {} {}\n", m.stream, m.sequence);
+    text += &format!("created   {} by {}\n", m.created, m.tool);
+    if let Some(expires) = m.expires {
+        text += &format!("expires   {expires}\n");
+    }
+    text += &format!("manifest  {}\n", report.manifest_digest);
+    for signer in report.signers {
+        let name = signer.user_id.as_ref().map(|u| format!(" ({})", u.escaped())).unwrap_or_default();
+        text += &format!("signed    {}{name} at {}\n", signer.fingerprint, signer.signed_at);
+    }
+    for (key, value) in &m.labels {
+        text += &format!("label     {key}: {value}\n");
+    }
+    let rows: Vec<_> = m
+        .images
+        .iter()
+        .map(|i| {
+            let platforms: Vec<_> = i.platforms.iter().filter_map(|p| p.platform.as_ref()).map(ToString::to_string).collect();
+            vec![
+                i.origin.to_string(),
+                i.digest.to_string(),
+                if platforms.is_empty() { "-".into() } else { platforms.join(",") },
+                i.asked.escaped().to_string(),
+            ]
+        })
+        .collect();
+    text.push('\n');
+    text += &console::table(&["ORIGIN (AS CLAIMED)", "DIGEST", "PLATFORMS", "ASKED FOR"], &rows);
+    text += &format!("\n{} blobs, {}\n", m.blobs.len(), console::bytes(m.total_bytes()));
+    text
+}

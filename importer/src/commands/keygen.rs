@@ -1,0 +1,39 @@
+//! `keygen`: a key of one of the importing side's roles.
+
+use clap::Args;
+use commands::keygen;
+use console::Failure;
+
+/// Makes a key: production, ledger or identity
+#[derive(Debug, Args)]
+pub struct Keygen {
+    /// What the key is for
+    #[arg(value_enum)]
+    role: RoleArg,
+    #[command(flatten)]
+    key: keygen::Keygen,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum RoleArg {
+    /// Signs images for production
+    Production,
+    /// Signs the ledger's heads and receipts
+    Ledger,
+    /// Opens bundles (age)
+    Identity,
+}
+
+impl Keygen {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// A failure with its exit code.
+    pub fn run(self) -> Result<(), Failure> {
+        self.key.run(match self.role {
+            RoleArg::Production => keygen::Role::Production,
+            RoleArg::Ledger => keygen::Role::Ledger,
+            RoleArg::Identity => keygen::Role::Identity,
+        })
+    }
+}

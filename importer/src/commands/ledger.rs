@@ -1,0 +1,184 @@
+//! `ledger`: what came in.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use console::Failure;
+use ledger::{Act, BundleDetails, Filter, Ledger, LedgerId};
+use manifest_schema::{BundleId, OutsideText, Sequence, Stream};
+
+use crate::config::Import;
+use crate::error::Error;
+
+/// Shows what the ledger has
+#[derive(Debug, Args)]
+pub struct LedgerCommand {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    ledger: LedgerArgs,
+}
+
+#[derive(Debug, Args)]
+struct LedgerArgs {
+    /// The configuration [default: import.yaml, if it is there]
+    #[arg(short, long, value_name = "FILE", env = "SEALIFT_CONFIG", global = true)]
+    config: Option<PathBuf>,
+    /// The ledger
+    #[arg(long, value_name = "FILE", env = "SEALIFT_LEDGER", global = true)]
+    ledger: Option<PathBuf>,
+    /// The id that the ledger must have
+    #[arg(long, value_name = "UUID", env = "SEALIFT_LEDGER_ID", global = true)]
+    ledger_id: Option<LedgerId>,
+    /// Print as JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Lists bundles, newest first
+    List {
+        /// Only this release line
+        #[arg(long)]
+        stream: Option<Stream>,
+        /// At most so many
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+    },
+    /// Shows a bundle: images, digests, signers, signatures, every entry
+    Show {
+        /// A bundle id, or <stream>-<sequence>
+        bundle: String,
+    },
+    /// Checks the chain of entries and every table against it
+    Verify,
+}
+
+impl LedgerCommand {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// A failure with its exit code.
+    pub fn run(self) -> Result<(), Failure> {
+        self.command().map_err(|e| Failure::new(&e))
+    }
+
+    fn command(self) -> Result<(), Error> {
+        let json = self.ledger.json;
+        let ledger = self.ledger.open()?;
+        let print = match self.command {
+            Command::List { stream, limit } => {
+                let rows = ledger.bundles(&Filter { stream, limit, ..Filter::default() })?;
+                if json { console::print_json(&rows) } else { console::print(&list(&rows)) }
+            }
+            Command::Show { bundle } => {
+                let details = find(&ledger, &bundle)?;
+                if json { console::print_json(&details) } else { console::print(&show(&details)) }
+            }
+            Command::Verify => {
+                let verified = ledger.verify()?;
+                if json {
+                    console::print_json(&verified)
+                } else {
+                    let head = ledger.head()?;
+                    console::print(&format!("ledger {}: good, {} entries, head {}\n", ledger.id(), head.number, head.hash))
+                }
+            }
+        };
+        print.map_err(Error::Stdout)
+    }
+}
+
+impl LedgerArgs {
+    fn open(self) -> Result<Ledger, Error> {
+        let default = PathBuf::from("import.yaml");
+        let (path, id) = match (self.ledger, self.config) {
+            (Some(path), _) => (path, self.ledger_id),
+            (None, Some(config)) => configured(&config)?,
+            (None, None) if default.exists() => configured(&default)?,
+            (None, None) => return Err(Error::Missing("a ledger")),
+        };
+        Ok(Ledger::open_read_only(&path, id.as_ref())?)
+    }
+}
+
+fn configured(config: &std::path::Path) -> Result<(PathBuf, Option<LedgerId>), Error> {
+    let import = Import::load(config)?;
+    let id = import.ledger.id.parse().map_err(|_| Error::LedgerId(OutsideText::new(&import.ledger.id)))?;
+    Ok((import.ledger.file, Some(id)))
+}
+
+fn find(ledger: &Ledger, text: &str) -> Result<BundleDetails, Error> {
+    let unknown = || Error::NoSuchBundle(OutsideText::new(text));
+    let by_name = || {
+        let (stream, sequence) = text.rsplit_once('-')?;
+        let sequence = Sequence::try_from(sequence.parse::<u64>().ok()?).ok()?;
+        Some((stream.parse::<Stream>().ok()?, sequence))
+    };
+    let id: BundleId = match (text.parse(), by_name()) {
+        (Ok(id), _) => id,
+        (Err(_), Some((stream, sequence))) => {
+            ledger.state_of(&stream, sequence)?.ok_or_else(unknown)?.subject.bundle
+        }
+        (Err(_), None) => return Err(unknown()),
+    };
+    ledger.bundle(&id)?.ok_or_else(unknown)
+}
+
+fn list(rows: &[ledger::BundleRow]) -> String {
+    let cells: Vec<_> = rows
+        .iter()
+        .map(|r| {
+            vec![
+                r.subject.stream.to_string(),
+                r.subject.sequence.to_string(),
+                serde_json::to_value(r.status).ok().and_then(|v| v.as_str().map(String::from)).unwrap_or_default(),
+                r.images.map_or("-".into(), |n| n.to_string()),
+                r.recorded.map_or(r.begun.time, |at| at.time).to_string(),
+                r.subject.bundle.to_string(),
+            ]
+        })
+        .collect();
+    console::table(&["STREAM", ">SEQUENCE", "STATE", ">IMAGES", "TIME", "BUNDLE"], &cells)
+}
+
+fn show(details: &BundleDetails) -> String {
+    let mut text = String::new();
+    if let Some(row) = &details.bundle {
+        let s = &row.subject;
+        text += &format!("bundle    {}\nstream    {} {}\nmanifest  {}\n", s.bundle, s.stream, s.sequence, s.manifest);
+    }
+    for entry in &details.entries {
+        text += &format!("\nentry {} at {} by {}: {}\n", entry.number, entry.time, entry.tool, entry.act.kind());
+        match &entry.act {
+            Act::Signing(signing) => {
+                if let Some(key) = &signing.production {
+                    text += &format!("  production key {key}\n");
+                }
+                text += &format!("  {} signatures announced\n", signing.images.len());
+            }
+            Act::Recorded(recorded) => {
+                for signer in &recorded.signers {
+                    text += &format!("  manifest signed by {signer}\n");
+                }
+                for image in &recorded.images {
+                    text += &format!("  image {} {}\n    from {} (as claimed)\n", image.production, image.digest, image.origin);
+                }
+                for signature in &recorded.signatures {
+                    text += &format!("  signature {} for {}\n", signature.path.escaped(), signature.reference);
+                }
+                for tag in &recorded.tags {
+                    let before = tag.previous.map(|d| format!(", before {d}")).unwrap_or_default();
+                    text += &format!("  tag {} -> {}{before}\n", tag.tag, tag.digest);
+                }
+                for step in &recorded.no_policy {
+                    text += &format!("  {step}: no policy configured\n");
+                }
+            }
+            Act::Refused(refused) => text += &format!("  {}\n", refused.reason.escaped()),
+            Act::Begun(_) | Act::Created(_) => {}
+        }
+    }
+    text
+}

@@ -1,0 +1,8 @@
+//! The commands: an `Args` struct and a `run` each.
+
+pub mod init;
+pub mod inspect;
+pub mod keygen;
+pub mod ledger;
+pub mod receive;
+pub mod verify;

@@ -1,0 +1,180 @@
+//! `import.yaml`: what this site accepts, from whom, and where it goes.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use manifest_schema::{LIMITS, Repository, Scope, Stream};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+
+/// The content of `import.yaml`. Paths are relative to the file's folder.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Import {
+    /// The age identity that opens bundles.
+    pub identity: PathBuf,
+    /// File whose first line is the identity's passphrase.
+    #[serde(default)]
+    pub identity_passphrase_file: Option<PathBuf>,
+    /// The ledger.
+    pub ledger: LedgerConfig,
+    /// The release lines that are accepted. A bundle of any other is refused.
+    #[serde(deserialize_with = "manifest_schema::json::unique_map")]
+    pub streams: BTreeMap<Stream, StreamConfig>,
+    /// How images are signed for production.
+    pub production: ProductionConfig,
+    /// What to do with a tag that exists and names another image.
+    #[serde(default)]
+    pub on_existing_tag: OnExistingTag,
+    /// How far a signature may lie in the future, in seconds, for clocks that differ.
+    #[serde(default = "default_tolerance")]
+    pub clock_tolerance: u32,
+}
+
+fn default_tolerance() -> u32 {
+    signing::DEFAULT_CLOCK_TOLERANCE
+}
+
+/// Where the ledger is, and which one it is.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LedgerConfig {
+    /// The file, on a local disk.
+    pub file: PathBuf,
+    /// Its id, as `init` printed it.
+    pub id: String,
+}
+
+/// One release line.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StreamConfig {
+    /// Who releases it.
+    pub release: ReleaseConfig,
+    /// The parts of the name space that its images may claim to come from.
+    pub origins: Vec<Scope>,
+    /// Where its images go; the longest matching `from` decides.
+    pub to: Vec<Mapping>,
+    /// Tags meant to move, with `*` for any characters: they are replaced whatever `on_existing_tag` says.
+    #[serde(default)]
+    pub replace_tags: Vec<String>,
+}
+
+/// Release certificates.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseConfig {
+    /// OpenPGP certificate files.
+    pub certificates: Vec<PathBuf>,
+    /// How many distinct certificates must have signed.
+    #[serde(default = "one")]
+    pub threshold: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+/// From a part of the origin's name space to a part of production's.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Mapping {
+    /// The origin: host, or host and path.
+    pub from: Scope,
+    /// The destination.
+    pub to: Scope,
+}
+
+/// How images are signed for production.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProductionConfig {
+    /// The production key.
+    pub sign: SignConfig,
+    /// The folder for signatures; one for each registry host if there are several.
+    pub lookaside: LookasideConfig,
+}
+
+/// A secret key.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SignConfig {
+    /// OpenPGP secret key file.
+    pub key: PathBuf,
+    /// File whose first line is the passphrase.
+    #[serde(default)]
+    pub passphrase_file: Option<PathBuf>,
+}
+
+/// Where signatures are written. A lookaside path has no registry host in it, so each host needs a tree of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum LookasideConfig {
+    /// One tree: for a single production registry.
+    One(PathBuf),
+    /// A tree for each registry (host[:port]).
+    PerHost(BTreeMap<String, PathBuf>),
+}
+
+/// What to do with a tag that exists and names another image.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnExistingTag {
+    /// Refuse the bundle.
+    #[default]
+    Fail,
+    /// Leave the tag and its image out.
+    Skip,
+    /// Move the tag.
+    Replace,
+}
+
+impl Import {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`Error::Config`] names file and line.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let text = console::read_text(path, LIMITS.config)
+            .map_err(|source| Error::ReadConfig { path: path.into(), source })?;
+        let mut import: Import = serde_saphyr::from_str(&text).map_err(|e| Error::Config {
+            path: path.into(),
+            message: manifest_schema::OutsideText::new(e.to_string()),
+        })?;
+        import.make_relative_to(path.parent().unwrap_or(Path::new("")));
+        Ok(import)
+    }
+
+    fn make_relative_to(&mut self, base: &Path) {
+        let relative = |p: &mut PathBuf| *p = base.join(&*p);
+        relative(&mut self.identity);
+        self.identity_passphrase_file.iter_mut().for_each(relative);
+        relative(&mut self.ledger.file);
+        relative(&mut self.production.sign.key);
+        self.production.sign.passphrase_file.iter_mut().for_each(relative);
+        for stream in self.streams.values_mut() {
+            stream.release.certificates.iter_mut().for_each(relative);
+        }
+        match &mut self.production.lookaside {
+            LookasideConfig::One(path) => relative(path),
+            LookasideConfig::PerHost(hosts) => hosts.values_mut().for_each(relative),
+        }
+    }
+}
+
+impl LookasideConfig {
+    /// The tree for a repository's registry.
+    pub fn root_for(&self, repository: &Repository) -> Option<&Path> {
+        match self {
+            LookasideConfig::One(path) => Some(path),
+            LookasideConfig::PerHost(hosts) => hosts.get(repository.registry()).map(PathBuf::as_path),
+        }
+    }
+}
+
+/// The JSON schema of `import.yaml` (`importer/import.schema.json`), as text.
+pub fn json_schema() -> String {
+    manifest_schema::json::schema_text(&schemars::schema_for!(Import))
+}

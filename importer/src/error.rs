@@ -1,0 +1,304 @@
+//! What can go wrong while importing. Who is at fault and what to do next stands in `hints.rs`.
+
+use std::io;
+use std::path::PathBuf;
+
+use manifest_schema::{BundleId, Digest, OutsideText, Reference, Repository, Scope, Stream, TagRef, Timestamp};
+
+/// An import failed or was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Something that is needed was not given.
+    #[error("{0} is missing")]
+    Missing(&'static str),
+    /// A file cannot be read.
+    #[error("{}: cannot be read", .path.display())]
+    ReadConfig {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The configuration is wrong.
+    #[error("{}: {}", .path.display(), multi_line(.message))]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What, with the line.
+        message: OutsideText,
+    },
+    /// Two ways to say whom to trust.
+    #[error("--config and --trust exclude each other")]
+    BothTrustAndConfig,
+    /// Neither.
+    #[error("no release certificate is named: whose bundles are accepted?")]
+    NoStreams,
+    /// Not a ledger id.
+    #[error("ledger.id: `{}` is not a ledger id", .0.escaped())]
+    LedgerId(OutsideText),
+    /// Two default destinations.
+    #[error("--to has two prefixes without FROM=")]
+    TwoPrefixes,
+    /// Several trees need hosts.
+    #[error("--lookaside {}: of several, each must be HOST=DIR", .0.escaped())]
+    LookasideFlag(OutsideText),
+    /// One tree for two hosts.
+    #[error("one signature folder for several registries ({}): a lookaside path has no host in it", .hosts.join(", "))]
+    SharedLookaside {
+        /// The registries.
+        hosts: Vec<String>,
+    },
+    /// No tree for a host.
+    #[error("no signature folder is configured for registry {host}")]
+    NoLookaside {
+        /// The registry.
+        host: String,
+    },
+    /// Two streams, one destination.
+    #[error("streams {} and {} both write to {} and {}", .streams.0, .streams.1, .destinations.0, .destinations.1)]
+    SharedDestination {
+        /// The streams.
+        streams: (Stream, Stream),
+        /// The destinations.
+        destinations: (Box<Scope>, Box<Scope>),
+    },
+    /// A reference or scope.
+    #[error(transparent)]
+    Reference(manifest_schema::reference::ReferenceError),
+    /// A label.
+    #[error(transparent)]
+    Label(manifest_schema::text::LabelError),
+    /// A fingerprint that the ledger does not take.
+    #[error(transparent)]
+    LedgerName(ledger::NameError),
+    /// The passphrase.
+    #[error(transparent)]
+    Passphrase(#[from] console::PassphraseError),
+    /// A key or certificate.
+    #[error(transparent)]
+    Signing(#[from] signing::Error),
+    /// One key, two roles.
+    #[error(transparent)]
+    Role(#[from] signing::RoleConflict),
+    /// The identity.
+    #[error(transparent)]
+    Age(#[from] bundle::AgeError),
+    /// A shared command.
+    #[error(transparent)]
+    Common(#[from] commands::Error),
+    /// The bundle's folder.
+    #[error(transparent)]
+    Folder(#[from] bundle::FolderError),
+    /// The seal is malformed.
+    #[error(transparent)]
+    Seal(#[from] bundle::SealError),
+    /// The bundle's name.
+    #[error("`{}` is not the name of a bundle: expected <stream>-<sequence>", .0.escaped())]
+    BundleName(OutsideText),
+    /// Streams exist only by configuration.
+    #[error("stream {stream} is not configured here")]
+    UnknownStream {
+        /// The stream.
+        stream: Stream,
+    },
+    /// The seal's signatures do not count.
+    #[error("the seal is not signed as stream {stream} demands")]
+    SealRejected {
+        /// The stream.
+        stream: Stream,
+        /// Why.
+        source: Box<signing::Rejected>,
+    },
+    /// The manifest's signatures do not count.
+    #[error("the manifest is not signed as stream {stream} demands")]
+    ManifestRejected {
+        /// The stream.
+        stream: Stream,
+        /// Why.
+        source: Box<signing::Rejected>,
+    },
+    /// A file of the seal is not there.
+    #[error("{}: is missing", .file.display())]
+    MissingFile {
+        /// The file.
+        file: PathBuf,
+    },
+    /// The ciphertext is not what was sealed.
+    #[error("{}: differs from the seal: expected {expected}, found {found}", .file.display())]
+    Damaged {
+        /// The volume.
+        file: PathBuf,
+        /// The sealed digest.
+        expected: Digest,
+        /// The digest found.
+        found: Digest,
+    },
+    /// What a sound volume holds is wrong.
+    #[error("{}: its content is not what a bundle holds", .file.display())]
+    Contents {
+        /// The volume.
+        file: PathBuf,
+        /// Why.
+        source: Box<bundle::ContentsError>,
+    },
+    /// A blob is wrong.
+    #[error("the bundle's blob is wrong: {0}")]
+    Blob(blobs::BlobError),
+    /// Another manifest than the sealed one.
+    #[error("the volume holds another manifest than the sealed one: expected {sealed}, found {found}")]
+    OtherManifest {
+        /// The sealed one.
+        sealed: Digest,
+        /// The one found.
+        found: Digest,
+    },
+    /// Another bundle than the sealed one.
+    #[error("the manifest is of another bundle than the seal: expected {sealed}, found {found}")]
+    OtherBundle {
+        /// The sealed one.
+        sealed: BundleId,
+        /// The one found.
+        found: BundleId,
+    },
+    /// Another name than the sealed one.
+    #[error("the manifest has another name than the seal: expected {sealed}, found {found}")]
+    OtherName {
+        /// The sealed one.
+        sealed: String,
+        /// The one found.
+        found: String,
+    },
+    /// Another number of volumes than the sealed one.
+    #[error("the seal names {sealed} volumes, the manifest {manifest}")]
+    VolumeCount {
+        /// In the seal.
+        sealed: usize,
+        /// In the manifest.
+        manifest: u32,
+    },
+    /// The manifest.
+    #[error(transparent)]
+    Manifest(#[from] manifest_schema::manifest::ManifestError),
+    /// The bundle has expired.
+    #[error("the bundle expired at {expires}; now is {now}")]
+    Expired {
+        /// When.
+        expires: Timestamp,
+        /// Now.
+        now: Timestamp,
+    },
+    /// An origin the stream may not claim.
+    #[error("{origin}: stream {stream} may not carry images from there")]
+    Origin {
+        /// The image.
+        origin: Box<Reference>,
+        /// The stream.
+        stream: Stream,
+    },
+    /// No rule for this origin.
+    #[error("{origin}: no destination is configured for it")]
+    NoDestination {
+        /// The image.
+        origin: Box<Reference>,
+    },
+    /// The mapping gives no repository.
+    #[error("{origin}: its destination is not a repository")]
+    BadDestination {
+        /// The image.
+        origin: Box<Reference>,
+        /// Why.
+        source: manifest_schema::reference::ReferenceError,
+    },
+    /// Two images for one tag.
+    #[error("{first} and {second} would both become {destination}")]
+    TwoOrigins {
+        /// The one.
+        first: Box<Reference>,
+        /// The other.
+        second: Box<Reference>,
+        /// The tag.
+        destination: Box<TagRef>,
+    },
+    /// The tag names another image.
+    #[error("{tag} names {names} already; the bundle would make it {image}")]
+    TagTaken {
+        /// The tag.
+        tag: Box<TagRef>,
+        /// What it names.
+        names: Digest,
+        /// What it would name.
+        image: Digest,
+    },
+    /// The tag was moved by somebody else meanwhile.
+    #[error("{tag} has been moved to {names} by somebody else meanwhile")]
+    TagMoved {
+        /// The tag.
+        tag: Box<TagRef>,
+        /// What it names.
+        names: Digest,
+    },
+    /// The registry refuses sparse indexes.
+    #[error("{tag}: the registry does not take an index of which entries are missing")]
+    SparseRefused {
+        /// The image.
+        tag: Box<TagRef>,
+    },
+    /// A document that is not sound.
+    #[error("{digest} is not a sound image manifest or index")]
+    Document {
+        /// The document.
+        digest: Digest,
+        /// Why.
+        source: manifest_schema::document::DocumentError,
+    },
+    /// Documents and manifest disagree.
+    #[error("{digest}: {reason}")]
+    Inconsistent {
+        /// The document or blob.
+        digest: Digest,
+        /// Why.
+        reason: String,
+    },
+    /// The registry lost a blob.
+    #[error("{repository} no longer has {digest}, which was there before")]
+    Lost {
+        /// The blob.
+        digest: Digest,
+        /// Where.
+        repository: Repository,
+    },
+    /// A repository that was not planned.
+    #[error("{repository} was not planned")]
+    NoClient {
+        /// The repository.
+        repository: Repository,
+    },
+    /// Registry access.
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    /// The lookaside tree.
+    #[error(transparent)]
+    Lookaside(#[from] signing::LookasideError),
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] ledger::Error),
+    /// Another process recorded the bundle.
+    #[error("the bundle was recorded by another process at {at}")]
+    RecordedMeanwhile {
+        /// When.
+        at: Timestamp,
+    },
+    /// No such bundle in the ledger.
+    #[error("the ledger knows no bundle `{}`", .0.escaped())]
+    NoSuchBundle(OutsideText),
+    /// stdout.
+    #[error("stdout cannot be written")]
+    Stdout(#[source] io::Error),
+}
+
+/// A message that may have several lines, each made safe to show.
+fn multi_line(text: &OutsideText) -> String {
+    let lines: Vec<String> =
+        text.raw().lines().map(|line| manifest_schema::text::escape(line).to_string()).collect();
+    lines.join("\n  ")
+}

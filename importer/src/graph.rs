@@ -1,0 +1,158 @@
+//! The documents of a bundle, checked against each other and against the manifest.
+//!
+//! A reader of documents can be lied to by whoever made them; here descriptor, media type and content must agree, every
+//! blob must be one that an image needs, and a document must stand behind everything it refers to (so that pushing in the
+//! bundle's order always finds the children there).
+
+use std::collections::{BTreeSet, HashMap};
+
+use blobs::VerifiedBytes;
+use manifest_schema::{Blob, Descriptor, Digest, Document, Image, Manifest, PlatformManifest, Section};
+
+use crate::error::Error;
+
+/// What each image of a bundle consists of.
+#[derive(Debug, Default)]
+pub struct Graph {
+    nodes: HashMap<Digest, Node>,
+}
+
+#[derive(Debug)]
+struct Node {
+    children: Vec<(Digest, Option<manifest_schema::document::Platform>)>,
+    /// Children of an index that the bundle leaves out.
+    absent: bool,
+    /// Configuration and layers.
+    blobs: Vec<Digest>,
+    is_index: bool,
+}
+
+/// Everything below one image.
+#[derive(Debug, Default)]
+pub struct Closure {
+    /// Indexes and image manifests, the image itself among them.
+    pub documents: BTreeSet<Digest>,
+    /// Configurations and layers.
+    pub blobs: BTreeSet<Digest>,
+    /// Image manifests in the index's order.
+    pub platforms: Vec<PlatformManifest>,
+    /// Entries of an index are left out.
+    pub sparse: bool,
+}
+
+impl Graph {
+    /// Takes in the next document of the admission section.
+    ///
+    /// # Errors
+    /// [`Error::Document`] or [`Error::Inconsistent`].
+    pub fn add(&mut self, blob: &Blob, bytes: &VerifiedBytes, listed: &HashMap<Digest, &Blob>) -> Result<(), Error> {
+        let document = Document::parse(bytes.bytes(), &blob.media_type)
+            .map_err(|source| Error::Document { digest: blob.digest, source })?;
+        let wrong = |reason: String| Error::Inconsistent { digest: blob.digest, reason };
+        let mut node = Node { children: vec![], absent: false, blobs: vec![], is_index: blob.media_type.is_index() };
+        match document {
+            Document::Index { children } => {
+                for child in children {
+                    let d = &child.descriptor;
+                    match (self.nodes.contains_key(&d.digest), listed.get(&d.digest)) {
+                        (true, Some(b)) => {
+                            agrees(d, b).map_err(wrong)?;
+                            if b.media_type != d.media_type {
+                                return Err(wrong(format!("{} is {}, listed as {}", d.digest, d.media_type, b.media_type)));
+                            }
+                            node.children.push((d.digest, child.platform));
+                        }
+                        (false, Some(_)) => return Err(wrong(format!("its entry {} stands behind it", d.digest))),
+                        (_, None) => node.absent = true,
+                    }
+                }
+            }
+            Document::Manifest { config, layers } => {
+                for (d, section) in std::iter::once((&config, Section::Admission))
+                    .chain(layers.iter().map(|l| (l, Section::Layers)))
+                {
+                    let Some(b) = listed.get(&d.digest) else {
+                        return Err(wrong(format!("{} is not in the bundle", d.digest)));
+                    };
+                    agrees(d, b).map_err(wrong)?;
+                    if b.media_type.is_document() {
+                        return Err(wrong(format!("{} is both a blob and a {}", d.digest, b.media_type)));
+                    }
+                    if section == Section::Admission && b.section != Section::Admission {
+                        return Err(wrong(format!("the configuration {} stands among the layers", d.digest)));
+                    }
+                    node.blobs.push(d.digest);
+                }
+            }
+        }
+        self.nodes.insert(blob.digest, node);
+        Ok(())
+    }
+
+    /// Checks the images of the manifest, once every document was taken in.
+    ///
+    /// # Errors
+    /// [`Error::Inconsistent`].
+    pub fn check(&self, manifest: &Manifest) -> Result<(), Error> {
+        let mut reached = BTreeSet::new();
+        for image in &manifest.images {
+            let closure = self.closure(image)?;
+            let wrong = |reason: &str| Error::Inconsistent { digest: image.digest, reason: reason.into() };
+            if closure.sparse != image.sparse {
+                return Err(wrong("the manifest does not say truly whether entries of the index are left out"));
+            }
+            if closure.platforms != image.platforms {
+                return Err(wrong("its platforms are not those that the manifest lists"));
+            }
+            reached.extend(closure.documents);
+            reached.extend(closure.blobs);
+        }
+        match manifest.blobs.iter().find(|b| !reached.contains(&b.digest)) {
+            Some(b) => Err(Error::Inconsistent { digest: b.digest, reason: "no image of the bundle needs it".into() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Everything below an image.
+    ///
+    /// # Errors
+    /// [`Error::Inconsistent`] if the image is not among the documents.
+    pub fn closure(&self, image: &Image) -> Result<Closure, Error> {
+        let mut closure = Closure::default();
+        self.walk(&image.digest, None, &mut closure)?;
+        Ok(closure)
+    }
+
+    fn walk(
+        &self,
+        digest: &Digest,
+        platform: Option<manifest_schema::document::Platform>,
+        closure: &mut Closure,
+    ) -> Result<(), Error> {
+        let node = self.nodes.get(digest).ok_or_else(|| Error::Inconsistent {
+            digest: *digest,
+            reason: "it is not among the bundle's documents".into(),
+        })?;
+        // A document can only refer to one before it, so there are no loops; one that is reached twice counts once.
+        if !closure.documents.insert(*digest) {
+            return Ok(());
+        }
+        closure.sparse |= node.absent;
+        closure.blobs.extend(&node.blobs);
+        if !node.is_index {
+            closure.platforms.push(PlatformManifest { platform, digest: *digest });
+        }
+        for (child, platform) in &node.children {
+            self.walk(child, platform.clone(), closure)?;
+        }
+        Ok(())
+    }
+}
+
+fn agrees(descriptor: &Descriptor, blob: &Blob) -> Result<(), String> {
+    if descriptor.size == blob.size {
+        Ok(())
+    } else {
+        Err(format!("{} has {} bytes, listed with {}", blob.digest, descriptor.size, blob.size))
+    }
+}

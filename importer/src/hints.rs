@@ -1,0 +1,202 @@
+//! Who is at fault for each error, and what to do next. The only place for either.
+
+use console::{Explain, Fault};
+
+use crate::error::Error;
+
+impl Explain for Error {
+    fn fault(&self) -> Fault {
+        match self {
+            Error::Missing(_)
+            | Error::ReadConfig { .. }
+            | Error::Config { .. }
+            | Error::BothTrustAndConfig
+            | Error::NoStreams
+            | Error::LedgerId(_)
+            | Error::TwoPrefixes
+            | Error::LookasideFlag(_)
+            | Error::SharedLookaside { .. }
+            | Error::NoLookaside { .. }
+            | Error::SharedDestination { .. }
+            | Error::Reference(_)
+            | Error::Label(_)
+            | Error::LedgerName(_)
+            | Error::Passphrase(_)
+            | Error::Signing(_)
+            | Error::Role(_)
+            | Error::Age(_)
+            | Error::NoSuchBundle(_) => Fault::Usage,
+            Error::Common(e) => e.fault(),
+            Error::Folder(e) => commands::folder_fault(e),
+            Error::Damaged { .. } | Error::MissingFile { .. } => Fault::Damaged,
+            Error::Contents { source, .. } => contents_fault(source),
+            Error::Seal(_)
+            | Error::BundleName(_)
+            | Error::UnknownStream { .. }
+            | Error::SealRejected { .. }
+            | Error::ManifestRejected { .. }
+            | Error::Blob(_)
+            | Error::OtherManifest { .. }
+            | Error::OtherBundle { .. }
+            | Error::OtherName { .. }
+            | Error::VolumeCount { .. }
+            | Error::Manifest(_)
+            | Error::Expired { .. }
+            | Error::Origin { .. }
+            | Error::NoDestination { .. }
+            | Error::BadDestination { .. }
+            | Error::TwoOrigins { .. }
+            | Error::TagTaken { .. }
+            | Error::SparseRefused { .. }
+            | Error::Document { .. }
+            | Error::Inconsistent { .. } => Fault::Refused,
+            Error::TagMoved { .. }
+            | Error::Lost { .. }
+            | Error::NoClient { .. }
+            | Error::Registry(_)
+            | Error::Lookaside(_)
+            | Error::RecordedMeanwhile { .. }
+            | Error::Stdout(_) => Fault::Failed,
+            Error::Ledger(e) => ledger_fault(e),
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let text = match self {
+            Error::Missing("an identity") => "name it with --identity, or as `identity:` in import.yaml",
+            Error::Missing("a ledger") => "name it with --ledger, or as `ledger:` in import.yaml; `sealift-import init` makes one",
+            Error::Missing("a production key") => "name it with --sign-key, or as `production: {sign: {key: FILE}}`",
+            Error::Missing("a folder for signatures") => "name it with --lookaside, or as `production: {lookaside: DIR}`",
+            Error::NoStreams => "configure the stream in import.yaml, or name the sender's certificate with --trust",
+            Error::Config { .. } => "docs/configuration.md lists every key",
+            Error::SharedLookaside { .. } | Error::NoLookaside { .. } => {
+                "give each registry a tree of its own: `lookaside: {HOST: DIR}` or --lookaside HOST=DIR"
+            }
+            Error::SharedDestination { .. } => "give each stream destinations of its own",
+            Error::Role(_) => "make another key with `sealift-import keygen`",
+            Error::Passphrase(_) => {
+                "use --sign-passphrase-file or --identity-passphrase-file, SEALIFT_SIGN_PASSPHRASE or SEALIFT_IDENTITY_PASSPHRASE"
+            }
+            Error::Folder(e) => return commands::folder_hint(e),
+            Error::Common(e) => return e.hint(),
+            Error::UnknownStream { .. } => {
+                "if it shall be accepted, add it under `streams:` in import.yaml, with the certificates of those who release it"
+            }
+            Error::SealRejected { .. } | Error::ManifestRejected { .. } => {
+                "ask the sender, by another way than this medium, which key released it; a new key must be configured here first"
+            }
+            Error::Damaged { .. } | Error::MissingFile { .. } => {
+                "copy the file from the medium again, or ask the sender for it; the other files stay good"
+            }
+            Error::Contents { source, .. } => match source.as_ref() {
+                bundle::ContentsError::Volume(bundle::VolumeError::NoIdentity) => {
+                    "name the identity whose recipient the bundle was packed for, or have it packed for this one's"
+                }
+                bundle::ContentsError::Volume(bundle::VolumeError::Io(_)) => "check the medium, then run the same command again",
+                _ => "the bundle was sealed like this: do not use it, and tell the sender",
+            },
+            Error::OtherManifest { .. } | Error::OtherBundle { .. } | Error::OtherName { .. } | Error::VolumeCount { .. } => {
+                "files of two bundles may have been mixed; copy the bundle's folder afresh"
+            }
+            Error::Manifest(manifest_schema::manifest::ManifestError::Requires { .. }) => "install that version of sealift-import",
+            Error::Expired { .. } => "ask the sender for a new release",
+            Error::Origin { .. } => "if it shall be accepted, add its scope to the stream's `origins:`",
+            Error::NoDestination { .. } | Error::BadDestination { .. } => "say where it goes with the stream's `to:`, or --to",
+            Error::TwoOrigins { .. } => "map them apart with the stream's `to:`",
+            Error::TagTaken { .. } => {
+                "a release should not reuse a tag; if this one is meant to move, name it in `replace_tags:`, or use \
+                 --on-existing-tag replace or skip"
+            }
+            Error::TagMoved { .. } => "find out who writes to this repository, then run the same command again",
+            Error::SparseRefused { .. } => "have the release packed with all platforms, or with one",
+            Error::Blob(_) | Error::Document { .. } | Error::Inconsistent { .. } | Error::Manifest(_) => {
+                "the bundle was sealed like this: do not use it, and tell the sender"
+            }
+            Error::Lost { .. } => "run the same command again; if it happens again, look at the registry's garbage collection",
+            Error::Registry(e) if e.is_transient() => "run the same command again when the registry answers",
+            Error::Ledger(e) => return ledger_hint(e),
+            Error::NoSuchBundle(_) => "`sealift-import ledger list` shows what there is",
+            Error::Missing(_)
+            | Error::ReadConfig { .. }
+            | Error::BothTrustAndConfig
+            | Error::LedgerId(_)
+            | Error::TwoPrefixes
+            | Error::LookasideFlag(_)
+            | Error::Reference(_)
+            | Error::Label(_)
+            | Error::LedgerName(_)
+            | Error::Signing(_)
+            | Error::Age(_)
+            | Error::Seal(_)
+            | Error::BundleName(_)
+            | Error::NoClient { .. }
+            | Error::Registry(_)
+            | Error::Lookaside(_)
+            | Error::RecordedMeanwhile { .. }
+            | Error::Stdout(_) => return None,
+        };
+        Some(text.into())
+    }
+}
+
+fn contents_fault(error: &bundle::ContentsError) -> Fault {
+    use bundle::{ContentsError as C, VolumeError as V};
+    match error {
+        C::Volume(V::NoIdentity) | C::Volume(V::Age(_)) => Fault::Usage,
+        C::Volume(V::Io(_)) => Fault::Failed,
+        C::Volume(V::NotAge | V::Corrupt(_) | V::Tar(_))
+        | C::Entry { .. }
+        | C::Size { .. }
+        | C::TooLarge { .. }
+        | C::Derived(_)
+        | C::OtherManifest { .. }
+        | C::Blob(_) => Fault::Refused,
+    }
+}
+
+fn ledger_fault(error: &ledger::Error) -> Fault {
+    use ledger::Error as E;
+    match error {
+        E::Refusal(ledger::Refusal::ClockBehind { .. }) => Fault::Failed,
+        E::Refusal(_) => Fault::Refused,
+        E::Missing(_)
+        | E::Exists(_)
+        | E::NotAFile(_)
+        | E::NotALedger { .. }
+        | E::OtherLedger { .. }
+        | E::Newer { .. }
+        | E::NetworkFileSystem { .. } => Fault::Usage,
+        E::Busy { .. }
+        | E::ReadOnly(_)
+        | E::Full(_)
+        | E::Damaged { .. }
+        | E::Io { .. }
+        | E::Database { .. }
+        | E::Unwritable(_)
+        | E::NotBegun(_)
+        | E::NotAnnounced(_)
+        | E::SignatureNotAnnounced { .. }
+        | E::RecordedOtherwise { .. }
+        | E::Tampered { .. } => Fault::Failed,
+    }
+}
+
+fn ledger_hint(error: &ledger::Error) -> Option<String> {
+    use ledger::{Error as E, Refusal as R};
+    let text = match error {
+        E::Refusal(R::Rollback { .. }) => "an older release is never put over a newer one; have the newer one sent",
+        E::Refusal(R::OtherManifest { .. } | R::OtherBundle { .. } | R::SameBundleOtherNumber { .. }) => {
+            "a number stands for one release; ask the sender which is the right one, and have the other sent under a new number"
+        }
+        E::Refusal(R::ClockBehind { .. }) => "set the clock, then run the same command again",
+        E::Missing(_) => "check the path; `sealift-import init` makes a new ledger, which knows nothing of what came before",
+        E::OtherLedger { .. } => "put the right ledger back, or name its id in the configuration if this is the right one",
+        E::NetworkFileSystem { .. } => "keep the ledger on a local disk",
+        E::Newer { .. } => "use the newer version of sealift-import that wrote it",
+        E::Busy { .. } => "wait for the other program to end",
+        E::Full(_) => "make room on the disk, then run the same command again",
+        E::Tampered { .. } | E::Damaged { .. } => "stop, keep the file as it is, and compare it with a backup",
+        _ => return None,
+    };
+    Some(text.into())
+}

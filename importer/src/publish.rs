@@ -1,0 +1,49 @@
+//! Step 7: published. Tags move, last.
+
+use console::Progress;
+use ledger::MovedTag;
+
+use crate::admit::{TagAction, for_each_document};
+use crate::error::Error;
+use crate::sign::SignedImages;
+
+/// A bundle whose images can be pulled by tag.
+#[must_use]
+pub struct Published<'s> {
+    pub(crate) signed: SignedImages<'s>,
+    pub(crate) tags: Vec<MovedTag>,
+}
+
+/// Moves the tags. Each is asked for once more before: what changed since admission is refused, not overwritten.
+///
+/// # Errors
+/// [`Error::TagMoved`] if somebody else moved a tag meanwhile; otherwise what failed.
+pub fn publish<'s>(signed: SignedImages<'s>, progress: &Progress, state: &mut String) -> Result<Published<'s>, Error> {
+    let placement = &signed.admitted.placement;
+    let images: Vec<_> = placement.images.iter().filter(|p| !p.is_skipped()).collect();
+    let total = images.len();
+    let mut done = 0;
+    let mut tags = Vec::new();
+    for_each_document(&signed.admitted.bundle, |blob, document| {
+        for placed in images.iter().filter(|p| p.image.digest == blob.digest) {
+            let to = &placed.destination;
+            let client = placement.client(&to.repository)?;
+            let now = client.head_tag(&to.tag)?;
+            let previous = match (&placed.action, now) {
+                (_, Some(now)) if now == blob.digest => None,
+                (TagAction::Move { from }, Some(now)) if now == *from => Some(now),
+                (_, None) => None,
+                (_, Some(names)) => return Err(Error::TagMoved { tag: Box::new(to.clone()), names }),
+            };
+            if now != Some(blob.digest) {
+                client.push_tag(&to.tag, &document, &blob.media_type)?;
+            }
+            tags.push(MovedTag { tag: to.clone(), digest: blob.digest, previous });
+            done += 1;
+            *state = format!("{done} of {total} images published; run the same command again to continue");
+        }
+        Ok(())
+    })?;
+    progress.say(format_args!("{total} images published"));
+    Ok(Published { signed, tags })
+}

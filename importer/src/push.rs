@@ -1,0 +1,156 @@
+//! Step 4: verified and pushed. Each blob streams from the medium through its digest check into the registry.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::time::Duration;
+
+use blobs::VerifyingReader;
+use bundle::Contents;
+use console::Progress;
+use manifest_schema::{Blob, Digest, Repository};
+
+use crate::admit::{Admitted, Placement};
+use crate::authenticate::Authenticated;
+use crate::error::Error;
+
+/// How often the volumes are read for blobs that a passing fault of the registry kept from being pushed: a streamed blob
+/// cannot be sent again without reading it again.
+const PASSES: u32 = 4;
+
+/// A bundle whose blobs are all in the registry, and whose volumes are what was sealed.
+#[must_use]
+pub struct Pushed<'s> {
+    pub(crate) admitted: Admitted<'s>,
+}
+
+/// Pushes every blob that an image needs; those that are there already are only verified.
+///
+/// # Errors
+/// [`Error`] names the blob or volume. Sound blobs that came before may lie in the registry, unreferenced.
+pub fn push<'s>(admitted: Admitted<'s>, progress: &Progress) -> Result<Pushed<'s>, Error> {
+    let users = admitted.placement.users(|closure| &closure.blobs);
+    let mut open: BTreeMap<Digest, BTreeSet<Repository>> = users;
+    for pass in 1..=PASSES {
+        let failed = one_pass(&admitted, &open, progress)?;
+        if failed.is_empty() {
+            return Ok(Pushed { admitted });
+        }
+        let Some((digest, last)) = failed.iter().next_back().map(|(d, e)| (*d, e.to_string())) else { break };
+        if pass == PASSES {
+            let error = failed.into_values().next_back();
+            return Err(error.unwrap_or(Error::Missing("a blob")));
+        }
+        progress.warn(format_args!(
+            "{} blobs could not be pushed and are tried again, the last one {digest}: {last}",
+            failed.len()
+        ));
+        open.retain(|digest, _| failed.contains_key(digest));
+        std::thread::sleep(Duration::from_secs(1 << pass));
+    }
+    Err(Error::Missing("a blob"))
+}
+
+/// Reads every volume once, whole; its ciphertext is held against the seal in the same read. Gives the blobs that failed
+/// for a passing reason.
+fn one_pass(
+    admitted: &Admitted<'_>,
+    open: &BTreeMap<Digest, BTreeSet<Repository>>,
+    progress: &Progress,
+) -> Result<BTreeMap<Digest, Error>, Error> {
+    let mut failed = BTreeMap::new();
+    let bundle = &admitted.bundle;
+    progress.begin("verifying and pushing", bundle.manifest.get().total_bytes());
+    read_all(bundle, |blob, content| {
+        let item = progress.item(&blob.digest.to_string(), blob.size);
+        let mut content = VerifyingReader::new(item.reader(content), blob.digest, blob.size);
+        let result = match open.get(&blob.digest) {
+            Some(repositories) => place(&admitted.placement, blob, repositories, &mut content),
+            None => Ok(()),
+        };
+        match result {
+            Err(Error::Registry(e)) if e.is_transient() => {
+                failed.insert(blob.digest, Error::Registry(e));
+            }
+            Err(Error::Registry(e)) if e.is_content() => {}
+            Err(e) => return Err(Stop::Ours(Box::new(e))),
+            Ok(()) => {}
+        }
+        // What the registry did not want is verified all the same; wrong content shows here.
+        content.finish().map(|_| ()).map_err(Stop::Content)
+    })?;
+    progress.end();
+    Ok(failed)
+}
+
+/// Why reading a blob stopped.
+pub(crate) enum Stop {
+    /// The content was wrong or could not be read.
+    Content(io::Error),
+    /// Anything else.
+    Ours(Box<Error>),
+}
+
+/// Reads all blobs of all volumes in order. The whole ciphertext of each volume must be what was sealed.
+pub(crate) fn read_all(
+    bundle: &Authenticated<'_>,
+    mut act: impl FnMut(&Blob, &mut (dyn io::Read + Send)) -> Result<(), Stop>,
+) -> Result<(), Error> {
+    let manifest = bundle.manifest.get();
+    for (index, sealed) in bundle.sealed.seal.get().volumes.iter().enumerate() {
+        let wrong = |e| bundle.sealed.diagnose(index, e);
+        let file = bundle.sealed.folder.open_file(&sealed.name)?;
+        let number = u32::try_from(index + 1).unwrap_or(u32::MAX);
+        let mut contents =
+            Contents::open(file, &bundle.identities, manifest, &bundle.digest, number).map_err(wrong)?;
+        while let Some((blob, content)) = contents.next_blob().map_err(wrong)? {
+            act(blob, content.into_inner()).map_err(|stop| match stop {
+                Stop::Content(e) => wrong(Contents::content_error(e)),
+                Stop::Ours(e) => *e,
+            })?;
+        }
+        let found = contents.finish().map_err(wrong)?;
+        if found != sealed.digest {
+            return Err(Error::Damaged {
+                file: bundle.sealed.folder.path().join(&sealed.name),
+                expected: sealed.digest,
+                found,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Puts a blob into every repository that needs it: found there, streamed once, mounted, or read back through the check.
+fn place<R: io::Read + Send>(
+    placement: &Placement,
+    blob: &Blob,
+    repositories: &BTreeSet<Repository>,
+    content: &mut VerifyingReader<R>,
+) -> Result<(), Error> {
+    let mut missing = Vec::new();
+    let mut holder: Option<&Repository> = None;
+    for repository in repositories {
+        if placement.client(repository)?.has_blob(&blob.digest, blob.size)? {
+            holder = holder.or(Some(repository));
+        } else {
+            missing.push(repository);
+        }
+    }
+    let mut missing = missing.into_iter();
+    if holder.is_none()
+        && let Some(first) = missing.next()
+    {
+        let _pushed = placement.client(first)?.push_blob(content)?;
+        holder = Some(first);
+    }
+    for repository in missing {
+        let client = placement.client(repository)?;
+        let Some(from) = holder else { break };
+        if from.registry() == repository.registry() && client.mount_blob(&blob.digest, from)? {
+            continue;
+        }
+        let copy = placement.client(from)?.fetch_blob(&blob.digest, blob.size)?;
+        let _pushed = client.push_blob(&mut VerifyingReader::new(copy, blob.digest, blob.size))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! Step 6: signed. A ledger entry first, then the production signature of every tag and digest.
+
+use std::collections::BTreeSet;
+
+use console::Progress;
+use ledger::{Announced, Ledger, RecordedSignature, Signing};
+use manifest_schema::{Digest, OutsideText, Reference, Repository, Timestamp};
+use signing::Lookaside;
+
+use crate::admit::{Admitted, stamp};
+use crate::complete::Complete;
+use crate::error::Error;
+use crate::site::Production;
+
+/// A bundle whose images have their production signatures; no tag has moved.
+#[must_use]
+pub struct SignedImages<'s> {
+    pub(crate) admitted: Admitted<'s>,
+    pub(crate) signatures: Vec<RecordedSignature>,
+    pub(crate) production: String,
+}
+
+/// Signs every image: the index and each document below it, as its production reference.
+///
+/// Signatures that are there already, by the same key for the same reference and digest, are found and kept.
+///
+/// # Errors
+/// [`Error`] if the ledger, the key or the lookaside tree fails.
+pub fn sign<'s>(
+    complete: Complete<'s>,
+    production: &Production,
+    ledger: &mut Ledger,
+    progress: &Progress,
+) -> Result<SignedImages<'s>, Error> {
+    let admitted = complete.admitted;
+    let mut wanted: Vec<(Repository, Reference, Digest)> = Vec::new();
+    let mut seen = BTreeSet::new();
+    for placed in admitted.placement.images.iter().filter(|p| !p.is_skipped()) {
+        let to = &placed.destination;
+        let reference = Reference::tagged(to.repository.clone(), to.tag.clone());
+        for digest in &placed.closure.documents {
+            if seen.insert((reference.clone(), *digest)) {
+                wanted.push((to.repository.clone(), reference.clone(), *digest));
+            }
+        }
+    }
+    let fingerprint = production.key.fingerprint().to_string();
+    let announced =
+        wanted.iter().map(|(_, reference, digest)| Announced { reference: reference.clone(), digest: *digest }).collect();
+    ledger.signing(
+        &stamp()?,
+        Signing {
+            subject: admitted.subject.clone(),
+            production: Some(fingerprint.parse().map_err(Error::LedgerName)?),
+            images: announced,
+        },
+    )?;
+    progress.say(format_args!("signing {} images and platform manifests", wanted.len()));
+    let mut signatures = Vec::new();
+    for (repository, reference, digest) in wanted {
+        let lookaside = production.lookaside(&repository)?;
+        let signature = sign_one(production, &lookaside, &repository, &reference, &digest)?;
+        signatures.push(signature);
+    }
+    Ok(SignedImages { admitted, signatures, production: fingerprint })
+}
+
+fn sign_one(
+    production: &Production,
+    lookaside: &Lookaside,
+    repository: &Repository,
+    reference: &Reference,
+    digest: &Digest,
+) -> Result<RecordedSignature, Error> {
+    let signer = production.key.fingerprint();
+    let found = lookaside.find_signature(repository, digest, reference, &signer, &production.trust)?;
+    let (number, bytes) = match found {
+        Some(found) => found,
+        None => {
+            let creator = concat!("sealift-import ", env!("CARGO_PKG_VERSION"));
+            let bytes = production.key.sign_simple(reference, digest, Timestamp::now(), creator)?;
+            (lookaside.add(repository, digest, &bytes)?, bytes)
+        }
+    };
+    let path = Lookaside::path_for(repository, digest).join(format!("signature-{number}"));
+    Ok(RecordedSignature {
+        reference: reference.clone(),
+        digest: *digest,
+        path: OutsideText::new(path.to_string_lossy()),
+        file: blobs::sha256(&bytes),
+    })
+}

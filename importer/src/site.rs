@@ -1,0 +1,396 @@
+//! Arguments and configuration, resolved once. No stage sees either.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use bundle::Identities;
+use clap::Args;
+use console::PassphraseSource;
+use console::args::RegistryArgs;
+use ledger::{Ledger, LedgerId};
+use manifest_schema::{OutsideText, Repository, Scope, Stream, Timestamp};
+use registry::Registries;
+use secrecy::SecretString;
+use signing::{Certificates, Lookaside, SecretKey, Trust};
+
+use crate::config::{Import, LookasideConfig, Mapping, OnExistingTag};
+use crate::destination::Rules;
+use crate::error::Error;
+
+/// What this site accepts. Every flag is also a key of import.yaml; with --trust, no file is read.
+#[derive(Debug, Clone, Args)]
+pub struct SiteArgs {
+    /// The configuration [default: import.yaml, if it is there and --trust is not given]
+    #[arg(short, long, value_name = "FILE", env = "SEALIFT_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// The age identity that opens the bundle
+    #[arg(short, long, value_name = "FILE", env = "SEALIFT_IDENTITY")]
+    pub identity: Option<PathBuf>,
+    /// A file whose first line is the identity's passphrase [also: SEALIFT_IDENTITY_PASSPHRASE]
+    #[arg(long, value_name = "FILE", env = "SEALIFT_IDENTITY_PASSPHRASE_FILE")]
+    pub identity_passphrase_file: Option<PathBuf>,
+    /// The sender's release certificate, for a site without a configuration; several may be given
+    #[arg(long, value_name = "FILE", env = "SEALIFT_TRUST", value_delimiter = ',')]
+    pub trust: Vec<PathBuf>,
+    /// With --trust: how many distinct certificates must have signed
+    #[arg(long, value_name = "N", default_value_t = 1, env = "SEALIFT_THRESHOLD")]
+    pub threshold: usize,
+    /// With --trust: the only release line to accept [default: the one the bundle names]
+    #[arg(long, env = "SEALIFT_STREAM")]
+    pub stream: Option<Stream>,
+    /// With --trust: where images go, as PREFIX or FROM=TO; several may be given
+    #[arg(long, value_name = "[FROM=]PREFIX", env = "SEALIFT_TO", value_delimiter = ',')]
+    pub to: Vec<String>,
+    /// With --trust: an origin that images may claim to come from [default: any]
+    #[arg(long, value_name = "SCOPE", env = "SEALIFT_ORIGIN", value_delimiter = ',')]
+    pub origin: Vec<Scope>,
+    /// The ledger
+    #[arg(long, value_name = "FILE", env = "SEALIFT_LEDGER")]
+    pub ledger: Option<PathBuf>,
+    /// The id that the ledger must have
+    #[arg(long, value_name = "UUID", env = "SEALIFT_LEDGER_ID")]
+    pub ledger_id: Option<LedgerId>,
+    /// How far a signature may lie in the future, in seconds
+    #[arg(long, value_name = "SECONDS", env = "SEALIFT_CLOCK_TOLERANCE")]
+    pub clock_tolerance: Option<u32>,
+    /// Registry access.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+/// How images are signed for production.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ProductionArgs {
+    /// OpenPGP secret key that signs for production
+    #[arg(long, value_name = "FILE", env = "SEALIFT_SIGN_KEY")]
+    pub sign_key: Option<PathBuf>,
+    /// A file whose first line is the key's passphrase [also: SEALIFT_SIGN_PASSPHRASE]
+    #[arg(long, value_name = "FILE", env = "SEALIFT_SIGN_PASSPHRASE_FILE")]
+    pub sign_passphrase_file: Option<PathBuf>,
+    /// The folder for signatures; HOST=DIR for each registry if there are several
+    #[arg(long, value_name = "[HOST=]DIR", env = "SEALIFT_LOOKASIDE", value_delimiter = ',')]
+    pub lookaside: Vec<String>,
+    /// What to do with a tag that exists and names another image [default: fail]
+    #[arg(long, value_enum, env = "SEALIFT_ON_EXISTING_TAG")]
+    pub on_existing_tag: Option<OnExistingTag>,
+    /// A tag meant to move, with * for any characters; several may be given
+    #[arg(long, value_name = "PATTERN", env = "SEALIFT_REPLACE_TAG", value_delimiter = ',')]
+    pub replace_tag: Vec<String>,
+}
+
+/// One release line that is accepted.
+#[derive(Debug, Clone)]
+pub struct StreamRules {
+    /// Whose signatures count, and how many of them.
+    pub trust: Trust,
+    /// Where its images may claim to come from; anywhere if `None`.
+    pub origins: Option<Vec<Scope>>,
+    /// Where they go.
+    pub to: Rules,
+    /// Tags meant to move.
+    pub replace_tags: Vec<String>,
+}
+
+enum Streams {
+    Configured(BTreeMap<Stream, StreamRules>),
+    /// From the command line: for the stream named, or whichever the bundle names.
+    Given(Option<Stream>, Box<StreamRules>),
+}
+
+/// This site, complete and checked.
+pub struct Site {
+    streams: Streams,
+    identity: Option<(PathBuf, PassphraseSource)>,
+    ledger: Option<(PathBuf, Option<LedgerId>)>,
+    sign: Option<(PathBuf, PassphraseSource)>,
+    lookaside: Option<LookasideConfig>,
+    /// What to do with existing tags.
+    pub on_existing_tag: OnExistingTag,
+    /// Registries.
+    pub registries: Registries,
+    /// Now: one reference time for every judgement of a run.
+    pub now: Timestamp,
+}
+
+impl Site {
+    /// Joins flags, environment and configuration; flags win.
+    ///
+    /// # Errors
+    /// [`Error`] names what is missing or wrong.
+    pub fn resolve(args: SiteArgs, production: ProductionArgs) -> Result<Self, Error> {
+        let default = PathBuf::from("import.yaml");
+        let config = match (&args.config, args.trust.is_empty()) {
+            (Some(_), false) => return Err(Error::BothTrustAndConfig),
+            (Some(path), true) => Some(Import::load(path)?),
+            (None, true) if default.exists() => Some(Import::load(&default)?),
+            (None, _) => None,
+        };
+        let now = Timestamp::now();
+        let tolerance = args
+            .clock_tolerance
+            .or(config.as_ref().map(|c| c.clock_tolerance))
+            .unwrap_or(signing::DEFAULT_CLOCK_TOLERANCE);
+        let trust = |files: &[PathBuf], threshold| -> Result<Trust, Error> {
+            Ok(Trust::new(Certificates::load(files)?, threshold, now)?.with_clock_tolerance(tolerance))
+        };
+        let streams = match &config {
+            Some(config) => {
+                let mut streams = BTreeMap::new();
+                for (name, stream) in &config.streams {
+                    let rules = StreamRules {
+                        trust: trust(&stream.release.certificates, stream.release.threshold)?,
+                        origins: Some(stream.origins.clone()),
+                        to: Rules { mappings: stream.to.clone(), prefix: None },
+                        replace_tags: [stream.replace_tags.clone(), production.replace_tag.clone()].concat(),
+                    };
+                    streams.insert(name.clone(), rules);
+                }
+                distinct_destinations(&streams)?;
+                Streams::Configured(streams)
+            }
+            None => {
+                if args.trust.is_empty() {
+                    return Err(Error::NoStreams);
+                }
+                let to = rules_from_flags(&args.to)?;
+                let rules = StreamRules {
+                    trust: trust(&args.trust, args.threshold)?,
+                    origins: (!args.origin.is_empty()).then_some(args.origin),
+                    to,
+                    replace_tags: production.replace_tag,
+                };
+                Streams::Given(args.stream, Box::new(rules))
+            }
+        };
+        let passphrase = |file: Option<PathBuf>, variable| PassphraseSource { file, variable };
+        let identity = match (args.identity, &config) {
+            (Some(path), _) => Some((path, args.identity_passphrase_file)),
+            (None, Some(c)) => {
+                let file = args.identity_passphrase_file.or(c.identity_passphrase_file.clone());
+                Some((c.identity.clone(), file))
+            }
+            (None, None) => None,
+        };
+        let sign = match (production.sign_key, &config) {
+            (Some(path), _) => Some((path, production.sign_passphrase_file)),
+            (None, Some(c)) => {
+                let sign = c.production.sign.clone();
+                Some((sign.key, production.sign_passphrase_file.or(sign.passphrase_file)))
+            }
+            (None, None) => None,
+        };
+        let lookaside = match lookaside_from_flags(&production.lookaside)? {
+            Some(lookaside) => Some(lookaside),
+            None => config.as_ref().map(|c| c.production.lookaside.clone()),
+        };
+        let ledger = match (args.ledger, &config) {
+            (Some(path), _) => Some((path, args.ledger_id)),
+            (None, Some(c)) => {
+                let id = match args.ledger_id {
+                    Some(id) => id,
+                    None => c.ledger.id.parse().map_err(|_| Error::LedgerId(OutsideText::new(&c.ledger.id)))?,
+                };
+                Some((c.ledger.file.clone(), Some(id)))
+            }
+            (None, None) => None,
+        };
+        let site = Self {
+            streams,
+            identity: identity.map(|(p, f)| (p, passphrase(f, "SEALIFT_IDENTITY_PASSPHRASE"))),
+            ledger,
+            sign: sign.map(|(p, f)| (p, passphrase(f, "SEALIFT_SIGN_PASSPHRASE"))),
+            lookaside,
+            on_existing_tag: production
+                .on_existing_tag
+                .or(config.as_ref().map(|c| c.on_existing_tag))
+                .unwrap_or_default(),
+            registries: Registries::new(registry_config(args.registry))?,
+            now,
+        };
+        site.check_lookaside()?;
+        Ok(site)
+    }
+
+    /// The rules for a release line.
+    ///
+    /// # Errors
+    /// [`Error::UnknownStream`]: streams exist only by configuration.
+    pub fn stream(&self, name: &Stream) -> Result<&StreamRules, Error> {
+        let rules = match &self.streams {
+            Streams::Configured(streams) => streams.get(name),
+            Streams::Given(None, rules) => Some(rules.as_ref()),
+            Streams::Given(Some(only), rules) => (only == name).then_some(rules.as_ref()),
+        };
+        rules.ok_or_else(|| Error::UnknownStream { stream: name.clone() })
+    }
+
+    /// Unlocks the identity.
+    ///
+    /// # Errors
+    /// [`Error`] says what is wrong with it.
+    pub fn identities(&self) -> Result<Identities, Error> {
+        let (path, passphrase) = self.identity.as_ref().ok_or(Error::Missing("an identity"))?;
+        let mut failed = None;
+        let what = path.display().to_string();
+        let identities = Identities::load(path, || {
+            passphrase.get(&what).map_err(|e| {
+                let text = e.to_string();
+                failed = Some(e);
+                text
+            })
+        });
+        match failed {
+            Some(e) => Err(e.into()),
+            None => Ok(identities?),
+        }
+    }
+
+    /// Opens the ledger for writing.
+    ///
+    /// # Errors
+    /// [`Error`] if it is missing, another one, or in use.
+    pub fn open_ledger(&self) -> Result<Ledger, Error> {
+        let (path, id) = self.ledger.as_ref().ok_or(Error::Missing("a ledger"))?;
+        Ok(Ledger::open(path, id.as_ref())?)
+    }
+
+    /// Opens the ledger for reading, if one is named.
+    ///
+    /// # Errors
+    /// As [`Site::open_ledger`].
+    pub fn read_ledger(&self) -> Result<Option<Ledger>, Error> {
+        match &self.ledger {
+            Some((path, id)) => Ok(Some(Ledger::open_read_only(path, id.as_ref())?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Unlocks the production key, proves it with a trial signature, and holds it against the release certificates.
+    ///
+    /// # Errors
+    /// [`Error`] says what is wrong with it.
+    pub fn production(&self) -> Result<Production, Error> {
+        let (path, passphrase) = self.sign.as_ref().ok_or(Error::Missing("a production key"))?;
+        let lookaside = self.lookaside.clone().ok_or(Error::Missing("a folder for signatures"))?;
+        let what = path.display().to_string();
+        let key = SecretKey::load::<Error>(path, || Ok::<SecretString, Error>(passphrase.get(&what)?))?;
+        key.usable(self.now)?;
+        let own = key.certificates();
+        let streams: Vec<(String, &Certificates)> = match &self.streams {
+            Streams::Configured(streams) => {
+                streams.iter().map(|(name, r)| (format!("release ({name})"), r.trust.certificates())).collect()
+            }
+            Streams::Given(_, rules) => vec![("release".into(), rules.trust.certificates())],
+        };
+        for (name, certificates) in &streams {
+            signing::distinct_roles(&[("production", &own), (name, certificates)])?;
+        }
+        let trust = Trust::new(own, 1, self.now)?;
+        Ok(Production { key, trust, lookaside })
+    }
+
+    /// A lookaside path has no host in it: two production registries must not share a tree.
+    fn check_lookaside(&self) -> Result<(), Error> {
+        let Some(lookaside) = &self.lookaside else { return Ok(()) };
+        let rules: Vec<&StreamRules> = match &self.streams {
+            Streams::Configured(streams) => streams.values().collect(),
+            Streams::Given(_, rules) => vec![rules],
+        };
+        let mut hosts: Vec<&str> = rules
+            .iter()
+            .flat_map(|r| r.to.mappings.iter().map(|m| &m.to).chain(&r.to.prefix))
+            .map(Scope::registry)
+            .collect();
+        hosts.sort_unstable();
+        hosts.dedup();
+        match lookaside {
+            LookasideConfig::One(_) if hosts.len() > 1 => {
+                Err(Error::SharedLookaside { hosts: hosts.iter().map(ToString::to_string).collect() })
+            }
+            LookasideConfig::PerHost(trees) => match hosts.iter().find(|h| !trees.contains_key(**h)) {
+                Some(host) => Err(Error::NoLookaside { host: (*host).into() }),
+                None => Ok(()),
+            },
+            LookasideConfig::One(_) => Ok(()),
+        }
+    }
+}
+
+/// The production key and where its signatures go.
+pub struct Production {
+    /// The key.
+    pub key: SecretKey,
+    /// The key's own certificate, to find signatures that are there already.
+    pub trust: Trust,
+    lookaside: LookasideConfig,
+}
+
+impl Production {
+    /// The signature tree of a repository's registry.
+    ///
+    /// # Errors
+    /// [`Error::NoLookaside`].
+    pub fn lookaside(&self, repository: &Repository) -> Result<Lookaside, Error> {
+        match self.lookaside.root_for(repository) {
+            Some(root) => Ok(Lookaside::new(root)),
+            None => Err(Error::NoLookaside { host: repository.registry().into() }),
+        }
+    }
+}
+
+/// No two release lines write the same part of production.
+fn distinct_destinations(streams: &BTreeMap<Stream, StreamRules>) -> Result<(), Error> {
+    let all: Vec<(&Stream, &Scope)> =
+        streams.iter().flat_map(|(name, r)| r.to.mappings.iter().map(move |m| (name, &m.to))).collect();
+    for (i, (first, a)) in all.iter().enumerate() {
+        for (second, b) in &all[i + 1..] {
+            if first != second && a.overlaps(b) {
+                return Err(Error::SharedDestination {
+                    streams: ((*first).clone(), (*second).clone()),
+                    destinations: (Box::new((*a).clone()), Box::new((*b).clone())),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn rules_from_flags(to: &[String]) -> Result<Rules, Error> {
+    let mut rules = Rules::default();
+    for text in to {
+        match text.split_once('=') {
+            Some((from, to)) => rules
+                .mappings
+                .push(Mapping { from: from.parse().map_err(Error::Reference)?, to: to.parse().map_err(Error::Reference)? }),
+            None if rules.prefix.is_none() => rules.prefix = Some(text.parse().map_err(Error::Reference)?),
+            None => return Err(Error::TwoPrefixes),
+        }
+    }
+    Ok(rules)
+}
+
+fn lookaside_from_flags(flags: &[String]) -> Result<Option<LookasideConfig>, Error> {
+    match flags {
+        [] => Ok(None),
+        [one] if !one.contains('=') => Ok(Some(LookasideConfig::One(one.into()))),
+        many => many
+            .iter()
+            .map(|text| match text.split_once('=') {
+                Some((host, dir)) => Ok((host.to_string(), PathBuf::from(dir))),
+                None => Err(Error::LookasideFlag(OutsideText::new(text))),
+            })
+            .collect::<Result<BTreeMap<_, _>, _>>()
+            .map(|trees| Some(LookasideConfig::PerHost(trees))),
+    }
+}
+
+fn registry_config(args: RegistryArgs) -> registry::Config {
+    registry::Config {
+        authfile: args.authfile,
+        certs_dirs: (!args.cert_dir.is_empty()).then_some(args.cert_dir),
+        plain_http: args.plain_http,
+        retries: args.retries,
+        user_agent: concat!("sealift-import/", env!("CARGO_PKG_VERSION")).into(),
+        ..registry::Config::default()
+    }
+}
