@@ -16,6 +16,7 @@ use crate::destination::destination;
 use crate::error::Error;
 use crate::graph::{Closure, Graph};
 use crate::site::Site;
+use crate::sparse;
 
 /// The steps of admission for which this site has no policy; the ledger says so of every bundle.
 pub const NO_POLICY: [&str; 3] = ["image-policy", "referrers", "scan-gate"];
@@ -151,9 +152,7 @@ pub fn stamp() -> Result<Stamp, Error> {
 /// No replay, no rollback.
 pub fn sequence(ledger: Option<&Ledger>, bundle: &Authenticated<'_>) -> Result<(), Error> {
     match ledger {
-        Some(ledger) => match ledger.preview(&stamp()?, &subject(bundle))? {
-            Some(Standing::AlreadyRecorded { .. } | Standing::Resumed { .. } | Standing::New { .. }) | None => Ok(()),
-        },
+        Some(ledger) => Ok(ledger.preview(&stamp()?, &subject(bundle)).map(|_| ())?),
         None => Ok(()),
     }
 }
@@ -268,7 +267,7 @@ fn tags(
                 }
             }
         };
-        if image.sparse && !matches!(action, TagAction::Skip { .. } | TagAction::Keep) && !client.takes_sparse_index()? {
+        if image.sparse && !matches!(action, TagAction::Skip { .. } | TagAction::Keep) && !sparse::is_taken(client)? {
             return Err(Error::SparseRefused { tag: Box::new(destination) });
         }
         let closure = graph.closure(&image)?;

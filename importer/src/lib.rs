@@ -29,6 +29,7 @@ pub mod push;
 pub mod record;
 pub mod sign;
 pub mod site;
+mod sparse;
 pub mod verify;
 
 use std::path::Path;

@@ -67,16 +67,22 @@ fn one_pass(
             Some(repositories) => place(&admitted.placement, blob, repositories, &mut content),
             None => Ok(()),
         };
+        if let Err(Error::Registry(e)) = &result
+            && !e.is_transient()
+            && !e.is_content()
+            && !matches!(e, registry::Error::Read { .. })
+        {
+            return result.map_err(|e| Stop::Ours(Box::new(e)));
+        }
+        // What the registry did not take is verified all the same. If the content is at fault, that is what counts.
+        let _verified = content.finish().map_err(Stop::Content)?;
         match result {
             Err(Error::Registry(e)) if e.is_transient() => {
                 failed.insert(blob.digest, Error::Registry(e));
+                Ok(())
             }
-            Err(Error::Registry(e)) if e.is_content() => {}
-            Err(e) => return Err(Stop::Ours(Box::new(e))),
-            Ok(()) => {}
+            other => other.map_err(|e| Stop::Ours(Box::new(e))),
         }
-        // What the registry did not want is verified all the same; wrong content shows here.
-        content.finish().map(|_| ()).map_err(Stop::Content)
     })?;
     progress.end();
     Ok(failed)

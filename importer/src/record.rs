@@ -74,12 +74,14 @@ pub fn record(published: Published<'_>, ledger: &mut Ledger) -> Result<Recorded,
 /// Whether this very bundle was received before.
 ///
 /// # Errors
-/// If the ledger fails, or knows another bundle under this number.
+/// If the ledger fails.
 pub fn before(ledger: &Ledger, bundle: &Authenticated<'_>) -> Result<Option<Before>, Error> {
     let subject = subject(bundle);
-    match ledger.preview(&stamp()?, &subject)? {
-        Some(Standing::AlreadyRecorded { at, entry }) => Ok(Some(Before { subject, at, entry })),
-        _ => Ok(None),
+    match ledger.preview(&stamp()?, &subject) {
+        Ok(Some(Standing::AlreadyRecorded { at, entry })) => Ok(Some(Before { subject, at, entry })),
+        // Admission refuses it, and notes that.
+        Ok(_) | Err(ledger::Error::Refusal(_)) => Ok(None),
+        Err(e) => Err(e.into()),
     }
 }
 

@@ -47,21 +47,21 @@ impl Ledger {
     /// A [`Refusal`]; or [`Error::ReadOnly`], [`Error::Busy`], [`Error::Full`], [`Error::Database`]. In all cases
     /// nothing was written.
     pub fn begin(&mut self, at: &Stamp, begun: Begun) -> Result<Standing, Error> {
-        self.transaction(|open| {
-            let subject = &begun.subject;
-            if let Some(known) = open.known(subject)? {
-                if let Some((entry, time)) = open.sql(query::recorded(open.connection, &subject.bundle))? {
-                    return Ok(Standing::AlreadyRecorded { at: time, entry });
-                }
-                open.refuse_rollback(subject)?;
-                open.refuse_clock_behind(at)?;
-                return Ok(Standing::Resumed { since: known.begun_at, entry: known.begun });
-            }
-            open.refuse_rollback(subject)?;
-            open.refuse_clock_behind(at)?;
-            let entry = open.append(at, Act::Begun(begun))?;
-            Ok(Standing::New { entry })
+        self.transaction(|open| match open.judge(at, &begun.subject)? {
+            Some(standing) => Ok(standing),
+            None => Ok(Standing::New { entry: open.append(at, Act::Begun(begun))? }),
         })
+    }
+
+    /// What [`Ledger::begin`] would say of a bundle, without writing: `None` for one that would be new.
+    ///
+    /// # Errors
+    /// As [`Ledger::begin`]; a ledger that is open for reading only will do.
+    pub fn preview(&self, at: &Stamp, subject: &Subject) -> Result<Option<Standing>, Error> {
+        let path = &self.path;
+        let transaction = self.connection.unchecked_transaction().map_err(|e| database(path, e))?;
+        let head = query::head(&transaction, path, self.id)?;
+        Open { connection: &transaction, path, head }.judge(at, subject)
     }
 
     /// Announces the production signatures and tags of a bundle. To be called before the first of them is made, also
@@ -152,6 +152,19 @@ struct Open<'a> {
 impl Open<'_> {
     fn sql<T>(&self, result: rusqlite::Result<T>) -> Result<T, Error> {
         result.map_err(|e| database(self.path, e))
+    }
+
+    /// How a bundle stands; `None` if it is new and may be begun.
+    fn judge(&self, at: &Stamp, subject: &Subject) -> Result<Option<Standing>, Error> {
+        let known = self.known(subject)?;
+        if known.is_some()
+            && let Some((entry, time)) = self.sql(query::recorded(self.connection, &subject.bundle))?
+        {
+            return Ok(Some(Standing::AlreadyRecorded { at: time, entry }));
+        }
+        self.refuse_rollback(subject)?;
+        self.refuse_clock_behind(at)?;
+        Ok(known.map(|known| Standing::Resumed { since: known.begun_at, entry: known.begun }))
     }
 
     /// The bundle as it was begun, if it was; refused if the number or the id belongs to another.

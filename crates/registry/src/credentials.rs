@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use manifest_schema::{LIMITS, OutsideText, Repository};
-use secrecy::SecretString;
 use secrecy::zeroize::Zeroizing;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use crate::error::Error;
@@ -23,9 +23,11 @@ pub(crate) enum Credentials {
         user: String,
         password: SecretString,
     },
-    /// A refresh token for the registry's token server (OAuth 2).
+    /// A refresh token for the registry's token server (OAuth 2), perhaps with a password for servers that do not take
+    /// it.
     Identity {
         token: SecretString,
+        password: Option<(String, SecretString)>,
     },
 }
 
@@ -90,10 +92,10 @@ struct AuthFile {
 
 #[derive(Deserialize)]
 struct Entry {
-    auth: Option<Zeroizing<String>>,
-    identitytoken: Option<Zeroizing<String>>,
+    auth: Option<SecretString>,
+    identitytoken: Option<SecretString>,
     username: Option<String>,
-    password: Option<Zeroizing<String>>,
+    password: Option<SecretString>,
 }
 
 impl AuthFile {
@@ -157,25 +159,27 @@ fn canonical_host(host: &str) -> String {
 impl Entry {
     /// `None` for an entry that only marks that a helper has the secret.
     fn credentials(&self, path: &Path, scope: &str) -> Result<Option<Credentials>, Error> {
-        let text = |secret: &Option<Zeroizing<String>>| secret.as_ref().filter(|s| !s.is_empty()).cloned();
-        if let Some(token) = text(&self.identitytoken) {
-            return Ok(Some(Credentials::Identity { token: SecretString::from(token.as_str()) }));
+        let given = |secret: &Option<SecretString>| secret.clone().filter(|s| !s.expose_secret().is_empty());
+        let password = match given(&self.auth) {
+            Some(auth) => Some(Self::decoded(&auth, path, scope)?),
+            None => self.username.clone().zip(given(&self.password)),
         }
-        if let Some(auth) = text(&self.auth) {
-            let bad = || malformed(path, format!("the auth value for {scope} is not base64 of user:password"));
-            let decoded = Zeroizing::new(BASE64_STANDARD.decode(auth.trim()).map_err(|_| bad())?);
-            let decoded = std::str::from_utf8(&decoded).map_err(|_| bad())?;
-            let (user, password) = decoded.split_once(':').ok_or_else(bad)?;
-            // Older Docker clients pad the password with zero bytes.
-            let password = SecretString::from(password.trim_end_matches('\0'));
-            return Ok(Some(Credentials::Password { user: user.into(), password }));
-        }
-        Ok(match (&self.username, text(&self.password)) {
-            (Some(user), Some(password)) => {
-                Some(Credentials::Password { user: user.clone(), password: SecretString::from(password.as_str()) })
-            }
-            _ => None,
+        .filter(|(_, password)| !password.expose_secret().is_empty());
+        Ok(match (given(&self.identitytoken), password) {
+            (Some(token), password) => Some(Credentials::Identity { token, password }),
+            (None, Some((user, password))) => Some(Credentials::Password { user, password }),
+            (None, None) => None,
         })
+    }
+
+    fn decoded(auth: &SecretString, path: &Path, scope: &str) -> Result<(String, SecretString), Error> {
+
+        let bad = || malformed(path, format!("the auth value for {scope} is not base64 of user:password"));
+        let decoded = Zeroizing::new(BASE64_STANDARD.decode(auth.expose_secret().trim()).map_err(|_| bad())?);
+        let decoded = std::str::from_utf8(&decoded).map_err(|_| bad())?;
+        let (user, password) = decoded.split_once(':').ok_or_else(bad)?;
+        // Older Docker clients pad the password with zero bytes.
+        Ok((user.into(), SecretString::from(password.trim_end_matches('\0'))))
     }
 }
 
@@ -184,7 +188,7 @@ impl Entry {
 #[serde(rename_all = "PascalCase")]
 struct HelperAnswer {
     username: String,
-    secret: Zeroizing<String>,
+    secret: SecretString,
 }
 
 /// Runs a credential helper (github.com/docker/docker-credential-helpers).
@@ -226,10 +230,9 @@ fn ask_helper(helper: &str, registry: &str) -> Result<Option<Credentials>, Error
     }
     let answer: HelperAnswer =
         serde_json::from_slice(&answer).map_err(|_| failed("its answer is not the JSON it should be".into()))?;
-    let secret = SecretString::from(answer.secret.as_str());
     Ok(Some(match answer.username.as_str() {
-        "<token>" => Credentials::Identity { token: secret },
-        _ => Credentials::Password { user: answer.username, password: secret },
+        "<token>" => Credentials::Identity { token: answer.secret, password: None },
+        _ => Credentials::Password { user: answer.username, password: answer.secret },
     }))
 }
 

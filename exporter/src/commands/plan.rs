@@ -101,6 +101,7 @@ fn lock_file(request: &Request, report: &Report) -> Result<String, Error> {
         #[serde(skip_serializing_if = "Option::is_none")]
         sign: Option<serde_json::Value>,
     }
+    let here = std::env::current_dir().unwrap_or_default();
     let absolute = |p: &PathBuf| std::path::absolute(p).unwrap_or_else(|_| p.clone());
     let lock = Lock {
         stream: &request.stream,
@@ -116,7 +117,7 @@ fn lock_file(request: &Request, report: &Report) -> Result<String, Error> {
                 let asked = source.to_string();
                 let found = report.images.iter().find(|i| i.asked.raw() == asked);
                 // The digest pinned is the one the reference named: the index, if one platform was chosen from it.
-                found.map_or(asked, |i| source.pinned(&i.index_digest.unwrap_or(i.digest)).to_string())
+                found.map_or(asked, |i| source.pinned(&i.index_digest.unwrap_or(i.digest)).relative_to(&here).to_string())
             })
             .collect(),
         platforms: &request.platforms,

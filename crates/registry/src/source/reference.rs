@@ -155,6 +155,19 @@ impl SourceRef {
             Target::File { .. } => self.clone(),
         }
     }
+
+    /// The same image with a relative path taken from this folder.
+    pub fn relative_to(&self, base: &Path) -> SourceRef {
+        match &self.target {
+            Target::File { transport, path, wanted } if path.is_relative() && base != Path::new("") => {
+                let rest = &self.text[transport.prefix().len() + path.as_os_str().len()..];
+                let path = base.join(path);
+                let text = format!("{}{}{rest}", transport.prefix(), path.display());
+                Self { text, target: Target::File { transport: *transport, path, wanted: wanted.clone() } }
+            }
+            _ => self.clone(),
+        }
+    }
 }
 
 impl fmt::Display for SourceRef {

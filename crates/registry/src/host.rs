@@ -1,0 +1,178 @@
+//! One registry: how it is reached, how it wants to be asked, and what has been learned of it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use manifest_schema::Repository;
+use ureq::http::Method;
+use ureq::http::header::WWW_AUTHENTICATE;
+
+use crate::auth::{Authenticator, Scheme};
+use crate::challenge;
+use crate::credentials::CredentialFiles;
+use crate::error::Error;
+use crate::transport::{Answer, Request, Transport};
+use crate::upload::Quirks;
+use crate::url::Url;
+
+/// What a request wants to do.
+#[derive(Clone, Copy)]
+pub(crate) struct Access<'a> {
+    pub(crate) repository: &'a Repository,
+    pub(crate) action: Action,
+    /// A second repository, to read from.
+    pub(crate) from: Option<&'a Repository>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    Pull,
+    Push,
+    Delete,
+}
+
+impl Access<'_> {
+    /// The scopes of a token for it (distribution project, "Token scope documentation"). Some registries read the
+    /// first one only, and some give no push without pull.
+    pub(crate) fn scopes(&self) -> Vec<String> {
+        let actions = match self.action {
+            Action::Pull => "pull",
+            Action::Push => "pull,push",
+            Action::Delete => "pull,push,delete",
+        };
+        let mut scopes = vec![format!("repository:{}:{actions}", self.repository.path())];
+        if let Some(from) = self.from.filter(|from| *from != self.repository) {
+            scopes.push(format!("repository:{}:pull", from.path()));
+        }
+        scopes
+    }
+}
+
+/// One registry.
+pub(crate) struct Host {
+    /// `host[:port]` as references name it.
+    registry: String,
+    transport: Arc<Transport>,
+    base: Mutex<Option<Url>>,
+    authenticator: Authenticator,
+    quirks: Mutex<Quirks>,
+}
+
+impl Host {
+    pub(crate) fn new(registry: &str, transport: Arc<Transport>, files: Arc<CredentialFiles>) -> Self {
+        Self {
+            registry: registry.to_ascii_lowercase(),
+            base: Mutex::default(),
+            authenticator: Authenticator::new(transport.clone(), files),
+            transport,
+            quirks: Mutex::new(Quirks::new(registry)),
+        }
+    }
+
+    pub(crate) fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
+    pub(crate) fn quirks(&self) -> MutexGuard<'_, Quirks> {
+        self.quirks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A URL of this registry.
+    pub(crate) fn url(&self, what: &str, path: &str) -> Result<Url, Error> {
+        let base = self.base(what)?;
+        base.join(path).map_err(|fault| Error::Url {
+            what: what.into(),
+            url: manifest_schema::OutsideText::new(path),
+            reason: fault.reason(),
+        })
+    }
+
+    /// Sends a request with the credentials for it; once more with new ones if they are refused and it can be sent
+    /// again.
+    pub(crate) fn send(&self, access: Access<'_>, mut request: Request<'_>) -> Result<Answer, Error> {
+        let base = self.base(request.what)?;
+        if !base.may_share_credentials(&request.url) {
+            return self.transport.send(&mut request);
+        }
+        let what = request.what;
+        let authorize = |asked: Option<&str>| {
+            let value = self.authenticator.authorization(&base, access, asked, what)?;
+            Ok::<_, Error>(value.map(|value| (value, base.clone())))
+        };
+        request.authorization = authorize(None)?;
+        let answer = self.transport.send(&mut request)?;
+        if answer.status != 401 || !base.may_share_credentials(&answer.url) {
+            return Ok(answer);
+        }
+        let asked = self.authenticator.refused(access, &challenges(&answer));
+        let Some(asked) = asked.filter(|_| request.is_replayable()) else { return Ok(answer) };
+        answer.discard();
+        request.authorization = authorize(asked.as_deref())?;
+        self.transport.send(&mut request)
+    }
+
+    /// Where the registry answers, found by asking for `/v2/` once.
+    fn base(&self, what: &str) -> Result<Url, Error> {
+        let mut base = self.base.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(base) = &*base {
+            return Ok(base.clone());
+        }
+        let mut failure = None;
+        for candidate in self.candidates(what)? {
+            match self.ping(&candidate, what) {
+                Ok(()) => {
+                    *base = Some(candidate.clone());
+                    return Ok(candidate);
+                }
+                // The first failure counts, unless a later one says more: that it is a TLS server after all.
+                Err(error @ Error::Tls { .. }) if candidate.is_https() => return Err(failure_of(failure, error)),
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        Err(failure.unwrap_or(Error::NotFound { what: what.into() }))
+    }
+
+    /// Over TLS, unless this machine or the configuration says otherwise.
+    fn candidates(&self, what: &str) -> Result<Vec<Url>, Error> {
+        let host = if self.registry == "docker.io" { "registry-1.docker.io" } else { &self.registry };
+        let url = |https| {
+            Url::of_host(https, host, "/").map_err(|fault| Error::Url {
+                what: what.into(),
+                url: manifest_schema::OutsideText::new(host),
+                reason: fault.reason(),
+            })
+        };
+        let (tls, plain) = (url(true)?, url(false)?);
+        if !self.transport.may_be_plain(&plain) {
+            return Ok(vec![tls]);
+        }
+        if !crate::proxy::is_loopback(plain.host()) {
+            return Ok(vec![plain]);
+        }
+        Ok(if self.transport.certificates().folder(&tls).is_some() { vec![tls, plain] } else { vec![plain, tls] })
+    }
+
+    fn ping(&self, base: &Url, what: &str) -> Result<(), Error> {
+        let url = base.join("/v2/").unwrap_or_else(|_| base.clone());
+        let answer = self.transport.send(&mut Request::new(Method::GET, url, what))?;
+        match answer.status {
+            200..300 | 401 => {
+                self.authenticator.learn(Scheme::choose(&challenges(&answer)));
+                answer.discard();
+                Ok(())
+            }
+            _ => Err(answer.into_error(&format!("{} (registry API at /v2/)", self.registry))),
+        }
+    }
+}
+
+fn failure_of(first: Option<Error>, tls: Error) -> Error {
+    match first {
+        // Nothing listens for plain HTTP either.
+        Some(first @ Error::Network { .. }) => first,
+        _ => tls,
+    }
+}
+
+fn challenges(answer: &Answer) -> Vec<challenge::Challenge> {
+    answer.headers(WWW_AUTHENTICATE).iter().flat_map(|header| challenge::parse(header)).collect()
+}
