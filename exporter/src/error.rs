@@ -54,6 +54,9 @@ pub enum Error {
     /// A source.
     #[error(transparent)]
     Source(#[from] registry::source::SourceError),
+    /// Not an image that can be asked for.
+    #[error(transparent)]
+    SourceRef(#[from] registry::source::SourceRefError),
     /// A document that cannot be carried.
     #[error("{origin}: {digest} cannot be carried")]
     Document {

@@ -13,6 +13,7 @@ impl Explain for Error {
             | Error::Expires(_)
             | Error::SourceDateEpoch(_)
             | Error::Label(_)
+            | Error::SourceRef(_)
             | Error::Id(_)
             | Error::Passphrase(_)
             | Error::Signing(_)
@@ -85,6 +86,7 @@ impl Explain for Error {
             | Error::Signing(_)
             | Error::Age(_)
             | Error::Source(_)
+            | Error::SourceRef(_)
             | Error::Document { .. }
             | Error::Nesting { .. }
             | Error::TwoSizes { .. }

@@ -171,11 +171,11 @@ impl Request {
         };
         let mut images: Vec<SourceRef> = release.images.into_iter().map(|i| i.0).collect();
         for text in &args.images {
-            images.push(text.parse().map_err(Error::Source)?);
+            images.push(text.parse()?);
         }
         for file in &args.images_file {
             for line in lines(file)? {
-                images.push(line.parse().map_err(Error::Source)?);
+                images.push(line.parse()?);
             }
         }
         if images.is_empty() {

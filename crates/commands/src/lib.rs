@@ -4,4 +4,4 @@ pub mod check;
 mod error;
 pub mod keygen;
 
-pub use error::Error;
+pub use error::{Error, folder_fault, folder_hint};

@@ -109,11 +109,7 @@ impl Authenticator {
     }
 
     /// Takes note of a 401. `Some` if it is worth asking again, with the scope that the registry asked for, if it did.
-    pub(crate) fn refused(
-        &self,
-        access: Access<'_>,
-        challenges: &[Challenge],
-    ) -> Option<Option<String>> {
+    pub(crate) fn refused(&self, access: Access<'_>, challenges: &[Challenge]) -> Option<Option<String>> {
         let now = Scheme::choose(challenges);
         let known = lock(&self.scheme).clone();
         let changed = now != Scheme::Open && now != known;
@@ -121,13 +117,15 @@ impl Authenticator {
             self.learn(now);
         }
         let is_bearer = matches!(*lock(&self.scheme), Scheme::Bearer { .. });
-        let had_token = is_bearer && lock(&self.tokens).remove(&access.scopes().join(" ")).is_some();
+        if is_bearer {
+            lock(&self.tokens).remove(&access.scopes().join(" "));
+        }
         let asked = challenges
             .iter()
             .find(|c| c.scheme == "bearer" && c.get("error") == Some("insufficient_scope"))
             .and_then(|c| c.get("scope"))
             .filter(|scope| !scope.is_empty() && scope.len() <= SCOPE_LENGTH);
-        (changed || had_token).then(|| asked.map(str::to_string))
+        (changed || is_bearer).then(|| asked.map(str::to_string))
     }
 
     fn credentials(&self, repository: &Repository) -> Result<Option<Credentials>, Error> {
@@ -202,8 +200,8 @@ impl Authenticator {
             encode(&scopes.join(" ")),
             encode(token.expose_secret())
         ));
-        let mut request = Request::new(Method::POST, realm.clone(), what)
-            .header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        let mut request =
+            Request::new(Method::POST, realm.clone(), what).header(CONTENT_TYPE, "application/x-www-form-urlencoded");
         request.payload = Payload::Bytes(form.as_bytes());
         request.secret_payload = true;
         let answer = self.transport.send(&mut request)?;

@@ -87,7 +87,10 @@ mod tests {
                 vec!["bearer realm=https://a.example/token?x=1,2;service=r.example;scope=repository:a/b:pull,push"],
             ),
             (r#"Basic realm="say \"hi\", you""#, vec![r#"basic realm=say "hi", you"#]),
-            (r#"Negotiate, BASIC Realm = "x" , Bearer realm=https://a/t"#, vec!["negotiate ", "basic realm=x", "bearer realm=https://a/t"]),
+            (
+                r#"Negotiate, BASIC Realm = "x" , Bearer realm=https://a/t"#,
+                vec!["negotiate ", "basic realm=x", "bearer realm=https://a/t"],
+            ),
             (r#"Bearer realm="never ends"#, vec!["bearer "]),
             ("", vec![]),
             ("\u{7f}", vec![]),

@@ -112,10 +112,9 @@ impl AuthFile {
             return ask_helper(helper, repository.registry());
         }
         for scope in &scopes {
-            if let Some(found) = lookup(&self.auths, scope).map(|entry| entry.credentials(path, scope)).transpose()? {
-                if let Some(credentials) = found {
-                    return Ok(Some(credentials));
-                }
+            let entry = lookup(&self.auths, scope).map(|entry| entry.credentials(path, scope));
+            if let Some(Some(credentials)) = entry.transpose()? {
+                return Ok(Some(credentials));
             }
         }
         match &self.creds_store {
@@ -173,7 +172,6 @@ impl Entry {
     }
 
     fn decoded(auth: &SecretString, path: &Path, scope: &str) -> Result<(String, SecretString), Error> {
-
         let bad = || malformed(path, format!("the auth value for {scope} is not base64 of user:password"));
         let decoded = Zeroizing::new(BASE64_STANDARD.decode(auth.expose_secret().trim()).map_err(|_| bad())?);
         let decoded = std::str::from_utf8(&decoded).map_err(|_| bad())?;
@@ -193,10 +191,8 @@ struct HelperAnswer {
 
 /// Runs a credential helper (github.com/docker/docker-credential-helpers).
 fn ask_helper(helper: &str, registry: &str) -> Result<Option<Credentials>, Error> {
-    let failed = |reason: String| Error::CredentialHelper {
-        helper: OutsideText::new(helper),
-        reason: OutsideText::new(reason),
-    };
+    let failed =
+        |reason: String| Error::CredentialHelper { helper: OutsideText::new(helper), reason: OutsideText::new(reason) };
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if helper.is_empty() || !helper.chars().all(plain) {
         return Err(failed("the name is not one of a program".into()));

@@ -114,10 +114,12 @@ pub enum Error {
 
     // ---- answers ----
     /// The registry does not have it.
-    #[error("{what}: not found")]
+    #[error("{what}: not found{}", Said(.said))]
     NotFound {
         /// What was asked about.
         what: String,
+        /// The registry's own words.
+        said: OutsideText,
     },
     /// The registry wants other credentials, or these may not do it.
     #[error("{what}: {server} denies access (status {status}{})", Said(.said))]

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use manifest_schema::Repository;
+use manifest_schema::{OutsideText, Repository};
 use ureq::http::Method;
 use ureq::http::header::WWW_AUTHENTICATE;
 
@@ -81,7 +81,7 @@ impl Host {
         let base = self.base(what)?;
         base.join(path).map_err(|fault| Error::Url {
             what: what.into(),
-            url: manifest_schema::OutsideText::new(path),
+            url: OutsideText::new(path),
             reason: fault.reason(),
         })
     }
@@ -128,7 +128,7 @@ impl Host {
                 Err(error) => failure = failure.or(Some(error)),
             }
         }
-        Err(failure.unwrap_or(Error::NotFound { what: what.into() }))
+        Err(failure.unwrap_or(Error::NotFound { what: what.into(), said: OutsideText::default() }))
     }
 
     /// Over TLS, unless this machine or the configuration says otherwise.
@@ -137,7 +137,7 @@ impl Host {
         let url = |https| {
             Url::of_host(https, host, "/").map_err(|fault| Error::Url {
                 what: what.into(),
-                url: manifest_schema::OutsideText::new(host),
+                url: OutsideText::new(host),
                 reason: fault.reason(),
             })
         };

@@ -1,1 +1,43 @@
-//! Placeholder.
+//! Sources and destinations of images: registries (OCI distribution specification 1.1), OCI layouts, archives.
+//!
+//! A registry is an attacker until a digest or a signature says otherwise. What it can try, and what answers it:
+//!
+//! | attack | answer |
+//! |---|---|
+//! | other content than was asked for | documents are checked against their digest in `client.rs`; blobs are read through a `VerifyingReader` by the caller |
+//! | a digest in a header that is not the content's | `client.rs`, on fetching and on pushing |
+//! | endless or huge answers, headers, redirects | `transport.rs`, with [`LIMITS`](manifest_schema::LIMITS) |
+//! | a size that is not the blob's, a download that breaks or jumps | `stream.rs` |
+//! | a redirect or `Location` that collects credentials, or leads from https to http | `Url::may_share_credentials`, `Transport::step` |
+//! | a token realm without TLS | `Authenticator::realm` |
+//! | text that moves a terminal's cursor | `OutsideText` in every [`Error`] |
+//! | an upload completed with wrong content | `upload.rs`: the body is a `VerifyingReader`, and the last byte is part of the request |
+//!
+//! To add a quirk of a registry: learn it in `upload.rs` (`Quirks`) or in `host.rs`, with a test against the server of
+//! `tests/faults.rs`.
+
+mod auth;
+mod challenge;
+mod client;
+mod config;
+mod credentials;
+mod docker_archive;
+mod error;
+mod host;
+mod layout;
+mod oci_archive;
+mod proxy;
+mod registries;
+mod retry;
+pub mod source;
+mod stream;
+mod tls;
+mod transport;
+mod upload;
+mod url;
+
+pub use client::{FetchedDocument, PushedDocument, RepositoryClient};
+pub use config::Config;
+pub use error::Error;
+pub use registries::Registries;
+pub use upload::PushedBlob;

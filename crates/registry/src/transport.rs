@@ -51,12 +51,25 @@ pub(crate) struct Request<'a> {
     pub(crate) any_server: bool,
     /// Whether the payload is a credential, which goes to no other server.
     pub(crate) secret_payload: bool,
+    /// Whether it is sent once only, since a server might have acted on it although no answer came.
+    pub(crate) once: bool,
 }
 
 impl<'a> Request<'a> {
     pub(crate) fn new(method: Method, url: Url, what: &'a str) -> Self {
         let (headers, authorization, payload) = (Vec::new(), None, Payload::Empty);
-        Self { method, url, what, headers, authorization, payload, blob: false, any_server: false, secret_payload: false }
+        Self {
+            method,
+            url,
+            what,
+            headers,
+            authorization,
+            payload,
+            blob: false,
+            any_server: false,
+            secret_payload: false,
+            once: false,
+        }
     }
 
     pub(crate) fn header(mut self, name: HeaderName, value: impl Into<String>) -> Self {
@@ -106,7 +119,7 @@ impl Transport {
     ///
     /// The last answer is given whatever its status.
     pub(crate) fn send(&self, request: &mut Request<'_>) -> Result<Answer, Error> {
-        let mut backoff = Backoff::new(if request.is_replayable() { self.config.retries } else { 1 });
+        let mut backoff = Backoff::new(if request.is_replayable() && !request.once { self.config.retries } else { 1 });
         loop {
             let outcome = self.follow(request);
             let wait = match &outcome {
@@ -170,20 +183,16 @@ impl Transport {
         }
         // Compressed answers would have another length than the registry's size.
         head = head.header("Accept-Encoding", "identity");
-        if let Some((value, server)) = &request.authorization {
-            if server.may_share_credentials(url) {
-                head = head.header(AUTHORIZATION, value);
-            }
+        let authorization = request.authorization.as_ref().filter(|(_, server)| server.may_share_credentials(url));
+        if let Some((value, _)) = authorization {
+            head = head.header(AUTHORIZATION, value);
         }
         let agent = self.agent(url, what)?;
         let limit = if request.blob || !request.is_replayable() { None } else { Some(SHORT_EXCHANGE) };
         macro_rules! run {
             ($head:expr, $body:expr) => {
                 agent.run(
-                    agent
-                        .configure_request($head.body($body).map_err(|_| malformed())?)
-                        .timeout_global(limit)
-                        .build(),
+                    agent.configure_request($head.body($body).map_err(|_| malformed())?).timeout_global(limit).build(),
                 )
             };
         }
@@ -333,8 +342,8 @@ impl Answer {
         let said = self.bytes(&what, LIMITS.registry_answer).map(|body| words(&body)).unwrap_or_default();
         match status {
             401 | 403 => Error::Denied { what, server, status, said },
-            404 => Error::NotFound { what },
-            400..500 if says_absent(&said) => Error::NotFound { what },
+            404 => Error::NotFound { what, said },
+            400..500 if says_absent(&said) => Error::NotFound { what, said },
             _ => Error::Status { what, server, status, said },
         }
     }

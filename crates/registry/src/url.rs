@@ -183,7 +183,16 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused() {
-        for bad in ["", "r.example", "http://", "https:///x", "http://a:b/", "http://a:99999/", "http://a b/", "http://a/\r\nX: y"] {
+        for bad in [
+            "",
+            "r.example",
+            "http://",
+            "https:///x",
+            "http://a:b/",
+            "http://a:99999/",
+            "http://a b/",
+            "http://a/\r\nX: y",
+        ] {
             assert_eq!(Url::parse(bad), Err(UrlFault::Grammar), "{bad:?}");
         }
         assert_eq!(Url::parse("file:///etc/passwd"), Err(UrlFault::Scheme));
@@ -194,7 +203,9 @@ mod tests {
     fn credentials_stay_with_their_server() {
         let own = url("https://r.example/v2/");
         assert!(own.may_share_credentials(&url("https://r.example:443/other")));
-        for other in ["http://r.example/", "https://r.example:444/", "https://cdn.r.example/", "https://r.example.evil/"] {
+        for other in
+            ["http://r.example/", "https://r.example:444/", "https://cdn.r.example/", "https://r.example.evil/"]
+        {
             assert!(!own.may_share_credentials(&url(other)), "{other}");
         }
         assert!(url("http://r.example/").may_share_credentials(&url("https://r.example/")));

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use ledger::{EntryNumber, Ledger};
 use manifest_schema::{Digest, Manifest};
 use serde_json::{Value, json};
-use testkit::hostile::{self, MANIFEST, MANIFEST_SIGNATURE, Opened, TarEntry};
+use testkit::hostile::{self, MANIFEST, Opened, TarEntry};
 use testkit::{Key, Layout, Ran, Site, run};
 
 /// What a refusal may leave behind.
@@ -318,16 +318,16 @@ impl Forged {
     }
 }
 
+/// The configuration and the layers of an image manifest in a layout.
+pub fn parts(layout: &Layout, manifest: &Value) -> (Value, Vec<Value>) {
+    let digest = manifest["digest"].as_str().unwrap().parse().unwrap();
+    let document: Value = serde_json::from_slice(&testkit::layout::blob(layout.path(), &digest)).unwrap();
+    (document["config"].clone(), document["layers"].as_array().unwrap().clone())
+}
+
 /// The digest of a bundle's last blob: a layer behind others.
 pub fn last_blob(opened: &Opened) -> (Digest, String) {
     let digest: Digest =
         opened.manifest()["blobs"].as_array().unwrap().last().unwrap()["digest"].as_str().unwrap().parse().unwrap();
     (digest, digest.layout_path())
-}
-
-/// The number of entries before the first blob: manifest, signature, `oci-layout`, `index.json`.
-pub fn head_entries(opened: &Opened) -> usize {
-    let names = opened.names();
-    assert_eq!(names[..4], [MANIFEST, MANIFEST_SIGNATURE, "oci-layout", "index.json"]);
-    4
 }
