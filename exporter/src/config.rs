@@ -111,7 +111,9 @@ impl<'de> Deserialize<'de> for SequenceSpec {
                 Sequence::try_from(n).map(SequenceSpec::Number).map_err(E::custom)
             }
             fn visit_i64<E: serde::de::Error>(self, n: i64) -> Result<SequenceSpec, E> {
-                u64::try_from(n).map_err(|_| E::custom("a sequence number is at least 1")).and_then(|n| self.visit_u64(n))
+                u64::try_from(n)
+                    .map_err(|_| E::custom("a sequence number is at least 1"))
+                    .and_then(|n| self.visit_u64(n))
             }
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<SequenceSpec, E> {
                 text.parse().map_err(E::custom)

@@ -58,7 +58,9 @@ impl Explain for Error {
             }
             Error::Config { .. } => "docs/configuration.md lists every key",
             Error::Passphrase(_) => "use --sign-passphrase-file or SEALIFT_SIGN_PASSPHRASE",
-            Error::Signing(signing::Error::WrongPassphrase { .. }) => "check the passphrase and which key file is named",
+            Error::Signing(signing::Error::WrongPassphrase { .. }) => {
+                "check the passphrase and which key file is named"
+            }
             Error::SameName { .. } => "give one of them another name: SOURCE=HOST/PATH:TAG",
             Error::NoPlatform { .. } => "`sealift-export plan` without --platform lists the platforms there are",
             Error::Sparse { .. } => {
@@ -74,7 +76,9 @@ impl Explain for Error {
             }
             Error::Busy { .. } => "wait for it to end",
             Error::NoSpace { .. } => "choose another --output, or make room",
-            Error::Pull { wrong: true, .. } => "run the same command again; if it fails in the same way, the source is damaged",
+            Error::Pull { wrong: true, .. } => {
+                "run the same command again; if it fails in the same way, the source is damaged"
+            }
             Error::Record { .. } => "it may have been changed by hand or by a newer version; choose another --state",
             Error::Registry(e) | Error::Source(registry::source::SourceError::Registry(e)) => return registry_hint(e),
             Error::Missing(_)

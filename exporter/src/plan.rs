@@ -125,11 +125,8 @@ pub fn plan(request: &Request, mut resolved: Resolved) -> Result<Plan, Error> {
     if manifest_bytes > LIMITS.manifest {
         return Err(Error::TooMuch { images: plan.report.images.len(), blobs: plan.report.blobs, bytes: total });
     }
-    let at_most_bytes = bundle::volume_bound(
-        manifest_bytes,
-        sample.layout_index().len() as u64,
-        sample.blobs.iter().map(|b| b.size),
-    );
+    let at_most_bytes =
+        bundle::volume_bound(manifest_bytes, sample.layout_index().len() as u64, sample.blobs.iter().map(|b| b.size));
     plan.report.volumes.push(VolumeReport { number: 1, at_most_bytes });
     Ok(plan)
 }

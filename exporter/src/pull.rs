@@ -116,7 +116,9 @@ impl SourceBlob for Puller<'_> {
                 Box::new(Cursor::new(self.sources[b.source].document(&blob.digest, blob.size)?.into_bytes()))
             }
             (None, Some(b)) => self.sources[b.source].blob(&b.descriptor)?,
-            (None, None) => return Err(Error::Volume(VolumeError::Corrupt(format!("{} was not planned", blob.digest)))),
+            (None, None) => {
+                return Err(Error::Volume(VolumeError::Corrupt(format!("{} was not planned", blob.digest))));
+            }
         };
         let item = self.progress.item(&blob.digest.to_string(), blob.size);
         Ok(VerifyingReader::new(Box::new(Counted { inner, item }), blob.digest, blob.size))

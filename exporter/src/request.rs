@@ -285,8 +285,8 @@ fn registry_config(args: RegistryArgs) -> registry::Config {
 }
 
 fn lines(path: &std::path::Path) -> Result<Vec<String>, Error> {
-    let text = console::read_text(path, LIMITS.config)
-        .map_err(|source| Error::ReadConfig { path: path.into(), source })?;
+    let text =
+        console::read_text(path, LIMITS.config).map_err(|source| Error::ReadConfig { path: path.into(), source })?;
     Ok(text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).map(String::from).collect())
 }
 

@@ -5,7 +5,9 @@ use std::collections::{BTreeSet, HashMap};
 use blobs::VerifiedBytes;
 use console::Progress;
 use manifest_schema::document::{Child, Platform};
-use manifest_schema::{Descriptor, Digest, Document, LIMITS, MediaType, OutsideText, PlatformManifest, Reference, Section};
+use manifest_schema::{
+    Descriptor, Digest, Document, LIMITS, MediaType, OutsideText, PlatformManifest, Reference, Section,
+};
 use registry::source::Source;
 
 use crate::error::Error;

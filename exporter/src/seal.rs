@@ -36,11 +36,8 @@ pub fn seal(pulled: Pulled, claim: &Claim, key: &SecretKey) -> Result<Sealed, Er
         let path = folder.join(name);
         move |source| Error::Output { path, source }
     };
-    let names: Vec<String> = pulled
-        .volumes
-        .iter()
-        .map(|v| v.path.file_name().unwrap_or_default().to_string_lossy().into_owned())
-        .collect();
+    let names: Vec<String> =
+        pulled.volumes.iter().map(|v| v.path.file_name().unwrap_or_default().to_string_lossy().into_owned()).collect();
     let sizes: Vec<_> = names.iter().cloned().zip(pulled.volumes.iter().map(|v| v.size)).collect();
     let signers = [key.fingerprint().to_string()];
     let label = bundle::render(&pulled.manifest, &Label { signers: &signers, volumes: &sizes });
@@ -65,7 +62,9 @@ pub fn seal(pulled: Pulled, claim: &Claim, key: &SecretKey) -> Result<Sealed, Er
     bundle::rename_new(&folder, &path).map_err(|source| Error::Output { path: path.clone(), source })?;
     if let Some(parent) = path.parent() {
         let parent = if parent.as_os_str().is_empty() { std::path::Path::new(".") } else { parent };
-        File::open(parent).and_then(|f| f.sync_all()).map_err(|source| Error::Output { path: parent.into(), source })?;
+        File::open(parent)
+            .and_then(|f| f.sync_all())
+            .map_err(|source| Error::Output { path: parent.into(), source })?;
     }
     let sealed = Sealed {
         path,

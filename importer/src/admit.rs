@@ -75,7 +75,10 @@ impl Placement {
     }
 
     /// The repositories that need a blob or document.
-    pub(crate) fn users(&self, select: impl Fn(&Closure) -> &BTreeSet<Digest>) -> BTreeMap<Digest, BTreeSet<Repository>> {
+    pub(crate) fn users(
+        &self,
+        select: impl Fn(&Closure) -> &BTreeSet<Digest>,
+    ) -> BTreeMap<Digest, BTreeSet<Repository>> {
         let mut users: BTreeMap<Digest, BTreeSet<Repository>> = BTreeMap::new();
         for placed in self.images.iter().filter(|p| !p.is_skipped()) {
             for digest in select(&placed.closure) {
@@ -258,11 +261,7 @@ fn tags(
                         TagAction::Skip { names }
                     }
                     OnExistingTag::Fail => {
-                        return Err(Error::TagTaken {
-                            tag: Box::new(destination),
-                            names,
-                            image: image.digest,
-                        });
+                        return Err(Error::TagTaken { tag: Box::new(destination), names, image: image.digest });
                     }
                 }
             }

@@ -25,10 +25,11 @@ pub struct Authenticated<'s> {
 pub fn authenticate(opened: Opened<'_>) -> Result<Authenticated<'_>, Error> {
     let Opened { sealed, identities, head } = opened;
     let digest = sha256(&head.untrusted_manifest);
-    let authentic =
-        sealed.rules.trust.verify_detached(head.untrusted_manifest, &head.untrusted_signature).map_err(|source| {
-            Error::ManifestRejected { stream: sealed.stream.clone(), source: Box::new(source) }
-        })?;
+    let authentic = sealed
+        .rules
+        .trust
+        .verify_detached(head.untrusted_manifest, &head.untrusted_signature)
+        .map_err(|source| Error::ManifestRejected { stream: sealed.stream.clone(), source: Box::new(source) })?;
     let seal = sealed.seal.get();
     if digest != seal.manifest {
         return Err(Error::OtherManifest { sealed: seal.manifest, found: digest });

@@ -12,7 +12,8 @@ use crate::error::Error;
 pub fn destination(image: &Image, rules: &Rules) -> Result<TagRef, Error> {
     let origin = image.origin.repository();
     let matching = |m: &&Mapping| m.from.contains(origin);
-    let repository = match (rules.mappings.iter().filter(matching).max_by_key(|m| m.from.specificity()), &rules.prefix) {
+    let repository = match (rules.mappings.iter().filter(matching).max_by_key(|m| m.from.specificity()), &rules.prefix)
+    {
         (Some(m), _) => m.to.join(&m.from.strip(origin).unwrap_or_default()),
         (None, Some(prefix)) => prefix.join(origin.path()),
         (None, None) => return Err(Error::NoDestination { origin: Box::new(image.origin.clone()) }),

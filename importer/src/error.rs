@@ -298,7 +298,6 @@ pub enum Error {
 
 /// A message that may have several lines, each made safe to show.
 fn multi_line(text: &OutsideText) -> String {
-    let lines: Vec<String> =
-        text.raw().lines().map(|line| manifest_schema::text::escape(line).to_string()).collect();
+    let lines: Vec<String> = text.raw().lines().map(|line| manifest_schema::text::escape(line).to_string()).collect();
     lines.join("\n  ")
 }

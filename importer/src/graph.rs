@@ -58,7 +58,10 @@ impl Graph {
                         (true, Some(b)) => {
                             agrees(d, b).map_err(wrong)?;
                             if b.media_type != d.media_type {
-                                return Err(wrong(format!("{} is {}, listed as {}", d.digest, d.media_type, b.media_type)));
+                                return Err(wrong(format!(
+                                    "{} is {}, listed as {}",
+                                    d.digest, d.media_type, b.media_type
+                                )));
                             }
                             node.children.push((d.digest, child.platform));
                         }
@@ -68,8 +71,8 @@ impl Graph {
                 }
             }
             Document::Manifest { config, layers } => {
-                for (d, section) in std::iter::once((&config, Section::Admission))
-                    .chain(layers.iter().map(|l| (l, Section::Layers)))
+                for (d, section) in
+                    std::iter::once((&config, Section::Admission)).chain(layers.iter().map(|l| (l, Section::Layers)))
                 {
                     let Some(b) = listed.get(&d.digest) else {
                         return Err(wrong(format!("{} is not in the bundle", d.digest)));

@@ -64,9 +64,13 @@ impl Explain for Error {
     fn hint(&self) -> Option<String> {
         let text = match self {
             Error::Missing("an identity") => "name it with --identity, or as `identity:` in import.yaml",
-            Error::Missing("a ledger") => "name it with --ledger, or as `ledger:` in import.yaml; `sealift-import init` makes one",
+            Error::Missing("a ledger") => {
+                "name it with --ledger, or as `ledger:` in import.yaml; `sealift-import init` makes one"
+            }
             Error::Missing("a production key") => "name it with --sign-key, or as `production: {sign: {key: FILE}}`",
-            Error::Missing("a folder for signatures") => "name it with --lookaside, or as `production: {lookaside: DIR}`",
+            Error::Missing("a folder for signatures") => {
+                "name it with --lookaside, or as `production: {lookaside: DIR}`"
+            }
             Error::NoStreams => "configure the stream in import.yaml, or name the sender's certificate with --trust",
             Error::Config { .. } => "docs/configuration.md lists every key",
             Error::SharedLookaside { .. } | Error::NoLookaside { .. } => {
@@ -92,16 +96,23 @@ impl Explain for Error {
                 bundle::ContentsError::Volume(bundle::VolumeError::NoIdentity) => {
                     "name the identity whose recipient the bundle was packed for, or have it packed for this one's"
                 }
-                bundle::ContentsError::Volume(bundle::VolumeError::Io(_)) => "check the medium, then run the same command again",
+                bundle::ContentsError::Volume(bundle::VolumeError::Io(_)) => {
+                    "check the medium, then run the same command again"
+                }
                 _ => "the bundle was sealed like this: do not use it, and tell the sender",
             },
-            Error::OtherManifest { .. } | Error::OtherBundle { .. } | Error::OtherName { .. } | Error::VolumeCount { .. } => {
-                "files of two bundles may have been mixed; copy the bundle's folder afresh"
+            Error::OtherManifest { .. }
+            | Error::OtherBundle { .. }
+            | Error::OtherName { .. }
+            | Error::VolumeCount { .. } => "files of two bundles may have been mixed; copy the bundle's folder afresh",
+            Error::Manifest(manifest_schema::manifest::ManifestError::Requires { .. }) => {
+                "install that version of sealift-import"
             }
-            Error::Manifest(manifest_schema::manifest::ManifestError::Requires { .. }) => "install that version of sealift-import",
             Error::Expired { .. } => "ask the sender for a new release",
             Error::Origin { .. } => "if it shall be accepted, add its scope to the stream's `origins:`",
-            Error::NoDestination { .. } | Error::BadDestination { .. } => "say where it goes with the stream's `to:`, or --to",
+            Error::NoDestination { .. } | Error::BadDestination { .. } => {
+                "say where it goes with the stream's `to:`, or --to"
+            }
             Error::TwoOrigins { .. } => "map them apart with the stream's `to:`",
             Error::TagTaken { .. } => {
                 "a release should not reuse a tag; if this one is meant to move, name it in `replace_tags:`, or use \
@@ -112,7 +123,9 @@ impl Explain for Error {
             Error::Blob(_) | Error::Document { .. } | Error::Inconsistent { .. } | Error::Manifest(_) => {
                 "the bundle was sealed like this: do not use it, and tell the sender"
             }
-            Error::Lost { .. } => "run the same command again; if it happens again, look at the registry's garbage collection",
+            Error::Lost { .. } => {
+                "run the same command again; if it happens again, look at the registry's garbage collection"
+            }
             Error::Registry(e) if e.is_transient() => "run the same command again when the registry answers",
             Error::Ledger(e) => return ledger_hint(e),
             Error::NoSuchBundle(_) => "`sealift-import ledger list` shows what there is",
@@ -189,8 +202,12 @@ fn ledger_hint(error: &ledger::Error) -> Option<String> {
             "a number stands for one release; ask the sender which is the right one, and have the other sent under a new number"
         }
         E::Refusal(R::ClockBehind { .. }) => "set the clock, then run the same command again",
-        E::Missing(_) => "check the path; `sealift-import init` makes a new ledger, which knows nothing of what came before",
-        E::OtherLedger { .. } => "put the right ledger back, or name its id in the configuration if this is the right one",
+        E::Missing(_) => {
+            "check the path; `sealift-import init` makes a new ledger, which knows nothing of what came before"
+        }
+        E::OtherLedger { .. } => {
+            "put the right ledger back, or name its id in the configuration if this is the right one"
+        }
         E::NetworkFileSystem { .. } => "keep the ledger on a local disk",
         E::Newer { .. } => "use the newer version of sealift-import that wrote it",
         E::Busy { .. } => "wait for the other program to end",

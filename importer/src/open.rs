@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bundle::{Folder, Head, Identities, SEAL, SEAL_SIGNATURE, Seal};
+use bundle::{Folder, FolderError, Head, Identities, LABEL, SEAL, SEAL_SIGNATURE, Seal};
 use manifest_schema::{Sequence, Stream};
 use signing::Authentic;
 
@@ -38,16 +38,13 @@ pub fn seal<'s>(site: &'s Site, path: &Path) -> Result<Sealed<'s>, Error> {
     let untrusted_seal = Seal::parse(&bytes)?;
     let (stream, _) = split_name(&untrusted_seal.name)?;
     let rules = site.stream(&stream)?;
-    let authentic = rules.trust.verify_detached(bytes, &signature).map_err(|source| Error::SealRejected {
-        stream: stream.clone(),
-        source: Box::new(source),
-    })?;
+    let authentic = rules
+        .trust
+        .verify_detached(bytes, &signature)
+        .map_err(|source| Error::SealRejected { stream: stream.clone(), source: Box::new(source) })?;
     let seal = authentic.parse(|bytes| Seal::parse(bytes))?;
     let names: Vec<&str> = seal.get().files().map(|(name, _)| name).chain([SEAL, SEAL_SIGNATURE]).collect();
     folder.survey(&names)?;
-    for (name, _) in seal.get().files() {
-        folder.open_file(name)?;
-    }
     Ok(Sealed { folder, seal, stream, rules })
 }
 
@@ -66,10 +63,27 @@ impl<'s> Sealed<'s> {
     /// # Errors
     /// [`Error`] if no identity fits, or the volume is damaged.
     pub fn open(self, identities: &Identities) -> Result<Opened<'s>, Error> {
+        self.all_here()?;
         let name = &self.seal.get().volumes[0].name;
-        let head = Head::read(self.folder.open_file(name)?, identities)
-            .map_err(|e| self.diagnose(0, e))?;
+        let head = Head::read(self.folder.open_file(name)?, identities).map_err(|e| self.diagnose(0, e))?;
         Ok(Opened { identities: identities.clone(), head, sealed: self })
+    }
+
+    /// Every sealed file is there, and the label is the one that was sealed. Volumes are read later, once.
+    fn all_here(&self) -> Result<(), Error> {
+        let missing = |e| match e {
+            FolderError::Missing(file) => Error::MissingFile { file },
+            other => other.into(),
+        };
+        for (name, _) in self.seal.get().files() {
+            self.folder.open_file(name).map_err(missing)?;
+        }
+        let expected = self.seal.get().label;
+        let (found, _) = self.folder.digest_of(LABEL, |_| ())?;
+        if found != expected {
+            return Err(Error::Damaged { file: self.folder.path().join(LABEL), expected, found });
+        }
+        Ok(())
     }
 
     /// Tells damage from deceit: if a volume's ciphertext is not what was sealed, the medium is at fault, whatever the
@@ -77,11 +91,9 @@ impl<'s> Sealed<'s> {
     pub(crate) fn diagnose(&self, volume: usize, error: bundle::ContentsError) -> Error {
         let sealed = &self.seal.get().volumes[volume];
         match self.folder.digest_of(&sealed.name, |_| ()) {
-            Ok((found, _)) if found != sealed.digest => Error::Damaged {
-                file: self.folder.path().join(&sealed.name),
-                expected: sealed.digest,
-                found,
-            },
+            Ok((found, _)) if found != sealed.digest => {
+                Error::Damaged { file: self.folder.path().join(&sealed.name), expected: sealed.digest, found }
+            }
             Ok(_) => Error::Contents { file: self.folder.path().join(&sealed.name), source: Box::new(error) },
             Err(e) => e.into(),
         }

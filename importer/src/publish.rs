@@ -1,9 +1,12 @@
 //! Step 7: published. Tags move, last.
 
+use std::collections::HashMap;
+
 use console::Progress;
 use ledger::MovedTag;
+use manifest_schema::Digest;
 
-use crate::admit::{TagAction, for_each_document};
+use crate::admit::{Placed, TagAction, for_each_document};
 use crate::error::Error;
 use crate::sign::SignedImages;
 
@@ -20,12 +23,16 @@ pub struct Published<'s> {
 /// [`Error::TagMoved`] if somebody else moved a tag meanwhile; otherwise what failed.
 pub fn publish<'s>(signed: SignedImages<'s>, progress: &Progress, state: &mut String) -> Result<Published<'s>, Error> {
     let placement = &signed.admitted.placement;
-    let images: Vec<_> = placement.images.iter().filter(|p| !p.is_skipped()).collect();
-    let total = images.len();
+    let mut images: HashMap<Digest, Vec<&Placed>> = HashMap::new();
+    for placed in placement.images.iter().filter(|p| !p.is_skipped()) {
+        images.entry(placed.image.digest).or_default().push(placed);
+    }
+    let total: usize = images.values().map(Vec::len).sum();
+    *state = format!("0 of {total} images published, all are signed; run the same command again to continue");
     let mut done = 0;
     let mut tags = Vec::new();
     for_each_document(&signed.admitted.bundle, |blob, document| {
-        for placed in images.iter().filter(|p| p.image.digest == blob.digest) {
+        for placed in images.get(&blob.digest).into_iter().flatten() {
             let to = &placed.destination;
             let client = placement.client(&to.repository)?;
             let now = client.head_tag(&to.tag)?;

@@ -106,8 +106,7 @@ pub(crate) fn read_all(
         let wrong = |e| bundle.sealed.diagnose(index, e);
         let file = bundle.sealed.folder.open_file(&sealed.name)?;
         let number = u32::try_from(index + 1).unwrap_or(u32::MAX);
-        let mut contents =
-            Contents::open(file, &bundle.identities, manifest, &bundle.digest, number).map_err(wrong)?;
+        let mut contents = Contents::open(file, &bundle.identities, manifest, &bundle.digest, number).map_err(wrong)?;
         while let Some((blob, content)) = contents.next_blob().map_err(wrong)? {
             act(blob, content.into_inner()).map_err(|stop| match stop {
                 Stop::Content(e) => wrong(Contents::content_error(e)),

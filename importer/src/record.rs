@@ -65,8 +65,7 @@ pub fn record(published: Published<'_>, ledger: &mut Ledger) -> Result<Recorded,
         .collect::<Result<_, _>>()
         .map_err(Error::LedgerName)?;
     let no_policy = NO_POLICY.iter().map(|s| s.parse()).collect::<Result<_, _>>().map_err(Error::Label)?;
-    let record =
-        Entry { subject: admitted.subject, signers, images, signatures: signed.signatures, tags, no_policy };
+    let record = Entry { subject: admitted.subject, signers, images, signatures: signed.signatures, tags, no_policy };
     let entry = ledger.record(&stamp()?, record.clone())?;
     Ok(Recorded { entry, record, skipped, production: signed.production })
 }

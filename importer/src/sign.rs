@@ -45,8 +45,10 @@ pub fn sign<'s>(
         }
     }
     let fingerprint = production.key.fingerprint().to_string();
-    let announced =
-        wanted.iter().map(|(_, reference, digest)| Announced { reference: reference.clone(), digest: *digest }).collect();
+    let announced = wanted
+        .iter()
+        .map(|(_, reference, digest)| Announced { reference: reference.clone(), digest: *digest })
+        .collect();
     ledger.signing(
         &stamp()?,
         Signing {

@@ -359,9 +359,10 @@ fn rules_from_flags(to: &[String]) -> Result<Rules, Error> {
     let mut rules = Rules::default();
     for text in to {
         match text.split_once('=') {
-            Some((from, to)) => rules
-                .mappings
-                .push(Mapping { from: from.parse().map_err(Error::Reference)?, to: to.parse().map_err(Error::Reference)? }),
+            Some((from, to)) => rules.mappings.push(Mapping {
+                from: from.parse().map_err(Error::Reference)?,
+                to: to.parse().map_err(Error::Reference)?,
+            }),
             None if rules.prefix.is_none() => rules.prefix = Some(text.parse().map_err(Error::Reference)?),
             None => return Err(Error::TwoPrefixes),
         }

@@ -18,7 +18,8 @@ pub fn is_taken(client: &RepositoryClient) -> Result<bool, Error> {
         MediaType::OCI_MANIFEST
     );
     let probe = VerifiedBytes::of(text.into_bytes());
-    let media_type = MediaType::OCI_INDEX.parse().map_err(|source| Error::Document { digest: *probe.digest(), source })?;
+    let media_type =
+        MediaType::OCI_INDEX.parse().map_err(|source| Error::Document { digest: *probe.digest(), source })?;
     match client.push_document(&probe, &media_type) {
         Ok(_pushed) => {
             if let Err(e) = client.delete_document(probe.digest()) {

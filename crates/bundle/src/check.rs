@@ -47,11 +47,7 @@ impl Seal {
 ///
 /// # Errors
 /// [`FolderError`] for what is not a regular file or cannot be read; missing and damaged files are in the result.
-pub fn check_files(
-    folder: &Folder,
-    seal: &Seal,
-    mut progress: impl FnMut(u64),
-) -> Result<Vec<FileState>, FolderError> {
+pub fn check_files(folder: &Folder, seal: &Seal, mut progress: impl FnMut(u64)) -> Result<Vec<FileState>, FolderError> {
     let mut states = Vec::new();
     for (name, expected) in seal.files() {
         let state = match folder.digest_of(name, &mut progress) {

@@ -36,9 +36,8 @@ pub fn render(manifest: &Manifest, label: &Label<'_>) -> String {
         line(&format!("[{key}]"), value);
     }
     line("Images", &manifest.images.len());
-    line("Volumes", &label.volumes.len());
     for (name, size) in label.volumes {
-        line("", &format_args!("{name}  {size} bytes"));
+        line("Volume", &format_args!("{name}  {size} bytes"));
     }
     let _ = write!(
         text,

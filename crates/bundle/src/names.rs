@@ -15,10 +15,15 @@ pub fn volume_name(bundle_name: &str, number: u32) -> String {
     format!("{bundle_name}.{number:04}{VOLUME}")
 }
 
-/// The bundle name and number of a volume's file name.
+/// The bundle name and number of a volume's file name. The name has the characters of `<stream>-<sequence>` and no others:
+/// it may be shown, and it leads nowhere.
 pub(crate) fn parse_volume_name(name: &str) -> Option<(&str, u32)> {
     let (bundle_name, number) = name.strip_suffix(VOLUME)?.rsplit_once('.')?;
     let number: u32 = number.parse().ok()?;
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if bundle_name.is_empty() || !bundle_name.bytes().all(plain) {
+        return None;
+    }
     (number >= 1 && volume_name(bundle_name, number) == name).then_some((bundle_name, number))
 }
 

@@ -159,6 +159,8 @@ mod tests {
             ("payments-42.0002", "payments-42.0003"),
             ("payments-42.0002", "payments-41.0002"),
             ("payments-42.0001", "../payments-42.0001"),
+            ("payments-42.0001", "\u{1b}[2Jpayments-42.0001"),
+            ("payments-42.0001", "payments_42.0001"),
             ("  payments-42.0001", " *payments-42.0001"),
             ("\n", "\r\n"),
             ("0202", "0G02"),

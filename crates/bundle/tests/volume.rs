@@ -1,13 +1,16 @@
 //! A volume, written and read, against stock tools and against damage.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use age::secrecy::ExposeSecret;
 use blobs::sha256;
 use bundle::{Identities, Recipients, VolumeError, VolumeReader, VolumeWriter};
+
+/// Names and contents.
+type Entries = Vec<(String, Vec<u8>)>;
 
 struct Fixture {
     dir: tempfile::TempDir,
@@ -41,7 +44,7 @@ impl Fixture {
         (path, digest)
     }
 
-    fn read(&self, path: &Path, ahead: bool) -> Result<(Vec<(String, Vec<u8>)>, manifest_schema::Digest), VolumeError> {
+    fn read(&self, path: &Path, ahead: bool) -> Result<(Entries, manifest_schema::Digest), VolumeError> {
         let mut reader = VolumeReader::open(File::open(path).expect("open"), &self.identities, ahead)?;
         let mut entries = Vec::new();
         while let Some(entry) = reader.next_entry()? {
@@ -66,7 +69,7 @@ fn noise(n: usize) -> Vec<u8> {
         .collect()
 }
 
-fn entries() -> Vec<(String, Vec<u8>)> {
+fn entries() -> Entries {
     let mut gzip = vec![0x1f, 0x8b];
     gzip.extend(noise(3_000_000));
     vec![
@@ -149,12 +152,8 @@ fn bytes_behind_the_archive_are_refused() {
     let fixture = Fixture::new();
     let (path, _) = fixture.write(&entries());
     let plain = |input: &[u8], program: &str, args: &[&str]| {
-        let mut child = Command::new(program)
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("run");
+        let mut child =
+            Command::new(program).args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("run");
         let mut stdin = child.stdin.take().expect("piped");
         let input = input.to_vec();
         let feeder = std::thread::spawn(move || stdin.write_all(&input));

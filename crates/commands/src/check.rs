@@ -85,12 +85,7 @@ pub fn read_seal(folder: &Folder) -> Result<(Vec<u8>, Vec<u8>), Error> {
     Ok((read(SEAL, LIMITS.seal)?, read(SEAL_SIGNATURE, LIMITS.signature)?))
 }
 
-fn survey(
-    folder: &Folder,
-    seal: Seal,
-    signed_by: Option<Vec<String>>,
-    progress: &Progress,
-) -> Result<Report, Error> {
+fn survey(folder: &Folder, seal: Seal, signed_by: Option<Vec<String>>, progress: &Progress) -> Result<Report, Error> {
     let names: Vec<_> = seal.files().map(|(name, _)| name.to_string()).collect();
     let all: Vec<&str> = names.iter().map(String::as_str).chain([SEAL, SEAL_SIGNATURE]).collect();
     let not_sealed = folder.survey(&all)?;
@@ -106,8 +101,11 @@ fn text(report: &Report) -> String {
         Some(signers) => text += &format!("seal signed by {}\n", signers.join(", ")),
         None => text += "seal signature not checked: name the sender's certificate with --trust\n",
     }
-    let rows: Vec<_> =
-        report.files.iter().map(|f| vec![f.name.clone(), f.size.map_or("-".into(), console::bytes), f.word().into()]).collect();
+    let rows: Vec<_> = report
+        .files
+        .iter()
+        .map(|f| vec![f.name.clone(), f.size.map_or("-".into(), console::bytes), f.word().into()])
+        .collect();
     text += &console::table(&["FILE", ">SIZE", "STATE"], &rows);
     for name in &report.not_sealed {
         text += &format!("not part of the bundle: {}\n", name.escaped());

@@ -99,7 +99,9 @@ pub fn folder_hint(error: &bundle::FolderError) -> Option<String> {
     match error {
         E::Read { .. } => Some("check the medium and the permissions of the folder".into()),
         E::Missing(_) => Some("name the folder that holds LABEL.txt".into()),
-        E::Special { .. } | E::TooMany { .. } => Some("a bundle's folder holds regular files only; copy it afresh".into()),
+        E::Special { .. } | E::TooMany { .. } => {
+            Some("a bundle's folder holds regular files only; copy it afresh".into())
+        }
         E::TooLarge { .. } => None,
         E::Foreign { .. } => Some("keep every bundle in a folder of its own, under the name it was made with".into()),
     }

@@ -42,7 +42,8 @@ impl Pack {
             Packed::Already(sealed) => (sealed, "already packed"),
         };
         if self.json {
-            return console::print_json(&serde_json::json!({ "result": word, "bundle": sealed })).map_err(Error::Stdout);
+            return console::print_json(&serde_json::json!({ "result": word, "bundle": sealed }))
+                .map_err(Error::Stdout);
         }
         let size = sealed.bytes.map_or(String::new(), |b| format!(", {}", console::bytes(b)));
         console::print(&format!("{word}: {} (bundle {}{size})\n", sealed.path.display(), sealed.bundle))

@@ -38,8 +38,7 @@ impl Plan {
         let plan = crate::make_plan(&request, &Progress::new(quiet))?;
         if let Some(path) = &self.lock {
             let text = lock_file(&request, plan.report())?;
-            console::write_new(path, text.as_bytes())
-                .map_err(|source| Error::Output { path: path.clone(), source })?;
+            console::write_new(path, text.as_bytes()).map_err(|source| Error::Output { path: path.clone(), source })?;
         }
         if self.json { console::print_json(plan.report()) } else { console::print(&text(plan.report())) }
             .map_err(Error::Stdout)
@@ -117,7 +116,9 @@ fn lock_file(request: &Request, report: &Report) -> Result<String, Error> {
                 let asked = source.to_string();
                 let found = report.images.iter().find(|i| i.asked.raw() == asked);
                 // The digest pinned is the one the reference named: the index, if one platform was chosen from it.
-                found.map_or(asked, |i| source.pinned(&i.index_digest.unwrap_or(i.digest)).relative_to(&here).to_string())
+                found.map_or(asked, |i| {
+                    source.pinned(&i.index_digest.unwrap_or(i.digest)).relative_to(&here).to_string()
+                })
             })
             .collect(),
         platforms: &request.platforms,

@@ -54,16 +54,14 @@ impl Init {
         let key = match &self.sign_key {
             Some(path) => absolute(path)?,
             None => {
-                let made =
-                    keygen::openpgp(&self.folder, Role::Production, None, self.algorithm, None, &self.protect)?;
+                let made = keygen::openpgp(&self.folder, Role::Production, None, self.algorithm, None, &self.protect)?;
                 production = Some(made.public.parse().map_err(Error::LedgerName)?);
                 said(&made)
             }
         };
         let ledger_key = keygen::openpgp(&self.folder, Role::Ledger, None, self.algorithm, None, &self.protect)?;
         said(&ledger_key);
-        let created =
-            Created { production, ledger_key: Some(ledger_key.public.parse().map_err(Error::LedgerName)?) };
+        let created = Created { production, ledger_key: Some(ledger_key.public.parse().map_err(Error::LedgerName)?) };
         let id = Ledger::create(&self.folder.join("ledger.db"), &stamp()?, created)?;
         let text = TEMPLATE
             .replace("@IDENTITY@", &serde_json::Value::from(identity).to_string())

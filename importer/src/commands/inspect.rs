@@ -73,7 +73,8 @@ fn text(report: &Report<'_>) -> String {
         .images
         .iter()
         .map(|i| {
-            let platforms: Vec<_> = i.platforms.iter().filter_map(|p| p.platform.as_ref()).map(ToString::to_string).collect();
+            let platforms: Vec<_> =
+                i.platforms.iter().filter_map(|p| p.platform.as_ref()).map(ToString::to_string).collect();
             vec![
                 i.origin.to_string(),
                 i.digest.to_string(),

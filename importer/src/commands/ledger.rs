@@ -82,7 +82,12 @@ impl LedgerCommand {
                     console::print_json(&verified)
                 } else {
                     let head = ledger.head()?;
-                    console::print(&format!("ledger {}: good, {} entries, head {}\n", ledger.id(), head.number, head.hash))
+                    console::print(&format!(
+                        "ledger {}: good, {} entries, head {}\n",
+                        ledger.id(),
+                        head.number,
+                        head.hash
+                    ))
                 }
             }
         };
@@ -118,9 +123,7 @@ fn find(ledger: &Ledger, text: &str) -> Result<BundleDetails, Error> {
     };
     let id: BundleId = match (text.parse(), by_name()) {
         (Ok(id), _) => id,
-        (Err(_), Some((stream, sequence))) => {
-            ledger.state_of(&stream, sequence)?.ok_or_else(unknown)?.subject.bundle
-        }
+        (Err(_), Some((stream, sequence))) => ledger.state_of(&stream, sequence)?.ok_or_else(unknown)?.subject.bundle,
         (Err(_), None) => return Err(unknown()),
     };
     ledger.bundle(&id)?.ok_or_else(unknown)
@@ -163,7 +166,10 @@ fn show(details: &BundleDetails) -> String {
                     text += &format!("  manifest signed by {signer}\n");
                 }
                 for image in &recorded.images {
-                    text += &format!("  image {} {}\n    from {} (as claimed)\n", image.production, image.digest, image.origin);
+                    text += &format!(
+                        "  image {} {}\n    from {} (as claimed)\n",
+                        image.production, image.digest, image.origin
+                    );
                 }
                 for signature in &recorded.signatures {
                     text += &format!("  signature {} for {}\n", signature.path.escaped(), signature.reference);

@@ -114,7 +114,10 @@ fn a_tag_that_names_another_image_is_not_moved_unless_it_is_meant_to() {
 
     let before = World::of(&site);
     let dry = site.receive(&bundle, &["--dry-run", "--json", "--on-existing-tag", "replace"]).expect_code(0).json();
-    assert_eq!((&dry["images"][0]["tag"], &dry["images"][0]["names_now"]), (&json!("moves"), &json!(there.to_string())));
+    assert_eq!(
+        (&dry["images"][0]["tag"], &dry["images"][0]["names_now"]),
+        (&json!("moves"), &json!(there.to_string()))
+    );
     assert_eq!(World::of(&site), before, "a dry run writes nothing");
 
     let ran = site.receive(&bundle, &["--on-existing-tag", "skip"]).expect_code(0);
@@ -146,7 +149,10 @@ fn a_tag_that_somebody_else_moves_meanwhile_is_not_overwritten() {
     let other = digest(&fixtures(), BUSYBOX);
     let there = vec![("docker-content-digest".to_string(), other.to_string())];
     proxy.rule(
-        testkit::Rule::new(testkit::Fault::Answer(200, there, Vec::new())).path("/manifests/2.3.1").method("HEAD").nth(2),
+        testkit::Rule::new(testkit::Fault::Answer(200, there, Vec::new()))
+            .path("/manifests/2.3.1")
+            .method("HEAD")
+            .nth(2),
     );
     let ran = site.receive(&bundle, &[]).expect_code(1);
     assert!(ran.stderr.contains("meanwhile") && ran.stderr.contains(&other.to_string()), "{ran}");

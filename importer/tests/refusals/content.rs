@@ -10,12 +10,7 @@ use testkit::{Site, need};
 use crate::common::{Case, Leaves, Leaves::Nothing, case, last_blob, open, refused, reseal};
 
 /// A change of the archive, sealed with the release key; the manifest and its signature stay.
-fn archive(
-    name: &'static str,
-    says: &[&str],
-    leaves: Leaves,
-    change: impl Fn(&mut Opened) + 'static,
-) -> Case {
+fn archive(name: &'static str, says: &[&str], leaves: Leaves, change: impl Fn(&mut Opened) + 'static) -> Case {
     case(name, 3, says, leaves, move |site, folder| {
         let mut opened = open(site, folder);
         change(&mut opened);
@@ -65,16 +60,31 @@ fn blobs_are_exactly_those_of_the_manifest() {
         &mut site,
         &bundle,
         &[
-            archive("a layer changed", &["blob is wrong", &wanted, "found sha256:"], Leaves::Blobs, last(|c| c[99] ^= 1)),
-            archive("a layer's last byte changed", &["blob is wrong", &wanted], Leaves::Blobs, last(|c| {
-                *c.last_mut().unwrap() ^= 1;
-            })),
+            archive(
+                "a layer changed",
+                &["blob is wrong", &wanted, "found sha256:"],
+                Leaves::Blobs,
+                last(|c| c[99] ^= 1),
+            ),
+            archive(
+                "a layer's last byte changed",
+                &["blob is wrong", &wanted],
+                Leaves::Blobs,
+                last(|c| {
+                    *c.last_mut().unwrap() ^= 1;
+                }),
+            ),
             archive("a layer cut", &[&name, &shorter, &expected], Leaves::Blobs, last(|c| c.truncate(c.len() - 1))),
             archive("a layer with a byte more", &[&name, &longer, &expected], Leaves::Blobs, last(|c| c.push(0))),
-            archive("a layer missing", &[&format!("expected the entry `{name}`"), "the end"], Leaves::Blobs, |opened| {
-                let (_, name) = last_blob(opened);
-                opened.remove(&name);
-            }),
+            archive(
+                "a layer missing",
+                &[&format!("expected the entry `{name}`"), "the end"],
+                Leaves::Blobs,
+                |opened| {
+                    let (_, name) = last_blob(opened);
+                    opened.remove(&name);
+                },
+            ),
             archive("a layer doubled", &["one entry too many"], Leaves::Blobs, |opened| {
                 let (_, name) = last_blob(opened);
                 let twice = opened.entries[opened.position(&name)].clone();
@@ -87,18 +97,33 @@ fn blobs_are_exactly_those_of_the_manifest() {
                 let last = opened.entries.len() - 1;
                 opened.entries.swap(last, last - 1);
             }),
-            archive("a document changed", &["blob is wrong"], Leaves::Refusal, admission(|opened, name| {
-                let mut content = opened.content(name).to_vec();
-                content[10] ^= 1;
-                opened.replace(name, &content);
-            })),
-            archive("a document missing", &["expected the entry"], Leaves::Refusal, admission(|opened, name| {
-                opened.remove(name);
-            })),
-            archive("a document doubled", &["expected the entry"], Leaves::Refusal, admission(|opened, name| {
-                let twice = opened.entries[opened.position(name)].clone();
-                opened.insert_before(name, twice);
-            })),
+            archive(
+                "a document changed",
+                &["blob is wrong"],
+                Leaves::Refusal,
+                admission(|opened, name| {
+                    let mut content = opened.content(name).to_vec();
+                    content[10] ^= 1;
+                    opened.replace(name, &content);
+                }),
+            ),
+            archive(
+                "a document missing",
+                &["expected the entry"],
+                Leaves::Refusal,
+                admission(|opened, name| {
+                    opened.remove(name);
+                }),
+            ),
+            archive(
+                "a document doubled",
+                &["expected the entry"],
+                Leaves::Refusal,
+                admission(|opened, name| {
+                    let twice = opened.entries[opened.position(name)].clone();
+                    opened.insert_before(name, twice);
+                }),
+            ),
             archive("another layout index", &["`index.json` is not what follows"], Leaves::Refusal, |opened| {
                 let index = String::from_utf8(opened.content("index.json").to_vec()).unwrap();
                 opened.replace("index.json", index.replace("2.3.1", "2.3.2").as_bytes());

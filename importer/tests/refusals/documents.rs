@@ -111,35 +111,48 @@ fn documents_agree_with_each_other_and_with_the_manifest() {
                     "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": [m[0], m[1]], "layers": [l[0]],
                 });
                 let index = forged.layout.document(&document);
-                forged
-                    .admission(&[&c[0], &m[0], &c[1], &m[1], &index])
-                    .layers(&[&l[0], &l[1]])
-                    .image(site, &index, &[&m[0], &m[1]])
+                forged.admission(&[&c[0], &m[0], &c[1], &m[1], &index]).layers(&[&l[0], &l[1]]).image(
+                    site,
+                    &index,
+                    &[&m[0], &m[1]],
+                )
             }),
             forged("an index before its entries", "stands behind it", Refusal, |site| {
                 let Multi { forged, configs: c, manifests: m, index, layers: l } = multi();
-                forged
-                    .admission(&[&c[0], &c[1], &index, &m[0], &m[1]])
-                    .layers(&[&l[0], &l[1]])
-                    .image(site, &index, &[&m[0], &m[1]])
+                forged.admission(&[&c[0], &c[1], &index, &m[0], &m[1]]).layers(&[&l[0], &l[1]]).image(
+                    site,
+                    &index,
+                    &[&m[0], &m[1]],
+                )
             }),
-            forged("a blob that no image needs, among the layers", "no image of the bundle needs it", Refusal, |site| {
-                let forged = one(site, |_| ());
-                let stray = forged.layout.blob(MediaType::OCI_LAYER_TAR, b"stray");
-                forged.layers(&[&stray])
-            }),
-            forged("a blob that no image needs, in the admission section", "no image of the bundle needs", Refusal, |site| {
-                let forged = Forged::new();
-                let stray = forged.layout.blob(MediaType::OCI_CONFIG, b"{}");
-                let (image, config, layer) = altered(&forged.layout, |_| ());
-                forged.admission(&[&stray, &config, &image]).layers(&[&layer]).image(site, &image, &[&image])
-            }),
+            forged(
+                "a blob that no image needs, among the layers",
+                "no image of the bundle needs it",
+                Refusal,
+                |site| {
+                    let forged = one(site, |_| ());
+                    let stray = forged.layout.blob(MediaType::OCI_LAYER_TAR, b"stray");
+                    forged.layers(&[&stray])
+                },
+            ),
+            forged(
+                "a blob that no image needs, in the admission section",
+                "no image of the bundle needs",
+                Refusal,
+                |site| {
+                    let forged = Forged::new();
+                    let stray = forged.layout.blob(MediaType::OCI_CONFIG, b"{}");
+                    let (image, config, layer) = altered(&forged.layout, |_| ());
+                    forged.admission(&[&stray, &config, &image]).layers(&[&layer]).image(site, &image, &[&image])
+                },
+            ),
             forged("a manifest that no image needs", "no image of the bundle needs it", Refusal, |site| {
                 let Multi { forged, configs: c, manifests: m, layers: l, .. } = multi();
-                forged
-                    .admission(&[&c[0], &m[0], &c[1], &m[1]])
-                    .layers(&[&l[0], &l[1]])
-                    .image(site, &m[0], &[&json!({ "digest": m[0]["digest"] })])
+                forged.admission(&[&c[0], &m[0], &c[1], &m[1]]).layers(&[&l[0], &l[1]]).image(
+                    site,
+                    &m[0],
+                    &[&json!({ "digest": m[0]["digest"] })],
+                )
             }),
             forged("a configuration among the layers", "stands among the layers", Refusal, |site| {
                 let forged = Forged::new();
@@ -153,11 +166,11 @@ fn documents_agree_with_each_other_and_with_the_manifest() {
                     "layers": [{ "mediaType": MediaType::OCI_LAYER_TAR, "digest": m[0]["digest"], "size": m[0]["size"] }],
                 });
                 let image = forged.layout.document(&document);
-                forged
-                    .admission(&[&c[0], &m[0], &c[1], &image])
-                    .layers(&[&l[0]])
-                    .image(site, &image, &[&image])
-                    .image(site, &m[0], &[&json!({ "digest": m[0]["digest"] })])
+                forged.admission(&[&c[0], &m[0], &c[1], &image]).layers(&[&l[0]]).image(site, &image, &[&image]).image(
+                    site,
+                    &m[0],
+                    &[&json!({ "digest": m[0]["digest"] })],
+                )
             }),
             forged("an entry of another media type", "listed as", Refusal, |site| {
                 let Multi { forged, configs: c, manifests: m, layers: l, .. } = multi();
@@ -166,38 +179,47 @@ fn documents_agree_with_each_other_and_with_the_manifest() {
                 let document =
                     json!({ "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": [entry, m[1]] });
                 let index = forged.layout.document(&document);
-                forged
-                    .admission(&[&c[0], &m[0], &c[1], &m[1], &index])
-                    .layers(&[&l[0], &l[1]])
-                    .image(site, &index, &[&m[0], &m[1]])
+                forged.admission(&[&c[0], &m[0], &c[1], &m[1], &index]).layers(&[&l[0], &l[1]]).image(
+                    site,
+                    &index,
+                    &[&m[0], &m[1]],
+                )
             }),
             forged("platforms in another order", "its platforms are not those", Refusal, |site| {
                 let Multi { forged, configs: c, manifests: m, index, layers: l } = multi();
-                forged
-                    .admission(&[&c[0], &m[0], &c[1], &m[1], &index])
-                    .layers(&[&l[0], &l[1]])
-                    .image(site, &index, &[&m[1], &m[0]])
+                forged.admission(&[&c[0], &m[0], &c[1], &m[1], &index]).layers(&[&l[0], &l[1]]).image(
+                    site,
+                    &index,
+                    &[&m[1], &m[0]],
+                )
             }),
             forged("a platform of another name", "its platforms are not those", Refusal, |site| {
                 let Multi { forged, configs: c, manifests: m, index, layers: l } = multi();
                 let other = with_platform(m[1].clone(), "s390x", None);
-                forged
-                    .admission(&[&c[0], &m[0], &c[1], &m[1], &index])
-                    .layers(&[&l[0], &l[1]])
-                    .image(site, &index, &[&m[0], &other])
+                forged.admission(&[&c[0], &m[0], &c[1], &m[1], &index]).layers(&[&l[0], &l[1]]).image(
+                    site,
+                    &index,
+                    &[&m[0], &other],
+                )
             }),
             forged("an index with an entry left out that does not say so", "does not say truly", Refusal, |site| {
                 let Multi { forged, configs: c, manifests: m, index, layers: l } = multi();
                 forged.admission(&[&c[0], &m[0], &index]).layers(&[&l[0]]).image(site, &index, &[&m[0]])
             }),
-            case("a whole index that says an entry is left out", 3, &["does not say truly"], Refusal, |site, folder| {
-                let Multi { forged, configs: c, manifests: m, index, layers: l } = multi();
-                forged
-                    .admission(&[&c[0], &m[0], &c[1], &m[1], &index])
-                    .layers(&[&l[0], &l[1]])
-                    .image(site, &index, &[&m[0], &m[1]])
-                    .with(site, folder, |m| m["images"][0]["sparse"] = true.into());
-            }),
+            case(
+                "a whole index that says an entry is left out",
+                3,
+                &["does not say truly"],
+                Refusal,
+                |site, folder| {
+                    let Multi { forged, configs: c, manifests: m, index, layers: l } = multi();
+                    forged
+                        .admission(&[&c[0], &m[0], &c[1], &m[1], &index])
+                        .layers(&[&l[0], &l[1]])
+                        .image(site, &index, &[&m[0], &m[1]])
+                        .with(site, folder, |m| m["images"][0]["sparse"] = true.into());
+                },
+            ),
             forged("indexes nested too deeply", "nested too deeply", Refusal, |site| {
                 let mut forged = Forged::new();
                 let (image, config, layer) = altered(&forged.layout, |_| ());

@@ -51,16 +51,28 @@ fn a_manifest_counts_only_with_the_streams_own_signatures() {
         &mut site,
         &bundle,
         &[
-            case("an unknown key", 3, &["the manifest is not signed", &name, "unknown key"], Nothing, signed_by(unknown)),
+            case(
+                "an unknown key",
+                3,
+                &["the manifest is not signed", &name, "unknown key"],
+                Nothing,
+                signed_by(unknown),
+            ),
             case("an expired key", 3, &["the key expired on 2025-01-01"], Nothing, signed_by_trusted(expired)),
             case("a revoked key", 3, &["the key was revoked"], Nothing, signed_by_trusted(revoked)),
-            case("the release key of another stream", 3, &["stream payments", "unknown key"], Nothing, move |site, f| {
-                let mut web = site.import["streams"]["payments"].clone();
-                web["release"]["certificates"] = json!([web_certificate]);
-                web["to"][0]["to"] = format!("{}/web", site.production.host()).into();
-                site.import["streams"]["web"] = web;
-                by_web(site, f);
-            }),
+            case(
+                "the release key of another stream",
+                3,
+                &["stream payments", "unknown key"],
+                Nothing,
+                move |site, f| {
+                    let mut web = site.import["streams"]["payments"].clone();
+                    web["release"]["certificates"] = json!([web_certificate]);
+                    web["to"][0]["to"] = format!("{}/web", site.production.host()).into();
+                    site.import["streams"]["web"] = web;
+                    by_web(site, f);
+                },
+            ),
             case("one signature where two are needed", 3, &["1 of 2 required signatures"], Nothing, move |site, f| {
                 site.import["streams"]["payments"]["release"] =
                     json!({ "certificates": ["trust/release.asc", threshold], "threshold": 2 });
@@ -72,10 +84,16 @@ fn a_manifest_counts_only_with_the_streams_own_signatures() {
                 let both = |bytes: &[u8]| [site.release_key.sign(bytes), second.sign(bytes)].concat();
                 testkit::hostile::sign_seal(f, &both);
             }),
-            case("the seal with one signature where two are needed", 3, &["the seal", "1 of 2"], Nothing, move |site, _| {
-                site.import["streams"]["payments"]["release"] =
-                    json!({ "certificates": ["trust/release.asc", second_certificate], "threshold": 2 });
-            }),
+            case(
+                "the seal with one signature where two are needed",
+                3,
+                &["the seal", "1 of 2"],
+                Nothing,
+                move |site, _| {
+                    site.import["streams"]["payments"]["release"] =
+                        json!({ "certificates": ["trust/release.asc", second_certificate], "threshold": 2 });
+                },
+            ),
             case("a byte changed", 3, &["the manifest is not signed", "bad signature"], Nothing, |site, f| {
                 let mut opened = open(site, f);
                 opened.edit_manifest_text(|text| text.replacen("\"sequence\":42", "\"sequence\":43", 1));
@@ -95,7 +113,7 @@ fn a_manifest_counts_only_with_the_streams_own_signatures() {
                 let mut opened = open(site, f);
                 opened.replace(MANIFEST_SIGNATURE, &[0xff; 100]);
                 seal(site, f, &opened);
-            })
+            }),
         ],
     );
 }
@@ -133,7 +151,9 @@ fn a_signed_manifest_is_read_strictly() {
                 t.replacen("\"ticket\":\"CHG-1234\"", "\"ticket\":\"CHG-1234\",\"ticket\":\"x\"", 1)
             }),
             released("bytes after it", "trailing", |t| format!("{t}\n")),
-            released("another type", "sealift/manifest/1", |t| t.replacen("sealift/manifest/1", "sealift/manifest/2", 1)),
+            released("another type", "sealift/manifest/1", |t| {
+                t.replacen("sealift/manifest/1", "sealift/manifest/2", 1)
+            }),
             released("the type not first", "first member", |t| {
                 format!("{{\"tool\":\"x\",{}", &t.replacen("\"tool\":\"", "\"tool2\":\"", 1)[1..])
             }),
@@ -152,9 +172,15 @@ fn a_signed_manifest_is_read_strictly() {
             case("another stream", 3, &["another name", "expected payments-42", "web-42"], Nothing, |site, f| {
                 release_again(site, f, |m| m["stream"] = "web".into());
             }),
-            case("another sequence", 3, &["another name", "expected payments-42", "payments-43"], Nothing, |site, f| {
-                release_again(site, f, |m| m["sequence"] = 43.into());
-            }),
+            case(
+                "another sequence",
+                3,
+                &["another name", "expected payments-42", "payments-43"],
+                Nothing,
+                |site, f| {
+                    release_again(site, f, |m| m["sequence"] = 43.into());
+                },
+            ),
             case("an image twice", 3, &["listed twice"], Nothing, |site, f| {
                 release_again(site, f, |m| {
                     let image = m["images"][0].clone();

@@ -80,16 +80,28 @@ fn damage_is_told_from_deceit() {
                 fs::write(volume_file(f, 1), "hello").unwrap();
                 reseal(&site.release_key, f);
             }),
-            case("a volume of another bundle beside", 3, &["payments-43.0001", "not in the seal"], Nothing, move |_, f| {
-                fs::copy(&foreign, f.join("payments-43.0001.tar.zst.age")).unwrap();
-            }),
+            case(
+                "a volume of another bundle beside",
+                3,
+                &["payments-43.0001", "not in the seal"],
+                Nothing,
+                move |_, f| {
+                    fs::copy(&foreign, f.join("payments-43.0001.tar.zst.age")).unwrap();
+                },
+            ),
             case("a volume of another bundle under this name", 3, &["another manifest"], Nothing, move |_, f| {
                 fs::copy(&disguised, f.join(VOLUME)).unwrap();
             })
             .verify(4),
-            case("an identity that fits nothing", 2, &["none of the identities opens the volume"], Nothing, move |site, _| {
-                site.import["identity"] = stranger.display().to_string().into();
-            }),
+            case(
+                "an identity that fits nothing",
+                2,
+                &["none of the identities opens the volume"],
+                Nothing,
+                move |site, _| {
+                    site.import["identity"] = stranger.display().to_string().into();
+                },
+            ),
         ],
     );
     assert_eq!(site.production.open_uploads(), 0, "uploads that fail are cancelled");
@@ -104,7 +116,9 @@ fn a_medium_holds_regular_files_only() {
     let bundle = site.packed(42);
     let device = mknod(&site.scratch("probe").join("null"), &["c", "1", "3"]);
     let mut cases = vec![
-        case("a link beside", 3, &["`x` is a symbolic link"], Nothing, |_, f| symlink("/etc/passwd", f.join("x")).unwrap()),
+        case("a link beside", 3, &["`x` is a symbolic link"], Nothing, |_, f| {
+            symlink("/etc/passwd", f.join("x")).unwrap()
+        }),
         case("a link to the volume", 3, &[VOLUME, "is a symbolic link"], Nothing, |_, f| {
             fs::create_dir(f.join("sub")).unwrap();
             fs::rename(f.join(VOLUME), f.join("sub/volume")).unwrap();

@@ -26,7 +26,7 @@ fn a_bundle_is_believed_only_under_its_own_seal() {
     let (own_id, other_id) = (id(&bundle), id(&other));
     assert_ne!(own_id, other_id);
     let (own, foreign) = (own_id.clone(), other_id.clone());
-    let edit = hostile::edit_seal;
+    use hostile::edit_seal as edit;
     refused(
         &mut site,
         &bundle,
@@ -65,11 +65,17 @@ fn a_bundle_is_believed_only_under_its_own_seal() {
                 hostile::seal_names_manifest(f, b"another");
                 reseal(&site.release_key, f);
             }),
-            case("another sequence", 3, &["another name", "expected payments-41", "payments-42"], Nothing, |site, f| {
-                fs::rename(f.join("payments-42.0001.tar.zst.age"), f.join("payments-41.0001.tar.zst.age")).unwrap();
-                edit(f, |text| text.replace("payments-42", "payments-41"));
-                reseal(&site.release_key, f);
-            }),
+            case(
+                "another sequence",
+                3,
+                &["another name", "expected payments-41", "payments-42"],
+                Nothing,
+                |site, f| {
+                    fs::rename(f.join("payments-42.0001.tar.zst.age"), f.join("payments-41.0001.tar.zst.age")).unwrap();
+                    edit(f, |text| text.replace("payments-42", "payments-41"));
+                    reseal(&site.release_key, f);
+                },
+            ),
             case("another stream", 3, &["stream web is not configured"], Nothing, |site, f| {
                 fs::rename(f.join("payments-42.0001.tar.zst.age"), f.join("web-42.0001.tar.zst.age")).unwrap();
                 edit(f, |text| text.replace("payments-42", "web-42"));

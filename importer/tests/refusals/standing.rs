@@ -74,17 +74,16 @@ fn a_number_is_used_once_and_never_goes_back() {
     site.receive(&bundle, &[]).expect_code(0);
     let received = World::of(&site);
     let again = site.receive(&bundle, &[]).expect_code(0);
-    assert!(again.stdout.contains("already received: payments 42") && again.stdout.contains("nothing to do"), "{again}");
+    assert!(
+        again.stdout.contains("already received: payments 42") && again.stdout.contains("nothing to do"),
+        "{again}"
+    );
     assert_eq!(site.receive(&bundle, &["--json"]).expect_code(0).json()["result"], "already received");
     assert_eq!(World::of(&site), received, "a replay changes nothing");
     testkit::run(site.import(&["verify"]).arg(&bundle)).expect_code(0);
 
     let flawless = |_: &mut Site, _: &std::path::Path| ();
-    refused(
-        &mut site,
-        &older,
-        &[case("rollback", 3, &["payments 41 is older than payments 42"], Refusal, flawless)],
-    );
+    refused(&mut site, &older, &[case("rollback", 3, &["payments 41 is older than payments 42"], Refusal, flawless)]);
     let words = ["payments 42 was begun as bundle", id.as_str(), "given"];
     refused(&mut site, &another, &[case("another bundle under the same number", 3, &words, Refusal, flawless)]);
     let words = [id.as_str(), "is known as payments 42", "given as payments 43"];
