@@ -176,6 +176,8 @@ pub enum Error {
     OtherRequest {
         /// The bundle.
         name: String,
+        /// What the other request left unfinished.
+        partial: Option<PathBuf>,
     },
     /// Released before with other content.
     #[error("{name} has been released before, and its images have changed since")]

@@ -1,6 +1,7 @@
 //! Who is at fault for each error, and what to do next. The only place for either.
 
 use console::{Explain, Fault};
+use registry::source::{ArchiveFault, SourceError};
 
 use crate::error::Error;
 
@@ -26,9 +27,9 @@ impl Explain for Error {
             | Error::ForeignPartial { .. }
             | Error::OtherRequest { .. }
             | Error::Released { .. } => Fault::Usage,
-            Error::Registry(_)
-            | Error::Source(_)
-            | Error::Document { .. }
+            Error::Registry(e) => registry_fault(e),
+            Error::Source(e) => source_fault(e),
+            Error::Document { .. }
             | Error::Nesting { .. }
             | Error::TwoSizes { .. }
             | Error::TwoKinds { .. }
@@ -70,7 +71,10 @@ impl Explain for Error {
             Error::TooMuch { .. } => "split the release into several",
             Error::Exists { .. } => "choose another --output or another sequence, or move it away",
             Error::ForeignPartial { .. } => "remove it if nobody is writing to it, or choose another --output",
-            Error::OtherRequest { .. } => "choose the next sequence; a number stands for one release",
+            Error::OtherRequest { partial: Some(partial), .. } => {
+                return Some(format!("run the command that began it again, or remove {} to begin anew", partial.display()));
+            }
+            Error::OtherRequest { partial: None, .. } => "choose the next sequence; a number stands for one release",
             Error::Released { .. } => {
                 "choose the next sequence; `plan --lock` keeps tags from moving between two runs of the same release"
             }
@@ -80,7 +84,8 @@ impl Explain for Error {
                 "run the same command again; if it fails in the same way, the source is damaged"
             }
             Error::Record { .. } => "it may have been changed by hand or by a newer version; choose another --state",
-            Error::Registry(e) | Error::Source(registry::source::SourceError::Registry(e)) => return registry_hint(e),
+            Error::Registry(e) => return registry_hint(e),
+            Error::Source(e) => return source_hint(e),
             Error::Missing(_)
             | Error::ReadConfig { .. }
             | Error::Expires(_)
@@ -89,7 +94,6 @@ impl Explain for Error {
             | Error::Id(_)
             | Error::Signing(_)
             | Error::Age(_)
-            | Error::Source(_)
             | Error::SourceRef(_)
             | Error::Document { .. }
             | Error::Nesting { .. }
@@ -107,9 +111,59 @@ impl Explain for Error {
     }
 }
 
+fn registry_fault(error: &registry::Error) -> Fault {
+    if error.is_configuration() { Fault::Usage } else { Fault::Failed }
+}
+
 fn registry_hint(error: &registry::Error) -> Option<String> {
-    if error.is_transient() {
-        return Some("run the same command again when the registry answers".into());
+    use registry::Error as E;
+    let text = match error {
+        E::NotFound { .. } => "check the name and the tag",
+        E::Denied { .. } => "check the credentials: `podman login` or `skopeo login` to this registry, or --authfile",
+        E::Tls { .. } => "put the registry's CA certificate into certs.d (docs/configuration.md), or name the folder with --cert-dir",
+        e if e.is_transient() => "run the same command again when the registry answers",
+        _ => return None,
+    };
+    Some(text.into())
+}
+
+fn source_fault(error: &SourceError) -> Fault {
+    match error {
+        SourceError::Registry(e) => registry_fault(e),
+        SourceError::Missing { .. }
+        | SourceError::NotRegular { .. }
+        | SourceError::LayoutVersion { .. }
+        | SourceError::Archive { .. }
+        | SourceError::Empty { .. }
+        | SourceError::Several { .. }
+        | SourceError::NoSuchImage { .. }
+        | SourceError::Twice { .. }
+        | SourceError::Unnamed { .. }
+        | SourceError::NameDigest { .. } => Fault::Usage,
+        SourceError::Io { .. }
+        | SourceError::TooLarge { .. }
+        | SourceError::Size { .. }
+        | SourceError::Content { .. }
+        | SourceError::Document { .. }
+        | SourceError::Json { .. }
+        | SourceError::LayerCount { .. }
+        | SourceError::DiffId { .. }
+        | SourceError::ConfigName { .. }
+        | SourceError::Foreign { .. } => Fault::Failed,
     }
-    None
+}
+
+fn source_hint(error: &SourceError) -> Option<String> {
+    let text = match error {
+        SourceError::Registry(e) => return registry_hint(e),
+        SourceError::Archive { fault: ArchiveFault::Compressed(_), .. } => "decompress the archive first",
+        SourceError::Several { .. } => "name one of them behind the path: oci:DIR:NAME",
+        SourceError::Unnamed { .. } => "say what it is called: SOURCE=HOST/PATH:TAG",
+        SourceError::Foreign { .. } => {
+            "make one of its urls reachable from here, or build the image with layers that may be distributed"
+        }
+        SourceError::Content { .. } | SourceError::Size { .. } => "the source is damaged; make it again",
+        _ => return None,
+    };
+    Some(text.into())
 }

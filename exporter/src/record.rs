@@ -57,13 +57,25 @@ pub struct Claim {
 pub fn claim(request: &Request) -> Result<Claim, Error> {
     let bundles = request.state.join("bundles");
     let digest = request.digest();
-    let sequence = match request.sequence {
-        SequenceSpec::Number(n) => n,
+    let (mut sequence, by_time) = match request.sequence {
+        SequenceSpec::Number(n) => (n, false),
         SequenceSpec::Time => match unfinished(&bundles, &request.stream, &digest)? {
-            Some(sequence) => sequence,
-            None => by_time(request.now)?,
+            Some(sequence) => (sequence, true),
+            None => (by_time(request.now)?, true),
         },
     };
+    loop {
+        match claim_number(request, &bundles, &digest, sequence) {
+            // Two releases within one second.
+            Err(Error::OtherRequest { .. } | Error::Exists { .. }) if by_time => {
+                sequence = Sequence::try_from(sequence.get() + 1).map_err(Error::Id)?;
+            }
+            other => return other,
+        }
+    }
+}
+
+fn claim_number(request: &Request, bundles: &Path, digest: &str, sequence: Sequence) -> Result<Claim, Error> {
     let name = request.name(sequence);
     let folder = bundles.join(&name);
     let state = |source| Error::State { path: folder.clone(), source };
@@ -76,17 +88,20 @@ pub fn claim(request: &Request) -> Result<Claim, Error> {
     }
     let complete = request.output.join(&name);
     let partial = request.output.join(format!("{name}.partial"));
+    let same = |record: &Record| {
+        record.request == digest && request.bundle_id.is_none_or(|id| id == record.bundle)
+    };
     let record = match load(&folder)? {
-        Some(record) if record.request != digest => return Err(Error::OtherRequest { name }),
-        Some(record) if request.bundle_id.is_some_and(|id| id != record.bundle) => {
-            return Err(Error::OtherRequest { name });
+        Some(record) if same(&record) => record,
+        // What another request began and left nothing of does not hold the number.
+        Some(record) if record.sealed.is_some() || partial.exists() || complete.exists() => {
+            return Err(Error::OtherRequest { name, partial: partial.exists().then_some(partial) });
         }
-        Some(record) => record,
         None if complete.exists() => return Err(Error::Exists { path: complete }),
         None if partial.exists() => return Err(Error::ForeignPartial { path: partial }),
-        None => Record {
+        Some(_) | None => Record {
             kind: KIND.into(),
-            request: digest,
+            request: digest.into(),
             bundle: request.bundle_id.unwrap_or_else(BundleId::generate),
             stream: request.stream.clone(),
             sequence,
@@ -166,7 +181,7 @@ impl Claim {
         self.save_record(&Record { manifest: Some(digest), ..self.record.clone() })
     }
 
-    /// Notes that the bundle was sealed.
+    /// Notes that the bundle is about to get its final name: from here on its number stands for this content.
     ///
     /// # Errors
     /// If the record cannot be written.

@@ -1,6 +1,5 @@
 //! Stage 5: label, checksums, signature. The manifest was intent; the seal is release.
 
-use std::fs::File;
 use std::path::PathBuf;
 
 use bundle::{LABEL, Label, SEAL, SEAL_SIGNATURE, Seal, SealedFile};
@@ -58,20 +57,14 @@ pub fn seal(pulled: Pulled, claim: &Claim, key: &SecretKey) -> Result<Sealed, Er
     let signature = key.sign_detached_armored(&bytes)?;
     console::write_new(&folder.join(SEAL), &bytes).map_err(at(SEAL))?;
     console::write_new(&folder.join(SEAL_SIGNATURE), &signature).map_err(at(SEAL_SIGNATURE))?;
-    let path = claim.complete();
-    bundle::rename_new(&folder, &path).map_err(|source| Error::Output { path: path.clone(), source })?;
-    if let Some(parent) = path.parent() {
-        let parent = if parent.as_os_str().is_empty() { std::path::Path::new(".") } else { parent };
-        File::open(parent)
-            .and_then(|f| f.sync_all())
-            .map_err(|source| Error::Output { path: parent.into(), source })?;
-    }
     let sealed = Sealed {
-        path,
+        path: claim.complete(),
         bundle: seal.bundle,
         manifest: seal.manifest,
         bytes: Some(pulled.volumes.iter().map(|v| v.size).sum()),
     };
     claim.note_sealed(&sealed)?;
+    bundle::rename_new(&folder, &sealed.path)
+        .map_err(|source| Error::Output { path: sealed.path.clone(), source })?;
     Ok(sealed)
 }

@@ -53,10 +53,11 @@ impl Explain for Error {
             Error::TagMoved { .. }
             | Error::Lost { .. }
             | Error::NoClient { .. }
-            | Error::Registry(_)
             | Error::Lookaside(_)
             | Error::RecordedMeanwhile { .. }
             | Error::Stdout(_) => Fault::Failed,
+            Error::Registry(e) if e.is_configuration() => Fault::Usage,
+            Error::Registry(_) => Fault::Failed,
             Error::Ledger(e) => ledger_fault(e),
         }
     }
@@ -127,6 +128,12 @@ impl Explain for Error {
                 "run the same command again; if it happens again, look at the registry's garbage collection"
             }
             Error::Registry(e) if e.is_transient() => "run the same command again when the registry answers",
+            Error::Registry(registry::Error::Denied { .. }) => {
+                "check the credentials: `podman login` or `skopeo login` to this registry, or --authfile"
+            }
+            Error::Registry(registry::Error::Tls { .. }) => {
+                "put the registry's CA certificate into certs.d (docs/configuration.md), or name the folder with --cert-dir"
+            }
             Error::Ledger(e) => return ledger_hint(e),
             Error::NoSuchBundle(_) => "`sealift-import ledger list` shows what there is",
             Error::Missing(_)

@@ -53,8 +53,8 @@ pub struct SiteArgs {
     /// How far a signature may lie in the future, in seconds
     #[arg(long, value_name = "SECONDS", env = "SEALIFT_CLOCK_TOLERANCE")]
     pub clock_tolerance: Option<u32>,
-    /// Registry access.
     #[command(flatten)]
+    /// Registry access.
     pub registry: RegistryArgs,
 }
 

@@ -195,21 +195,23 @@ pub fn free_space(folder: &Path) -> std::io::Result<u64> {
     Ok(fs.f_bavail.saturating_mul(fs.f_frsize))
 }
 
-/// Gives a folder its final name, unless there is something of that name.
+/// Gives a folder its final name, unless there is something of that name, and waits until that is on the disk.
 ///
 /// # Errors
 /// `AlreadyExists`, or another I/O error.
 pub fn rename_new(from: &Path, to: &Path) -> std::io::Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Ok(()) => Ok(()),
+        Ok(()) => {}
         // FAT and some network file systems cannot do it in one step.
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => match to.symlink_metadata() {
-            Ok(_) => Err(std::io::ErrorKind::AlreadyExists.into()),
-            Err(_) => std::fs::rename(from, to),
+            Ok(_) => return Err(std::io::ErrorKind::AlreadyExists.into()),
+            Err(_) => std::fs::rename(from, to)?,
         },
-        Err(e) => Err(e.into()),
+        Err(e) => return Err(e.into()),
     }
+    let parent = to.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(parent)?.sync_all()
 }
 
 fn kind_of(kind: std::fs::FileType) -> &'static str {

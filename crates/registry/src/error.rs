@@ -215,6 +215,19 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether a file, variable or setting of this side is at fault.
+    pub fn is_configuration(&self) -> bool {
+        matches!(
+            self,
+            Error::File { .. }
+                | Error::CredentialsFile { .. }
+                | Error::CredentialHelper { .. }
+                | Error::CertificateFile { .. }
+                | Error::Proxy { .. }
+                | Error::Setting { .. }
+        )
+    }
+
     /// Whether the same request may succeed later: the network, an overloaded server, an interrupted upload.
     pub fn is_transient(&self) -> bool {
         match self {

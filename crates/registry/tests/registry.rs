@@ -18,6 +18,11 @@ fn client(registries: &Registries, host: &str, path: &str) -> RepositoryClient {
     registries.repository(&Repository::new(host, path).unwrap())
 }
 
+/// Uploads that hold bytes. (This registry leaves an empty upload's notes behind when one is cancelled.)
+fn open_uploads(registry: &Registry) -> usize {
+    registry.snapshot().keys().filter(|path| path.contains("/_uploads/") && path.ends_with("/data")).count()
+}
+
 /// Bytes that do not repeat.
 fn content(size: usize, seed: u64) -> Vec<u8> {
     let mut state = seed | 1;
@@ -95,7 +100,7 @@ fn images_go_there_and_back() {
     let registry = Registry::start();
     let registries = Registries::new(config()).unwrap();
     round_trip(&client(&registries, registry.host(), "pay/api"));
-    assert_eq!(registry.open_uploads(), 0);
+    assert_eq!(open_uploads(&registry), 0);
 }
 
 #[test]
@@ -143,10 +148,30 @@ fn a_ca_certificate_used_by_a_server_is_explained() {
     }
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    testkit::run_ok(testkit::command("openssl", folder.path()).args([
-        "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1", "-subj", "/CN=own",
-        "-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:TRUE", "-keyout",
-    ]).arg(at("own.key")).arg("-out").arg(at("own.crt")));
+    testkit::run_ok(
+        testkit::command("openssl", folder.path())
+            .args([
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+                "-nodes",
+                "-days",
+                "1",
+                "-subj",
+                "/CN=own",
+                "-addext",
+                "subjectAltName=IP:127.0.0.1",
+                "-addext",
+                "basicConstraints=critical,CA:TRUE",
+                "-keyout",
+            ])
+            .arg(at("own.key"))
+            .arg("-out")
+            .arg(at("own.crt")),
+    );
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let host = format!("127.0.0.1:{port}");
     let server = serde_json::json!({
@@ -202,7 +227,10 @@ fn wrong_content_is_never_completed() {
     assert!(client.push_blob(&mut reader(b"x", sha256(b""), 0)).unwrap_err().is_content());
     assert!(!client.has_blob(&digest, size as u64).unwrap());
     assert!(registry.linked_blobs().is_empty() && registry.uploaded_blobs().is_empty());
-    assert_eq!(registry.open_uploads(), 0, "every upload was cancelled");
+    // This registry can't do what it was asked, since the connection broke in the middle of each upload.
+    let log = registry.log();
+    let cancelled = log.lines().filter(|line| line.contains("\"DELETE /v2/pay/api/blobs/uploads/")).count();
+    assert_eq!(cancelled, 4, "every upload was cancelled: {log}");
 
     let mut begun = reader(&good, digest, size);
     begun.read_exact(&mut [0; 10]).unwrap();
@@ -238,7 +266,7 @@ fn blobs_are_mounted_from_the_same_registry_only() {
     assert!(to.mount_blob(blob.digest(), from.repository()).unwrap());
     assert!(to.has_blob(blob.digest(), 1000).unwrap());
     assert!(!to.mount_blob(&sha256(b"absent"), from.repository()).unwrap());
-    assert_eq!(registry.open_uploads(), 0, "the upload that was opened instead is cancelled");
+    assert_eq!(open_uploads(&registry), 0, "the upload that was opened instead is cancelled");
     let elsewhere = client(&registries, other.host(), "b/to");
     assert!(!elsewhere.mount_blob(blob.digest(), from.repository()).unwrap());
     assert!(other.is_empty());

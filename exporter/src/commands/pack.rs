@@ -11,11 +11,11 @@ use crate::request::{Request, RequestArgs};
 /// Packs images into a sealed bundle
 #[derive(Debug, Args)]
 pub struct Pack {
-    #[command(flatten)]
-    request: RequestArgs,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    request: RequestArgs,
 }
 
 impl Pack {

@@ -14,14 +14,14 @@ use crate::request::{Request, RequestArgs};
 /// Shows what would be packed, and how large it is; writes nothing to the medium
 #[derive(Debug, Args)]
 pub struct Plan {
-    #[command(flatten)]
-    request: RequestArgs,
     /// Print the plan as JSON
     #[arg(long)]
     json: bool,
     /// Write a release file with every tag pinned to its digest, for `pack --file`
     #[arg(long, value_name = "FILE", env = "SEALIFT_LOCK")]
     lock: Option<PathBuf>,
+    #[command(flatten)]
+    request: RequestArgs,
 }
 
 impl Plan {

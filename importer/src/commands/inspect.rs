@@ -17,11 +17,11 @@ use crate::site::{ProductionArgs, Site, SiteArgs};
 pub struct Inspect {
     /// The bundle's folder
     bundle: PathBuf,
-    #[command(flatten)]
-    site: SiteArgs,
     /// Print the whole manifest as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    site: SiteArgs,
 }
 
 #[derive(Serialize)]

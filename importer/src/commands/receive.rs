@@ -18,17 +18,16 @@ use crate::{Received, admit, open};
 pub struct Receive {
     /// The bundle's folder
     bundle: PathBuf,
-    #[command(flatten)]
-    site: SiteArgs,
-    /// How images are signed and tagged.
-    #[command(flatten)]
-    production: ProductionArgs,
     /// Show what would be pushed; write nothing
     #[arg(long)]
     dry_run: bool,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    production: ProductionArgs,
+    #[command(flatten)]
+    site: SiteArgs,
 }
 
 impl Receive {

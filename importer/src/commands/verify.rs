@@ -14,11 +14,11 @@ use crate::verify::{Verification, verify};
 pub struct Verify {
     /// The bundle's folder
     bundle: PathBuf,
-    #[command(flatten)]
-    site: SiteArgs,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    site: SiteArgs,
 }
 
 /// Problems were found; each was printed.

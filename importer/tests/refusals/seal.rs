@@ -19,6 +19,7 @@ fn a_bundle_is_believed_only_under_its_own_seal() {
     let stranger = Key::new(&site.scratch("keys"), "stranger");
     let unknown = stranger.fingerprint.clone();
     let (second_seal, second_signature) = (other_seal.clone(), other_signature.clone());
+    let other_label = fs::read(other.join("LABEL.txt")).unwrap();
     let id = |folder: &std::path::Path| {
         let text = fs::read_to_string(folder.join("SHA256SUMS")).unwrap();
         text.split(' ').nth(2).unwrap().to_string()
@@ -54,6 +55,7 @@ fn a_bundle_is_believed_only_under_its_own_seal() {
             case("the seal of another bundle, volume renamed", 3, &["another manifest"], Nothing, move |_, f| {
                 fs::write(f.join("SHA256SUMS"), &second_seal).unwrap();
                 fs::write(f.join("SHA256SUMS.asc"), &second_signature).unwrap();
+                fs::write(f.join("LABEL.txt"), &other_label).unwrap();
                 fs::rename(f.join("payments-42.0001.tar.zst.age"), f.join("payments-43.0001.tar.zst.age")).unwrap();
             })
             .verify(4),

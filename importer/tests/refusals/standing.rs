@@ -95,6 +95,6 @@ fn a_number_is_used_once_and_never_goes_back() {
     let verified = testkit::run(&mut site.import(&["ledger", "verify", "--json"])).expect_code(0);
     assert!(verified.json().is_object(), "{verified}");
     let shown = testkit::run(&mut site.import(&["ledger", "show", "payments-42", "--json"])).expect_code(0).json();
-    assert_eq!(shown["bundle"]["subject"]["sequence"], json!(42));
+    assert_eq!(shown["bundle"]["sequence"], json!(42));
     testkit::run(&mut site.import(&["ledger", "show", "payments-44"])).expect_code(2);
 }

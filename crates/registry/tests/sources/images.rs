@@ -19,7 +19,8 @@ pub struct Place {
 
 impl Place {
     pub fn new() -> Self {
-        let registries = Registries::new(registry::Config::default()).expect("default configuration");
+        let quick = registry::Config { retries: 0, ..registry::Config::default() };
+        let registries = Registries::new(quick).expect("a configuration");
         Self { folder: TempDir::new().expect("a folder"), registries }
     }
 
