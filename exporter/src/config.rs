@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use commands::settings;
 use manifest_schema::document::Platform;
-use manifest_schema::{LIMITS, LabelKey, LabelValue, Sequence, Stream};
+use manifest_schema::{LabelKey, LabelValue, Sequence, Stream};
 use registry::source::SourceRef;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
@@ -141,14 +142,9 @@ impl Release {
     /// Reads a file. Paths in it are relative to its folder.
     ///
     /// # Errors
-    /// [`Error::Config`] names file and line.
+    /// The file's name and the line.
     pub fn load(path: &Path) -> Result<Self, Error> {
-        let text = console::read_text(path, LIMITS.config)
-            .map_err(|source| Error::ReadConfig { path: path.into(), source })?;
-        let mut release: Release = serde_saphyr::from_str(&text).map_err(|e| Error::Config {
-            path: path.into(),
-            message: manifest_schema::OutsideText::new(e.to_string()),
-        })?;
+        let mut release: Release = settings::load(path)?;
         let base = path.parent().unwrap_or(Path::new(""));
         let relative = |p: &mut PathBuf| *p = base.join(&*p);
         release.recipients_files.iter_mut().for_each(relative);

@@ -11,22 +11,9 @@ pub enum Error {
     /// Something that is needed was not given.
     #[error("{0} is missing")]
     Missing(&'static str),
-    /// A file cannot be read.
-    #[error("{}: cannot be read", .path.display())]
-    ReadConfig {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The release file is wrong.
-    #[error("{}: {}", .path.display(), multi_line(.message))]
-    Config {
-        /// The file.
-        path: PathBuf,
-        /// What, with the line.
-        message: OutsideText,
-    },
+    /// What both programs share: configuration files, keys.
+    #[error(transparent)]
+    Common(#[from] commands::Error),
     /// Not a time or span.
     #[error("`{}` is not a time (2026-01-31T09:00:00Z) or a span (12h, 30d, 8w)", .0.escaped())]
     Expires(OutsideText),
@@ -39,9 +26,6 @@ pub enum Error {
     /// A number or name.
     #[error(transparent)]
     Id(manifest_schema::ids::IdError),
-    /// The passphrase.
-    #[error(transparent)]
-    Passphrase(#[from] console::PassphraseError),
     /// The release key.
     #[error(transparent)]
     Signing(#[from] signing::Error),
@@ -213,10 +197,4 @@ pub enum Error {
     /// stdout.
     #[error("stdout cannot be written")]
     Stdout(#[source] io::Error),
-}
-
-/// A message that may have several lines, each made safe to show.
-fn multi_line(text: &OutsideText) -> String {
-    let lines: Vec<String> = text.raw().lines().map(|line| manifest_schema::text::escape(line).to_string()).collect();
-    lines.join("\n  ")
 }

@@ -9,14 +9,11 @@ impl Explain for Error {
     fn fault(&self) -> Fault {
         match self {
             Error::Missing(_)
-            | Error::ReadConfig { .. }
-            | Error::Config { .. }
             | Error::Expires(_)
             | Error::SourceDateEpoch(_)
             | Error::Label(_)
             | Error::SourceRef(_)
             | Error::Id(_)
-            | Error::Passphrase(_)
             | Error::Signing(_)
             | Error::Age(_)
             | Error::SameName { .. }
@@ -27,7 +24,8 @@ impl Explain for Error {
             | Error::ForeignPartial { .. }
             | Error::OtherRequest { .. }
             | Error::Released { .. } => Fault::Usage,
-            Error::Registry(e) => registry_fault(e),
+            Error::Common(e) => e.fault(),
+            Error::Registry(e) => commands::registry_fault(e),
             Error::Source(e) => source_fault(e),
             Error::Document { .. }
             | Error::Nesting { .. }
@@ -57,11 +55,7 @@ impl Explain for Error {
             Error::Age(bundle::AgeError::NoRecipient) => {
                 "get the recipient (age1...) from the receiving side and name it with -r, or as `recipients:`"
             }
-            Error::Config { .. } => "docs/configuration.md lists every key",
-            Error::Passphrase(_) => "use --sign-passphrase-file or SEALIFT_SIGN_PASSPHRASE",
-            Error::Signing(signing::Error::WrongPassphrase { .. }) => {
-                "check the passphrase and which key file is named"
-            }
+            Error::Common(e) => return e.hint(),
             Error::SameName { .. } => "give one of them another name: SOURCE=HOST/PATH:TAG",
             Error::NoPlatform { .. } => "`sealift-export plan` without --platform lists the platforms there are",
             Error::Sparse { .. } => {
@@ -72,7 +66,10 @@ impl Explain for Error {
             Error::Exists { .. } => "choose another --output or another sequence, or move it away",
             Error::ForeignPartial { .. } => "remove it if nobody is writing to it, or choose another --output",
             Error::OtherRequest { partial: Some(partial), .. } => {
-                return Some(format!("run the command that began it again, or remove {} to begin anew", partial.display()));
+                return Some(format!(
+                    "run the command that began it again, or remove {} to begin anew",
+                    partial.display()
+                ));
             }
             Error::OtherRequest { partial: None, .. } => "choose the next sequence; a number stands for one release",
             Error::Released { .. } => {
@@ -84,10 +81,9 @@ impl Explain for Error {
                 "run the same command again; if it fails in the same way, the source is damaged"
             }
             Error::Record { .. } => "it may have been changed by hand or by a newer version; choose another --state",
-            Error::Registry(e) => return registry_hint(e),
+            Error::Registry(e) => return commands::registry_hint(e),
             Error::Source(e) => return source_hint(e),
             Error::Missing(_)
-            | Error::ReadConfig { .. }
             | Error::Expires(_)
             | Error::SourceDateEpoch(_)
             | Error::Label(_)
@@ -111,25 +107,9 @@ impl Explain for Error {
     }
 }
 
-fn registry_fault(error: &registry::Error) -> Fault {
-    if error.is_configuration() { Fault::Usage } else { Fault::Failed }
-}
-
-fn registry_hint(error: &registry::Error) -> Option<String> {
-    use registry::Error as E;
-    let text = match error {
-        E::NotFound { .. } => "check the name and the tag",
-        E::Denied { .. } => "check the credentials: `podman login` or `skopeo login` to this registry, or --authfile",
-        E::Tls { .. } => "put the registry's CA certificate into certs.d (docs/configuration.md), or name the folder with --cert-dir",
-        e if e.is_transient() => "run the same command again when the registry answers",
-        _ => return None,
-    };
-    Some(text.into())
-}
-
 fn source_fault(error: &SourceError) -> Fault {
     match error {
-        SourceError::Registry(e) => registry_fault(e),
+        SourceError::Registry(e) => commands::registry_fault(e),
         SourceError::Missing { .. }
         | SourceError::NotRegular { .. }
         | SourceError::LayoutVersion { .. }
@@ -155,7 +135,7 @@ fn source_fault(error: &SourceError) -> Fault {
 
 fn source_hint(error: &SourceError) -> Option<String> {
     let text = match error {
-        SourceError::Registry(e) => return registry_hint(e),
+        SourceError::Registry(e) => return commands::registry_hint(e),
         SourceError::Archive { fault: ArchiveFault::Compressed(_), .. } => "decompress the archive first",
         SourceError::Several { .. } => "name one of them behind the path: oci:DIR:NAME",
         SourceError::Unnamed { .. } => "say what it is called: SOURCE=HOST/PATH:TAG",

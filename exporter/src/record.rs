@@ -88,9 +88,7 @@ fn claim_number(request: &Request, bundles: &Path, digest: &str, sequence: Seque
     }
     let complete = request.output.join(&name);
     let partial = request.output.join(format!("{name}.partial"));
-    let same = |record: &Record| {
-        record.request == digest && request.bundle_id.is_none_or(|id| id == record.bundle)
-    };
+    let same = |record: &Record| record.request == digest && request.bundle_id.is_none_or(|id| id == record.bundle);
     let record = match load(&folder)? {
         Some(record) if same(&record) => record,
         // What another request began and left nothing of does not hold the number.

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use bundle::Recipients;
 use clap::Args;
-use console::PassphraseSource;
+use commands::settings::{self, KeyFile, SignArgs};
 use console::args::RegistryArgs;
 use manifest_schema::document::Platform;
-use manifest_schema::{BundleId, LIMITS, LabelKey, LabelValue, Sequence, Stream, Timestamp};
+use manifest_schema::{BundleId, LabelKey, LabelValue, Sequence, Stream, Timestamp};
 use registry::Registries;
 use registry::source::SourceRef;
 use serde::Serialize;
@@ -42,12 +42,6 @@ pub struct RequestArgs {
     /// A file with a recipient a line
     #[arg(short = 'R', long, value_name = "FILE", env = "SEALIFT_RECIPIENTS_FILE")]
     pub recipients_file: Vec<PathBuf>,
-    /// OpenPGP secret key that signs the release
-    #[arg(long, value_name = "FILE", env = "SEALIFT_SIGN_KEY")]
-    pub sign_key: Option<PathBuf>,
-    /// A file whose first line is the key's passphrase [also: SEALIFT_SIGN_PASSPHRASE]
-    #[arg(long, value_name = "FILE", env = "SEALIFT_SIGN_PASSPHRASE_FILE")]
-    pub sign_passphrase_file: Option<PathBuf>,
     /// Only this platform (os/arch[/variant]) of multi-platform images
     #[arg(long = "platform", value_name = "PLATFORM", env = "SEALIFT_PLATFORM", value_delimiter = ',')]
     pub platforms: Vec<Platform>,
@@ -69,6 +63,9 @@ pub struct RequestArgs {
     /// Use this bundle id (a UUID of version 7) instead of a new one
     #[arg(long, value_name = "UUID", env = "SEALIFT_BUNDLE_ID")]
     pub bundle_id: Option<BundleId>,
+    #[command(flatten)]
+    /// The release key.
+    pub sign: SignArgs,
     #[command(flatten)]
     /// Registry access.
     pub registry: RegistryArgs,
@@ -104,15 +101,6 @@ pub struct Request {
     pub sign: Option<KeyFile>,
     /// Registries.
     pub registries: Registries,
-}
-
-/// A secret key file and where its passphrase comes from.
-#[derive(Debug, Clone)]
-pub struct KeyFile {
-    /// The file.
-    pub path: PathBuf,
-    /// The passphrase.
-    pub passphrase: PassphraseSource,
 }
 
 /// When a bundle expires.
@@ -174,7 +162,7 @@ impl Request {
             images.push(text.parse()?);
         }
         for file in &args.images_file {
-            for line in lines(file)? {
+            for line in settings::lines(file)? {
                 images.push(line.parse()?);
             }
         }
@@ -189,7 +177,7 @@ impl Request {
         }
         let mut recipients = [release.recipients, args.recipients].concat();
         for file in release.recipients_files.iter().chain(&args.recipients_file) {
-            recipients.extend(lines(file)?);
+            recipients.extend(settings::lines(file)?);
         }
         recipients = recipients.iter().map(|r| bundle::parse_recipient(r)).collect::<Result<_, _>>()?;
         recipients.sort();
@@ -197,15 +185,7 @@ impl Request {
         let mut platforms: Vec<_> = release.platforms.into_iter().map(|p| p.0).chain(args.platforms).collect();
         platforms.sort();
         platforms.dedup();
-        let passphrase = |file| PassphraseSource { file, variable: "SEALIFT_SIGN_PASSPHRASE" };
-        let sign = match (args.sign_key, release.sign) {
-            (Some(path), _) => Some(KeyFile { path, passphrase: passphrase(args.sign_passphrase_file) }),
-            (None, Some(sign)) => {
-                let file = args.sign_passphrase_file.or(sign.passphrase_file);
-                Some(KeyFile { path: sign.key, passphrase: passphrase(file) })
-            }
-            (None, None) => None,
-        };
+        let sign = KeyFile::resolve(args.sign, release.sign.map(|sign| (sign.key, sign.passphrase_file)));
         let expires = args.expires.or(release.expires).map(|text| text.parse()).transpose()?;
         Ok(Self {
             stream: args.stream.or(release.stream).ok_or(Error::Missing("a stream"))?,
@@ -224,7 +204,7 @@ impl Request {
             bundle_id: args.bundle_id,
             now: now()?,
             sign,
-            registries: Registries::new(registry_config(args.registry))?,
+            registries: settings::registries(args.registry, concat!("sealift-export/", env!("CARGO_PKG_VERSION")))?,
         })
     }
 
@@ -242,10 +222,7 @@ impl Request {
     /// [`Error`] says what is wrong with the key.
     pub fn unlock(&self) -> Result<SecretKey, Error> {
         let file = self.sign.as_ref().ok_or(Error::Missing("a release key"))?;
-        let what = file.path.display().to_string();
-        let key = SecretKey::load::<Error>(&file.path, || Ok(file.passphrase.get(&what)?))?;
-        key.usable(Timestamp::now())?;
-        Ok(key)
+        Ok(file.unlock(Timestamp::now())?)
     }
 
     /// `<stream>-<sequence>` for a sequence number.
@@ -271,23 +248,6 @@ impl Request {
         };
         blobs::sha256(&serde_json::to_vec(&identity).unwrap_or_default()).to_string()
     }
-}
-
-fn registry_config(args: RegistryArgs) -> registry::Config {
-    registry::Config {
-        authfile: args.authfile,
-        certs_dirs: (!args.cert_dir.is_empty()).then_some(args.cert_dir),
-        plain_http: args.plain_http,
-        retries: args.retries,
-        user_agent: concat!("sealift-export/", env!("CARGO_PKG_VERSION")).into(),
-        ..registry::Config::default()
-    }
-}
-
-fn lines(path: &std::path::Path) -> Result<Vec<String>, Error> {
-    let text =
-        console::read_text(path, LIMITS.config).map_err(|source| Error::ReadConfig { path: path.into(), source })?;
-    Ok(text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).map(String::from).collect())
 }
 
 /// Now, or what `SOURCE_DATE_EPOCH` says (reproducible-builds.org).

@@ -64,7 +64,6 @@ pub fn seal(pulled: Pulled, claim: &Claim, key: &SecretKey) -> Result<Sealed, Er
         bytes: Some(pulled.volumes.iter().map(|v| v.size).sum()),
     };
     claim.note_sealed(&sealed)?;
-    bundle::rename_new(&folder, &sealed.path)
-        .map_err(|source| Error::Output { path: sealed.path.clone(), source })?;
+    bundle::rename_new(&folder, &sealed.path).map_err(|source| Error::Output { path: sealed.path.clone(), source })?;
     Ok(sealed)
 }

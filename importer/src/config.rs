@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use manifest_schema::{LIMITS, Repository, Scope, Stream};
+use commands::settings;
+use manifest_schema::{Repository, Scope, Stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -135,14 +136,9 @@ impl Import {
     /// Reads a file.
     ///
     /// # Errors
-    /// [`Error::Config`] names file and line.
+    /// The file's name and the line.
     pub fn load(path: &Path) -> Result<Self, Error> {
-        let text = console::read_text(path, LIMITS.config)
-            .map_err(|source| Error::ReadConfig { path: path.into(), source })?;
-        let mut import: Import = serde_saphyr::from_str(&text).map_err(|e| Error::Config {
-            path: path.into(),
-            message: manifest_schema::OutsideText::new(e.to_string()),
-        })?;
+        let mut import: Import = settings::load(path)?;
         import.make_relative_to(path.parent().unwrap_or(Path::new("")));
         Ok(import)
     }

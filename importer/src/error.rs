@@ -11,22 +11,6 @@ pub enum Error {
     /// Something that is needed was not given.
     #[error("{0} is missing")]
     Missing(&'static str),
-    /// A file cannot be read.
-    #[error("{}: cannot be read", .path.display())]
-    ReadConfig {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The configuration is wrong.
-    #[error("{}: {}", .path.display(), multi_line(.message))]
-    Config {
-        /// The file.
-        path: PathBuf,
-        /// What, with the line.
-        message: OutsideText,
-    },
     /// Two ways to say whom to trust.
     #[error("--config and --trust exclude each other")]
     BothTrustAndConfig,
@@ -294,10 +278,4 @@ pub enum Error {
     /// stdout.
     #[error("stdout cannot be written")]
     Stdout(#[source] io::Error),
-}
-
-/// A message that may have several lines, each made safe to show.
-fn multi_line(text: &OutsideText) -> String {
-    let lines: Vec<String> = text.raw().lines().map(|line| manifest_schema::text::escape(line).to_string()).collect();
-    lines.join("\n  ")
 }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use blobs::VerifiedBytes;
-use manifest_schema::{Blob, Descriptor, Digest, Document, Image, Manifest, PlatformManifest, Section};
+use manifest_schema::{Blob, Descriptor, Digest, Document, Image, LIMITS, Manifest, PlatformManifest, Section};
 
 use crate::error::Error;
 
@@ -25,6 +25,8 @@ struct Node {
     /// Configuration and layers.
     blobs: Vec<Digest>,
     is_index: bool,
+    /// How many levels of indexes and manifests lie below it.
+    depth: usize,
 }
 
 /// Everything below one image.
@@ -49,13 +51,14 @@ impl Graph {
         let document = Document::parse(bytes.bytes(), &blob.media_type)
             .map_err(|source| Error::Document { digest: blob.digest, source })?;
         let wrong = |reason: String| Error::Inconsistent { digest: blob.digest, reason };
-        let mut node = Node { children: vec![], absent: false, blobs: vec![], is_index: blob.media_type.is_index() };
+        let is_index = blob.media_type.is_index();
+        let mut node = Node { children: vec![], absent: false, blobs: vec![], is_index, depth: 0 };
         match document {
             Document::Index { children } => {
                 for child in children {
                     let d = &child.descriptor;
-                    match (self.nodes.contains_key(&d.digest), listed.get(&d.digest)) {
-                        (true, Some(b)) => {
+                    match (self.nodes.get(&d.digest), listed.get(&d.digest)) {
+                        (Some(below), Some(b)) => {
                             agrees(d, b).map_err(wrong)?;
                             if b.media_type != d.media_type {
                                 return Err(wrong(format!(
@@ -63,11 +66,15 @@ impl Graph {
                                     d.digest, d.media_type, b.media_type
                                 )));
                             }
+                            node.depth = node.depth.max(below.depth + 1);
                             node.children.push((d.digest, child.platform));
                         }
-                        (false, Some(_)) => return Err(wrong(format!("its entry {} stands behind it", d.digest))),
+                        (None, Some(_)) => return Err(wrong(format!("its entry {} stands behind it", d.digest))),
                         (_, None) => node.absent = true,
                     }
+                }
+                if node.depth > LIMITS.nesting {
+                    return Err(wrong(format!("indexes are nested too deeply: at most {} levels", LIMITS.nesting)));
                 }
             }
             Document::Manifest { config, layers } => {
@@ -136,7 +143,8 @@ impl Graph {
             digest: *digest,
             reason: "it is not among the bundle's documents".into(),
         })?;
-        // A document can only refer to one before it, so there are no loops; one that is reached twice counts once.
+        // A document can only refer to one before it, so there are no loops, and only to a bounded depth; one that is
+        // reached twice counts once.
         if !closure.documents.insert(*digest) {
             return Ok(());
         }

@@ -8,8 +8,6 @@ impl Explain for Error {
     fn fault(&self) -> Fault {
         match self {
             Error::Missing(_)
-            | Error::ReadConfig { .. }
-            | Error::Config { .. }
             | Error::BothTrustAndConfig
             | Error::NoStreams
             | Error::LedgerId(_)
@@ -56,8 +54,7 @@ impl Explain for Error {
             | Error::Lookaside(_)
             | Error::RecordedMeanwhile { .. }
             | Error::Stdout(_) => Fault::Failed,
-            Error::Registry(e) if e.is_configuration() => Fault::Usage,
-            Error::Registry(_) => Fault::Failed,
+            Error::Registry(e) => commands::registry_fault(e),
             Error::Ledger(e) => ledger_fault(e),
         }
     }
@@ -73,7 +70,6 @@ impl Explain for Error {
                 "name it with --lookaside, or as `production: {lookaside: DIR}`"
             }
             Error::NoStreams => "configure the stream in import.yaml, or name the sender's certificate with --trust",
-            Error::Config { .. } => "docs/configuration.md lists every key",
             Error::SharedLookaside { .. } | Error::NoLookaside { .. } => {
                 "give each registry a tree of its own: `lookaside: {HOST: DIR}` or --lookaside HOST=DIR"
             }
@@ -127,17 +123,10 @@ impl Explain for Error {
             Error::Lost { .. } => {
                 "run the same command again; if it happens again, look at the registry's garbage collection"
             }
-            Error::Registry(e) if e.is_transient() => "run the same command again when the registry answers",
-            Error::Registry(registry::Error::Denied { .. }) => {
-                "check the credentials: `podman login` or `skopeo login` to this registry, or --authfile"
-            }
-            Error::Registry(registry::Error::Tls { .. }) => {
-                "put the registry's CA certificate into certs.d (docs/configuration.md), or name the folder with --cert-dir"
-            }
+            Error::Registry(e) => return commands::registry_hint(e),
             Error::Ledger(e) => return ledger_hint(e),
             Error::NoSuchBundle(_) => "`sealift-import ledger list` shows what there is",
             Error::Missing(_)
-            | Error::ReadConfig { .. }
             | Error::BothTrustAndConfig
             | Error::LedgerId(_)
             | Error::TwoPrefixes
@@ -150,7 +139,6 @@ impl Explain for Error {
             | Error::Seal(_)
             | Error::BundleName(_)
             | Error::NoClient { .. }
-            | Error::Registry(_)
             | Error::Lookaside(_)
             | Error::RecordedMeanwhile { .. }
             | Error::Stdout(_) => return None,

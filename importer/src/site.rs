@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use bundle::Identities;
 use clap::Args;
+use commands::settings::{self, KeyFile, SignArgs};
 use console::PassphraseSource;
 use console::args::RegistryArgs;
 use ledger::{Ledger, LedgerId};
 use manifest_schema::{OutsideText, Repository, Scope, Stream, Timestamp};
 use registry::Registries;
-use secrecy::SecretString;
 use signing::{Certificates, Lookaside, SecretKey, Trust};
 
 use crate::config::{Import, LookasideConfig, Mapping, OnExistingTag};
@@ -61,12 +61,9 @@ pub struct SiteArgs {
 /// How images are signed for production.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ProductionArgs {
-    /// OpenPGP secret key that signs for production
-    #[arg(long, value_name = "FILE", env = "SEALIFT_SIGN_KEY")]
-    pub sign_key: Option<PathBuf>,
-    /// A file whose first line is the key's passphrase [also: SEALIFT_SIGN_PASSPHRASE]
-    #[arg(long, value_name = "FILE", env = "SEALIFT_SIGN_PASSPHRASE_FILE")]
-    pub sign_passphrase_file: Option<PathBuf>,
+    #[command(flatten)]
+    /// The production key.
+    pub sign: SignArgs,
     /// The folder for signatures; HOST=DIR for each registry if there are several
     #[arg(long, value_name = "[HOST=]DIR", env = "SEALIFT_LOOKASIDE", value_delimiter = ',')]
     pub lookaside: Vec<String>,
@@ -102,7 +99,7 @@ pub struct Site {
     streams: Streams,
     identity: Option<(PathBuf, PassphraseSource)>,
     ledger: Option<(PathBuf, Option<LedgerId>)>,
-    sign: Option<(PathBuf, PassphraseSource)>,
+    sign: Option<KeyFile>,
     lookaside: Option<LookasideConfig>,
     /// What to do with existing tags.
     pub on_existing_tag: OnExistingTag,
@@ -171,14 +168,8 @@ impl Site {
             }
             (None, None) => None,
         };
-        let sign = match (production.sign_key, &config) {
-            (Some(path), _) => Some((path, production.sign_passphrase_file)),
-            (None, Some(c)) => {
-                let sign = c.production.sign.clone();
-                Some((sign.key, production.sign_passphrase_file.or(sign.passphrase_file)))
-            }
-            (None, None) => None,
-        };
+        let configured = config.as_ref().map(|c| c.production.sign.clone()).map(|s| (s.key, s.passphrase_file));
+        let sign = KeyFile::resolve(production.sign, configured);
         let lookaside = match lookaside_from_flags(&production.lookaside)? {
             Some(lookaside) => Some(lookaside),
             None => config.as_ref().map(|c| c.production.lookaside.clone()),
@@ -198,13 +189,13 @@ impl Site {
             streams,
             identity: identity.map(|(p, f)| (p, passphrase(f, "SEALIFT_IDENTITY_PASSPHRASE"))),
             ledger,
-            sign: sign.map(|(p, f)| (p, passphrase(f, "SEALIFT_SIGN_PASSPHRASE"))),
+            sign,
             lookaside,
             on_existing_tag: production
                 .on_existing_tag
                 .or(config.as_ref().map(|c| c.on_existing_tag))
                 .unwrap_or_default(),
-            registries: Registries::new(registry_config(args.registry))?,
+            registries: settings::registries(args.registry, concat!("sealift-import/", env!("CARGO_PKG_VERSION")))?,
             now,
         };
         site.check_lookaside()?;
@@ -270,11 +261,9 @@ impl Site {
     /// # Errors
     /// [`Error`] says what is wrong with it.
     pub fn production(&self) -> Result<Production, Error> {
-        let (path, passphrase) = self.sign.as_ref().ok_or(Error::Missing("a production key"))?;
+        let file = self.sign.as_ref().ok_or(Error::Missing("a production key"))?;
         let lookaside = self.lookaside.clone().ok_or(Error::Missing("a folder for signatures"))?;
-        let what = path.display().to_string();
-        let key = SecretKey::load::<Error>(path, || Ok::<SecretString, Error>(passphrase.get(&what)?))?;
-        key.usable(self.now)?;
+        let key = file.unlock(self.now)?;
         let own = key.certificates();
         let streams: Vec<(String, &Certificates)> = match &self.streams {
             Streams::Configured(streams) => {
@@ -382,16 +371,5 @@ fn lookaside_from_flags(flags: &[String]) -> Result<Option<LookasideConfig>, Err
             })
             .collect::<Result<BTreeMap<_, _>, _>>()
             .map(|trees| Some(LookasideConfig::PerHost(trees))),
-    }
-}
-
-fn registry_config(args: RegistryArgs) -> registry::Config {
-    registry::Config {
-        authfile: args.authfile,
-        certs_dirs: (!args.cert_dir.is_empty()).then_some(args.cert_dir),
-        plain_http: args.plain_http,
-        retries: args.retries,
-        user_agent: concat!("sealift-import/", env!("CARGO_PKG_VERSION")).into(),
-        ..registry::Config::default()
     }
 }

@@ -3,10 +3,30 @@
 use std::path::PathBuf;
 
 use console::{Explain, Fault};
+use manifest_schema::OutsideText;
 
 /// A shared command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// A file cannot be read.
+    #[error("{}: cannot be read", .path.display())]
+    ReadConfig {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A configuration file is wrong.
+    #[error("{}: {}", .path.display(), lines(.message))]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What, with the line.
+        message: OutsideText,
+    },
+    /// Registry access.
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
     /// The bundle's folder.
     #[error(transparent)]
     Folder(#[from] bundle::FolderError),
@@ -58,6 +78,8 @@ impl Explain for Error {
     fn fault(&self) -> Fault {
         match self {
             Error::Folder(e) => folder_fault(e),
+            Error::Registry(e) => registry_fault(e),
+            Error::ReadConfig { .. } | Error::Config { .. } => Fault::Usage,
             Error::NoSeal(_) | Error::Seal(_) | Error::Rejected(_) => Fault::Refused,
             Error::Damaged { .. } => Fault::Damaged,
             Error::Signing(_) | Error::Age(_) | Error::Passphrase(_) | Error::KeyExists(_) => Fault::Usage,
@@ -68,6 +90,11 @@ impl Explain for Error {
     fn hint(&self) -> Option<String> {
         match self {
             Error::Folder(e) => folder_hint(e),
+            Error::Registry(e) => registry_hint(e),
+            Error::Config { .. } => Some("docs/configuration.md lists every key".into()),
+            Error::Signing(signing::Error::WrongPassphrase { .. }) => {
+                Some("check the passphrase, and which key file is named".into())
+            }
             Error::NoSeal(_) => {
                 Some("an export that was interrupted has no seal; run the same pack command again".into())
             }
@@ -77,8 +104,10 @@ impl Explain for Error {
             }
             Error::Damaged { .. } => Some("ask the sender for these files again; the others are good".into()),
             Error::KeyExists(_) => Some("choose another folder with --output, or another --name".into()),
-            Error::Passphrase(_) => Some("name a passphrase file, or say --no-passphrase".into()),
-            Error::Signing(_) | Error::Age(_) | Error::Write { .. } | Error::Stdout(_) => None,
+            Error::Passphrase(_) => Some(
+                "name a passphrase file or set the variable that --help names for it; new keys can do with --no-passphrase".into(),
+            ),
+            Error::ReadConfig { .. } | Error::Signing(_) | Error::Age(_) | Error::Write { .. } | Error::Stdout(_) => None,
         }
     }
 }
@@ -105,4 +134,30 @@ pub fn folder_hint(error: &bundle::FolderError) -> Option<String> {
         E::TooLarge { .. } => None,
         E::Foreign { .. } => Some("keep every bundle in a folder of its own, under the name it was made with".into()),
     }
+}
+
+/// Who is at fault when a registry cannot be used.
+pub fn registry_fault(error: &registry::Error) -> Fault {
+    if error.is_configuration() { Fault::Usage } else { Fault::Failed }
+}
+
+/// What to do about it.
+pub fn registry_hint(error: &registry::Error) -> Option<String> {
+    use registry::Error as E;
+    let text = match error {
+        E::NotFound { .. } => "check the name and the tag",
+        E::Denied { .. } => "check the credentials: `podman login` or `skopeo login` to this registry, or --authfile",
+        E::Tls { .. } => {
+            "put the registry's CA certificate into certs.d (docs/configuration.md), or name the folder with --cert-dir"
+        }
+        e if e.is_transient() => "run the same command again when the registry answers",
+        _ => return None,
+    };
+    Some(text.into())
+}
+
+/// A message that may have several lines, each made safe to show.
+fn lines(text: &OutsideText) -> String {
+    let lines: Vec<String> = text.raw().lines().map(|l| manifest_schema::text::escape(l).to_string()).collect();
+    lines.join("\n  ")
 }

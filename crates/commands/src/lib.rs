@@ -1,7 +1,8 @@
-//! Commands that both programs offer.
+//! What both programs share of their command lines: `check`, `keygen`, configuration files, registry access, keys.
 
 pub mod check;
 mod error;
 pub mod keygen;
+pub mod settings;
 
-pub use error::{Error, folder_fault, folder_hint};
+pub use error::{Error, folder_fault, folder_hint, registry_fault, registry_hint};

@@ -33,7 +33,7 @@ impl Default for Config {
             retries: 5,
             user_agent: concat!("sealift/", env!("CARGO_PKG_VERSION")).into(),
             connect_timeout: Duration::from_secs(30),
-            stall_timeout: Duration::from_secs(300),
+            stall_timeout: Duration::from_secs(600),
         }
     }
 }

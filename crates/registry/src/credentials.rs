@@ -235,3 +235,153 @@ fn ask_helper(helper: &str, registry: &str) -> Result<Option<Credentials>, Error
 fn malformed(path: &Path, reason: impl Into<String>) -> Error {
     Error::CredentialsFile { path: path.into(), reason: OutsideText::new(reason) }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn find(json: &str, repository: &str) -> Result<Option<String>, Error> {
+        let file = AuthFile::parse(Path::new("auth.json"), json.as_bytes())?;
+        let found = file.find(Path::new("auth.json"), &repository.parse().unwrap())?;
+        Ok(found.map(|credentials| match credentials {
+            Credentials::Password { user, password } => format!("{user}:{}", password.expose_secret()),
+            Credentials::Identity { token, password } => {
+                format!("token {} {}", token.expose_secret(), password.is_some())
+            }
+        }))
+    }
+
+    fn auths(list: &[(&str, &str)]) -> String {
+        let auths: BTreeMap<_, _> = list
+            .iter()
+            .map(|(key, pair)| (*key, serde_json::json!({ "auth": BASE64_STANDARD.encode(pair) })))
+            .collect();
+        serde_json::json!({ "auths": auths }).to_string()
+    }
+
+    #[test]
+    fn the_most_specific_key_counts() {
+        let json = auths(&[
+            ("r.example", "host:1"),
+            ("r.example/pay", "pay:2"),
+            ("r.example/pay/api", "api:3"),
+            ("https://old.example/v1/", "old:4"),
+            ("https://index.docker.io/v1/", "hub:5:6"),
+            ("port.example:5000", "port:7"),
+        ]);
+        for (repository, expected) in [
+            ("r.example/pay/api", Some("api:3")),
+            ("r.example/pay/api/v2", Some("api:3")),
+            ("r.example/pay/web", Some("pay:2")),
+            ("r.example/payments", Some("host:1")),
+            ("R.example/x", Some("host:1")),
+            ("old.example/x", Some("old:4")),
+            ("docker.io/library/x", Some("hub:5:6")),
+            ("port.example:5000/x", Some("port:7")),
+            ("port.example/x", None),
+            ("sub.r.example/x", None),
+        ] {
+            assert_eq!(find(&json, repository).unwrap().as_deref(), expected, "{repository}");
+        }
+    }
+
+    #[test]
+    fn an_identity_token_comes_before_a_password() {
+        let both = r#"{"auths":{"r.example":{"auth":"dTpw","identitytoken":"t"}}}"#;
+        assert_eq!(find(both, "r.example/x").unwrap().as_deref(), Some("token t true"));
+        let token = r#"{"auths":{"r.example":{"auth":"dTo=","identitytoken":"t"}}}"#;
+        assert_eq!(find(token, "r.example/x").unwrap().as_deref(), Some("token t false"));
+        assert_eq!(find(r#"{"auths":{"r.example":{}}}"#, "r.example/x").unwrap(), None);
+    }
+
+    #[test]
+    fn a_malformed_file_is_named_and_its_secrets_are_not_shown() {
+        for json in [
+            r#"{"auths":{"r.example":{"auth":"c2VjcmV0"}}}"#,
+            r#"{"auths":{"r.example":{"auth":"secret!"}}}"#,
+            r#"{"auths":{"r.example":"secret"}}"#,
+            r#"{"auths":"secret"#,
+            "secret",
+            "",
+        ] {
+            let error = find(json, "r.example/x").unwrap_err();
+            let shown = format!("{error} {error:?}");
+            assert!(shown.contains("auth.json") && !shown.contains("secret"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_named_is_the_only_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::create_dir_all(path("run/containers")).unwrap();
+        std::fs::create_dir_all(path("home/.docker")).unwrap();
+        std::fs::write(path("run/containers/auth.json"), auths(&[("run.example", "a:b"), ("both.example", "run:1")]))
+            .unwrap();
+        std::fs::write(path("home/.docker/config.json"), auths(&[("home.example", "c:d"), ("both.example", "home:1")]))
+            .unwrap();
+        std::fs::write(path("named.json"), auths(&[("named.example", "e:f")])).unwrap();
+        let user = |files: &CredentialFiles, host: &str| match files.find(&Repository::new(host, "x").unwrap()).unwrap()
+        {
+            Some(Credentials::Password { user, .. }) => Some(user),
+            _ => None,
+        };
+        let environment = |name: &str| match name {
+            "XDG_RUNTIME_DIR" => Some(path("run")),
+            "HOME" => Some(path("home")),
+            _ => None,
+        };
+        let standard = CredentialFiles::new(None, environment);
+        assert_eq!(user(&standard, "run.example").as_deref(), Some("a"));
+        assert_eq!(user(&standard, "home.example").as_deref(), Some("c"));
+        assert_eq!(user(&standard, "both.example").as_deref(), Some("run"));
+        let named = CredentialFiles::new(Some(&path("named.json")), environment);
+        assert_eq!((user(&named, "named.example").as_deref(), user(&named, "run.example")), (Some("e"), None));
+        let variable = |name: &str| (name == "REGISTRY_AUTH_FILE").then(|| path("named.json"));
+        assert_eq!(user(&CredentialFiles::new(None, variable), "named.example").as_deref(), Some("e"));
+        let missing = CredentialFiles::new(Some(&path("missing.json")), environment);
+        assert!(matches!(missing.find(&Repository::new("r.example", "x").unwrap()), Err(Error::File { .. })));
+    }
+
+    /// Runs itself again with another `PATH`, which this process may not change for its other threads.
+    #[test]
+    fn helpers_are_asked() {
+        use std::os::unix::fs::PermissionsExt;
+
+        if std::env::var_os("REGISTRY_TEST_HELPERS").is_none() {
+            let folder = tempfile::tempdir().unwrap();
+            for (name, script) in [
+                ("good", r#"read -r host; [ "$1" = get ] && printf '{"Username":"u-%s","Secret":"s"}' "$host""#),
+                ("token", r#"cat >/dev/null; printf '{"Username":"<token>","Secret":"t"}'"#),
+                ("none", "cat >/dev/null; echo 'credentials not found in native keychain'; exit 1"),
+                ("broken", "echo boom; exit 3"),
+                ("odd", "echo secret"),
+            ] {
+                let path = folder.path().join(format!("docker-credential-{name}"));
+                std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            }
+            let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+            let status = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "credentials::tests::helpers_are_asked"])
+                .envs([("PATH", path.as_str()), ("REGISTRY_TEST_HELPERS", "1")])
+                .status()
+                .unwrap();
+            assert!(status.success());
+            return;
+        }
+        let helper = |name: &str| format!(r#"{{"credHelpers":{{"r.example":"{name}"}},"credsStore":"token"}}"#);
+        assert_eq!(find(&helper("good"), "r.example/x").unwrap().as_deref(), Some("u-r.example:s"));
+        assert_eq!(find(&helper("none"), "r.example/x").unwrap(), None);
+        assert_eq!(find(&helper("good"), "other.example/x").unwrap().as_deref(), Some("token t false"), "the store");
+        let hub = r#"{"auths":{"https://index.docker.io/v1/":{}},"credsStore":"good"}"#;
+        assert_eq!(find(hub, "docker.io/x").unwrap().as_deref(), Some("u-https://index.docker.io/v1/:s"));
+        for (name, said) in [("broken", "boom"), ("odd", "not the JSON"), ("missing", "No such file"), ("../x", "name")]
+        {
+            let error = find(&helper(name), "r.example/x").unwrap_err().to_string();
+            assert!(error.contains(said) && !error.contains("secret"), "{error}");
+        }
+    }
+}

@@ -10,6 +10,7 @@ use crate::auth::{Authenticator, Scheme};
 use crate::challenge;
 use crate::credentials::CredentialFiles;
 use crate::error::Error;
+use crate::retry::Backoff;
 use crate::transport::{Answer, Request, Transport};
 use crate::upload::Quirks;
 use crate::url::Url;
@@ -116,15 +117,33 @@ impl Host {
         if let Some(base) = &*base {
             return Ok(base.clone());
         }
-        let mut failure = None;
-        for candidate in self.candidates(what)? {
-            match self.ping(&candidate, what) {
-                Ok(()) => {
-                    *base = Some(candidate.clone());
-                    return Ok(candidate);
+        let candidates = self.candidates(what)?;
+        let mut backoff = Backoff::new(self.transport.config().retries);
+        loop {
+            let error = match self.probe(&candidates, what) {
+                Ok(found) => {
+                    *base = Some(found.clone());
+                    return Ok(found);
                 }
-                // The first failure counts, unless a later one says more: that it is a TLS server after all.
-                Err(error @ Error::Tls { .. }) if candidate.is_https() => return Err(failure_of(failure, error)),
+                Err(error) => error,
+            };
+            let lasting = matches!(error, Error::Network { lasting: true, .. });
+            if lasting || !error.is_transient() || !backoff.wait(None) {
+                return Err(error);
+            }
+        }
+    }
+
+    /// The first candidate that answers as a registry.
+    fn probe(&self, candidates: &[Url], what: &str) -> Result<Url, Error> {
+        let mut failure = None;
+        for candidate in candidates {
+            match self.ping(candidate, what) {
+                Ok(()) => return Ok(candidate.clone()),
+                // It does speak TLS, and that says more than what it made of plain HTTP.
+                Err(error @ Error::Tls { .. }) if !matches!(failure, Some(Error::Network { .. })) => {
+                    failure = Some(error);
+                }
                 Err(error) => failure = failure.or(Some(error)),
             }
         }
@@ -153,7 +172,9 @@ impl Host {
 
     fn ping(&self, base: &Url, what: &str) -> Result<(), Error> {
         let url = base.join("/v2/").unwrap_or_else(|_| base.clone());
-        let answer = self.transport.send(&mut Request::new(Method::GET, url, what))?;
+        let mut request = Request::new(Method::GET, url, what);
+        request.once = true;
+        let answer = self.transport.send(&mut request)?;
         match answer.status {
             200..300 | 401 => {
                 self.authenticator.learn(Scheme::choose(&challenges(&answer)));
@@ -162,14 +183,6 @@ impl Host {
             }
             _ => Err(answer.into_error(&format!("{} (registry API at /v2/)", self.registry))),
         }
-    }
-}
-
-fn failure_of(first: Option<Error>, tls: Error) -> Error {
-    match first {
-        // Nothing listens for plain HTTP either.
-        Some(first @ Error::Network { .. }) => first,
-        _ => tls,
     }
 }
 

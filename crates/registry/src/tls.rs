@@ -141,3 +141,56 @@ pub(crate) fn read_limited(path: &Path) -> io::Result<secrecy::zeroize::Zeroizin
 fn unusable(path: &Path, reason: impl Into<String>) -> Error {
     Error::CertificateFile { path: path.into(), reason: OutsideText::new(reason) }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn make(folder: &Path, name: &str, kind: [&str; 2]) {
+        let at = |extension: &str| folder.join(format!("{name}.{extension}"));
+        testkit::run_ok(
+            testkit::command("openssl", folder)
+                .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"])
+                .args(["-days", "1", "-subj", "/CN=test", "-keyout"])
+                .arg(at(kind[1]))
+                .arg("-out")
+                .arg(at(kind[0])),
+        );
+    }
+
+    #[test]
+    fn files_that_cannot_be_used_are_named() {
+        if !testkit::need(&["openssl"]) {
+            return;
+        }
+        let root = tempfile::tempdir().unwrap();
+        let url = Url::parse("https://r.example:5000/").unwrap();
+        let folder = root.path().join("r.example:5000");
+        std::fs::create_dir(&folder).unwrap();
+        let config = || Certificates::new(vec![root.path().into()]).config(&url);
+        let failure = || config().err().map(|e| e.to_string()).unwrap_or_default();
+        let at = |name: &str| folder.join(name);
+
+        make(&folder, "client", ["cert", "key"]);
+        make(&folder, "ca", ["crt", "key.unused"]);
+        assert!(config().is_ok_and(|c| c.client_cert().is_some()));
+
+        std::fs::rename(at("client.key"), at("kept")).unwrap();
+        assert!(failure().contains("client.cert") && failure().contains("no .key"), "{}", failure());
+        std::fs::copy(at("ca.key.unused"), at("client.key")).unwrap();
+        assert!(failure().contains("client.key") && failure().contains("does not fit"), "{}", failure());
+        std::fs::write(at("client.key"), "secret garbage").unwrap();
+        assert!(failure().contains("client.key") && !failure().contains("garbage"), "{}", failure());
+        std::fs::remove_file(at("client.cert")).unwrap();
+        assert!(failure().contains("no .cert"), "{}", failure());
+        std::fs::remove_file(at("client.key")).unwrap();
+        for garbage in ["", "x", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+            std::fs::write(at("ca.crt"), garbage).unwrap();
+            assert!(failure().contains("ca.crt"), "{garbage}: {}", failure());
+        }
+        let other = Url::parse("https://r.example/").unwrap();
+        assert!(Certificates::new(vec![root.path().into()]).config(&other).is_ok(), "another port's folder");
+    }
+}

@@ -419,3 +419,30 @@ pub(crate) fn classify(error: ureq::Error, what: &str, url: &Url) -> Error {
         e => Error::NotHttp { what, server, reason: OutsideText::new(e.to_string()) },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_step_leads_from_https_to_http() {
+        let config = Config { plain_http: vec!["Plain.example:5000".into()], ..Config::default() };
+        let transport = Transport::new(config, Certificates::new(Vec::new()), Proxies::default()).expect("a transport");
+        let step = |from: &str, to: &str| transport.step(&Url::parse(from).expect(from), to, "x", false);
+        assert!(step("https://r.example/v2/", "https://cdn.example/x").is_ok());
+        for to in ["http://r.example/x", "http://127.0.0.1/x", "http://plain.example:5000/x"] {
+            let error = step("https://r.example/v2/", to).expect_err(to).to_string();
+            assert!(error.contains("from https to http"), "{error}");
+        }
+        assert!(step("http://plain.example:5000/", "http://plain.example:5000/x").is_ok());
+        assert!(step("http://127.0.0.1:5000/", "http://plain.example:5000/x").is_ok());
+        assert!(step("http://127.0.0.1:5000/", "http://plain.example/x").is_err(), "another port");
+        assert!(step("http://127.0.0.1:5000/", "https://other.example/x").is_ok());
+    }
+
+    #[test]
+    fn a_user_agent_is_a_header() {
+        let config = Config { user_agent: "x\r\ny".into(), ..Config::default() };
+        assert!(Transport::new(config, Certificates::new(Vec::new()), Proxies::default()).is_err());
+    }
+}

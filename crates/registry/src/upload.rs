@@ -35,6 +35,8 @@ pub(crate) struct Quirks {
     chunk: u64,
     chunked: bool,
     chunks_refused: bool,
+    /// Whether a blob has become complete that went up in chunks.
+    chunks_worked: bool,
     /// The size of the largest blob it took in one request, in bytes.
     largest_whole: u64,
 }
@@ -42,11 +44,17 @@ pub(crate) struct Quirks {
 impl Quirks {
     pub(crate) fn new(registry: &str) -> Self {
         let chunk = if registry.eq_ignore_ascii_case("ghcr.io") { SMALL_CHUNK } else { CHUNK };
-        Self { chunk, chunked: false, chunks_refused: false, largest_whole: 0 }
+        Self { chunk, chunked: false, chunks_refused: false, chunks_worked: false, largest_whole: 0 }
     }
 
     fn refused_whole(&mut self) {
         self.chunked = !self.chunks_refused;
+    }
+
+    /// Halves the chunks. `false` if they are as small as they get.
+    fn refused_length(&mut self) -> bool {
+        let smaller = (self.chunk / 2).max(SMALLEST_CHUNK);
+        std::mem::replace(&mut self.chunk, smaller) > smaller
     }
 
     fn refused_chunks(&mut self) {
@@ -253,22 +261,45 @@ impl RepositoryClient {
         let mut at = 0;
         loop {
             let room = usize::try_from(length.min(size - at)).unwrap_or(0);
-            let mut chunk = Vec::with_capacity(room);
-            blob.by_ref().take(length).read_to_end(&mut chunk).map_err(|e| reading_failed(e, what))?;
-            if chunk.is_empty() {
+            let mut held = Vec::with_capacity(room);
+            blob.by_ref().take(length).read_to_end(&mut held).map_err(|e| reading_failed(e, what))?;
+            if held.is_empty() {
                 break;
             }
-            self.push_chunk(session, at, &chunk, what)?;
-            at += chunk.len() as u64;
+            let mut rest = held.as_slice();
+            while !rest.is_empty() {
+                let length = self.host().quirks().chunk.max(session.chunk_min);
+                let length = usize::try_from(length).unwrap_or(usize::MAX).min(rest.len());
+                let (chunk, after) = rest.split_at_checked(length).unwrap_or((rest, &[]));
+                if self.push_chunk(session, at, chunk, what)? {
+                    (at, rest) = (at + chunk.len() as u64, after);
+                }
+            }
         }
         let mut request = self.completing(session, &digest, what);
         request.payload = Payload::Bytes(&[]);
         let answer = self.host().send(self.access(Action::Push), request)?;
-        self.finish(answer, &digest, size, at == size, what)
+        let (status, server) = (answer.status, answer.url.authority());
+        let outcome = self.finish(answer, &digest, size, at == size, what);
+        let mut quirks = self.host().quirks();
+        match outcome {
+            Ok(pushed) => {
+                quirks.chunks_worked = true;
+                Ok(pushed)
+            }
+            // Some registries take chunks and can't put them together.
+            Err(error) if matches!(status, 400..500) && !quirks.chunks_worked && !is_transient_status(status) => {
+                quirks.refused_chunks();
+                Err(way(error, IN_CHUNKS, server, what))
+            }
+            Err(error) => Err(error),
+        }
     }
 
-    fn push_chunk(&self, session: &mut Session, at: u64, chunk: &[u8], what: &str) -> Result<(), Error> {
+    /// Sends one chunk. `false` if it has to be cut smaller.
+    fn push_chunk(&self, session: &mut Session, at: u64, chunk: &[u8], what: &str) -> Result<bool, Error> {
         let end = at + chunk.len() as u64;
+        let may_be_smaller = chunk.len() as u64 > SMALLEST_CHUNK.max(session.chunk_min);
         let mut backoff = Backoff::new(self.host().transport().config().retries);
         loop {
             let mut request = Request::new(Method::PATCH, session.url.clone(), what)
@@ -279,17 +310,14 @@ impl RepositoryClient {
             request.once = true;
             let error = match self.host().send(self.access(Action::Push), request) {
                 Ok(answer) if matches!(answer.status, 201 | 202 | 204) => {
-                    return self.chunk_taken(session, answer, end, what);
+                    return self.chunk_taken(session, answer, end, what).map(|()| true);
                 }
-                Ok(answer) if answer.status == 416 => answer.into_error(what),
-                Ok(answer) => {
-                    let (status, server) = (answer.status, answer.url.authority());
-                    let error = answer.into_error(what);
-                    if !is_transient_status(status) {
-                        return Err(self.chunk_refused(status, error, at, server, what));
-                    }
-                    error
+                Ok(answer) if answer.status == 413 && may_be_smaller && self.host().quirks().refused_length() => {
+                    answer.discard();
+                    return Ok(false);
                 }
+                Ok(answer) if answer.status == 416 || is_transient_status(answer.status) => answer.into_error(what),
+                Ok(answer) => return Err(self.chunk_refused(answer, at, what)),
                 Err(error @ Error::Network { .. }) => error,
                 Err(error) => return Err(error),
             };
@@ -297,8 +325,14 @@ impl RepositoryClient {
                 return Err(error);
             }
             match self.received(session, what) {
-                Some(held) if held == end => return Ok(()),
-                Some(held) if held == at => {}
+                Some(held) if held == end => return Ok(true),
+                Some(held) if held == at => {
+                    // A server that limits bodies may just close the connection.
+                    let broke = matches!(error, Error::Network { .. });
+                    if broke && may_be_smaller && self.host().quirks().refused_length() {
+                        return Ok(false);
+                    }
+                }
                 _ => {
                     let server = self.repository().registry().to_string();
                     return Err(way(error, IN_CHUNKS, server, what));
@@ -322,11 +356,13 @@ impl RepositoryClient {
     }
 
     /// Remembers what a refusal says about this registry.
-    fn chunk_refused(&self, status: u16, error: Error, at: u64, server: String, what: &str) -> Error {
-        let mut quirks = self.host().quirks();
+    fn chunk_refused(&self, answer: Answer, at: u64, what: &str) -> Error {
+        let (status, server) = (answer.status, answer.url.authority());
+        let error = answer.into_error(what);
         match status {
-            413 if quirks.chunk > SMALLEST_CHUNK => quirks.chunk = (quirks.chunk / 2).max(SMALLEST_CHUNK),
-            400 | 404 | 405 | 411 | 413 | 415 | 501 if at == 0 && !lost_session(&error) => quirks.refused_chunks(),
+            400 | 404 | 405 | 411 | 413 | 415 | 501 if at == 0 && !lost_session(&error) => {
+                self.host().quirks().refused_chunks();
+            }
             401 | 404 => {}
             _ => return error,
         }

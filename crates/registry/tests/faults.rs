@@ -536,3 +536,80 @@ fn a_small_file_is_there_or_not() {
     assert!(matches!(registries.fetch_file(&url(1), 8), Err(Error::TooLarge { .. })));
     assert_eq!(registries.fetch_file(&url(2), 9).unwrap(), None);
 }
+
+#[test]
+fn chunks_become_smaller_where_they_must() {
+    if !need(&["docker-registry"]) {
+        return;
+    }
+    let registry = Registry::start();
+    let proxy = Proxy::before(&registry);
+    proxy.rule(Rule::new(Fault::status(413)).method("PUT").nth(1));
+    proxy.rule(Rule::new(Fault::status(413)).method("PATCH").first(2));
+    proxy.rule(Rule::new(Fault::Close).method("PATCH").nth(3));
+    let bytes = content(5_000_000);
+    let digest = sha256(&bytes);
+    let client = client(proxy.host());
+    assert!(client.push_blob(&mut reader(&bytes, digest)).unwrap_err().is_transient());
+    let _ = client.push_blob(&mut reader(&bytes, digest)).unwrap();
+    let sent: Vec<_> = proxy.seen().iter().filter_map(|s| s.header("content-range").map(str::to_string)).collect();
+    assert_eq!(sent[..4], ["0-4999999", "0-4194303", "0-2097151", "0-1048575"]);
+    assert_eq!(sent.last().unwrap(), "4194304-4999999");
+    assert!(registry.uploaded_blobs().contains(&digest));
+}
+
+#[test]
+fn a_registry_that_takes_chunks_and_then_not_gets_whole_blobs() {
+    let server = open_server();
+    let (bytes, digest) = (content(1000), sha256(&content(1000)));
+    server.rule(Rule::new(Fault::status_with(202, "location", "/v2/a/b/blobs/uploads/1")).method("POST"));
+    server.rule(Rule::new(Fault::status(413)).method("PUT").nth(1));
+    server.rule(Rule::new(Fault::status(201)).method("PATCH"));
+    server.rule(Rule::new(Fault::status(400)).method("PUT").nth(1));
+    server.rule(Rule::new(Fault::status(201)).method("PUT"));
+    let client = client(server.host());
+    assert!(client.push_blob(&mut reader(&bytes, digest)).unwrap_err().is_transient());
+    // The second rule for PUT has counted the first one too.
+    let _ = client.push_blob(&mut reader(&bytes, digest)).unwrap();
+    assert_eq!(server.count("PATCH", ""), 1);
+}
+
+#[test]
+fn referrers_are_listed_where_the_registry_can() {
+    let subject = sha256(MANIFEST);
+    let index = br#"{"schemaVersion":2,"manifests":[]}"#;
+    let page = |link: Option<&str>| {
+        let mut list = headers(&[("content-type", MediaType::OCI_INDEX)]);
+        list.extend(link.map(|link| ("link".to_string(), link.to_string())));
+        Fault::Answer(200, list, index.to_vec())
+    };
+    let server = open_server();
+    server.rule(Rule::new(page(Some(r#"</v2/a/b/referrers/more?n=2>; rel="next""#))).path("referrers").nth(1));
+    server.rule(Rule::new(page(None)).path("more"));
+    assert_eq!(client(server.host()).fetch_referrers(&subject).unwrap().unwrap().len(), 2);
+
+    let endless = open_server();
+    endless.rule(Rule::new(page(Some(r#"</v2/a/b/referrers/more>; rel="next""#))).path("referrers"));
+    assert!(matches!(client(endless.host()).fetch_referrers(&subject), Err(Error::TooLarge { .. })));
+
+    for fault in [Fault::status(404), Fault::status(405), answer(200, &[("content-type", "text/html")], b"<html>")] {
+        let server = open_server();
+        server.rule(Rule::new(fault).path("referrers"));
+        assert!(client(server.host()).fetch_referrers(&subject).unwrap().is_none());
+    }
+    let server = open_server();
+    server.rule(Rule::new(Fault::status(403)).path("referrers"));
+    assert!(matches!(client(server.host()).fetch_referrers(&subject), Err(Error::Denied { .. })));
+}
+
+#[test]
+fn subjects_that_the_registry_lists_are_told() {
+    let server = open_server();
+    let subject = sha256(b"subject");
+    let (own, listed) = (sha256(MANIFEST).to_string(), subject.to_string());
+    let taken = answer(201, &[("docker-content-digest", &own), ("oci-subject", &listed)], b"");
+    server.rule(Rule::new(taken).method("PUT"));
+    let document = VerifiedBytes::of(MANIFEST.to_vec());
+    let pushed = client(server.host()).push_document(&document, &MediaType::OCI_MANIFEST.parse().unwrap()).unwrap();
+    assert_eq!((pushed.digest(), pushed.subject()), (document.digest(), Some(&subject)));
+}
