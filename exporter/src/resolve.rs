@@ -71,7 +71,7 @@ pub fn resolve(request: &Request, progress: &Progress) -> Result<Resolved, Error
     let mut images: Vec<ResolvedImage> = Vec::new();
     for asked in &request.images {
         let source = asked.open(&request.registries)?;
-        let image = walk.image(request, asked.to_string(), source.as_ref(), sources.len())?;
+        let image = walk.image(request, asked.to_string(), source.as_ref(), sources.len(), progress)?;
         if let Some(now) = &image.moved {
             progress.warn(format_args!("{}: the tag now names {now}; the pinned digest is packed", image.origin));
         }
@@ -106,6 +106,7 @@ impl Walk {
         asked: String,
         source: &dyn Source,
         number: usize,
+        progress: &Progress,
     ) -> Result<ResolvedImage, Error> {
         let resolved = source.resolve()?;
         let origin = resolved.origin;
@@ -120,15 +121,19 @@ impl Walk {
         let mut chosen_from = None;
         let mut keep: Option<BTreeSet<Digest>> = None;
         if top.media_type.is_index() && !request.platforms.is_empty() {
-            let mut found = Vec::new();
-            self.choose(&origin, source, &bytes, &top, &request.platforms, &mut found, 0)?;
-            let distinct: BTreeSet<_> = found.iter().map(|d| d.digest).collect();
-            match (distinct.len(), found.into_iter().next()) {
+            let mut choice = Choice::default();
+            choice.among(&origin, source, &bytes, &top, &request.platforms, 0)?;
+            for asked in request.platforms.iter().filter(|asked| !choice.has(asked)) {
+                progress.warn(format_args!("{origin} has no {asked}"));
+            }
+            let distinct: BTreeSet<_> = choice.found.iter().map(|(_, d)| d.digest).collect();
+            match (distinct.len(), choice.found.into_iter().next()) {
                 (0, _) | (_, None) => {
                     let platforms = request.platforms.iter().map(ToString::to_string).collect();
                     return Err(Error::NoPlatform { origin: Box::new(origin), platforms });
                 }
-                (1, Some(only)) => {
+                _ if choice.others == 0 => {}
+                (1, Some((_, only))) => {
                     chosen_from = Some(top.digest);
                     bytes = source.document(&only.digest, only.size)?;
                     top = only;
@@ -159,32 +164,6 @@ impl Walk {
         };
         self.document(&mut image, source, &top, bytes, None, keep.as_ref(), 0)?;
         Ok(image)
-    }
-
-    /// Finds the image manifests for the platforms asked for.
-    #[allow(clippy::too_many_arguments)]
-    fn choose(
-        &self,
-        origin: &Reference,
-        source: &dyn Source,
-        bytes: &VerifiedBytes,
-        index: &Descriptor,
-        platforms: &[Platform],
-        found: &mut Vec<Descriptor>,
-        depth: usize,
-    ) -> Result<(), Error> {
-        if depth > LIMITS.nesting {
-            return Err(Error::Nesting { origin: Box::new(origin.clone()) });
-        }
-        for child in parse(origin, bytes, &index.media_type)?.children() {
-            if child.descriptor.media_type.is_index() {
-                let bytes = source.document(&child.descriptor.digest, child.descriptor.size)?;
-                self.choose(origin, source, &bytes, &child.descriptor, platforms, found, depth + 1)?;
-            } else if child.platform.as_ref().is_some_and(|p| platforms.iter().any(|asked| p.satisfies(asked))) {
-                found.push(child.descriptor.clone());
-            }
-        }
-        Ok(())
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -260,6 +239,48 @@ impl Walk {
                 Ok(())
             }
         }
+    }
+}
+
+/// The image manifests of an index that are for the platforms asked for.
+#[derive(Default)]
+struct Choice {
+    found: Vec<(Platform, Descriptor)>,
+    /// How many manifests are for others, or for none.
+    others: usize,
+}
+
+impl Choice {
+    fn among(
+        &mut self,
+        origin: &Reference,
+        source: &dyn Source,
+        bytes: &VerifiedBytes,
+        index: &Descriptor,
+        platforms: &[Platform],
+        depth: usize,
+    ) -> Result<(), Error> {
+        if depth > LIMITS.nesting {
+            return Err(Error::Nesting { origin: Box::new(origin.clone()) });
+        }
+        for child in parse(origin, bytes, &index.media_type)?.children() {
+            if child.descriptor.media_type.is_index() {
+                let bytes = source.document(&child.descriptor.digest, child.descriptor.size)?;
+                self.among(origin, source, &bytes, &child.descriptor, platforms, depth + 1)?;
+                continue;
+            }
+            match &child.platform {
+                Some(p) if platforms.iter().any(|asked| p.satisfies(asked)) => {
+                    self.found.push((p.clone(), child.descriptor.clone()));
+                }
+                _ => self.others += 1,
+            }
+        }
+        Ok(())
+    }
+
+    fn has(&self, asked: &Platform) -> bool {
+        self.found.iter().any(|(p, _)| p.satisfies(asked))
     }
 }
 

@@ -6,6 +6,7 @@ use console::Failure;
 
 /// Makes a key: production, ledger or identity
 #[derive(Debug, Args)]
+#[group(id = "role-and-key")]
 pub struct Keygen {
     /// What the key is for
     #[arg(value_enum)]

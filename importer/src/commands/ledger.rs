@@ -51,6 +51,15 @@ enum Command {
         /// A bundle id, or <stream>-<sequence>
         bundle: String,
     },
+    /// Lists refusals, newest first
+    Refusals {
+        /// Only this release line
+        #[arg(long)]
+        stream: Option<Stream>,
+        /// At most so many
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+    },
     /// Checks the chain of entries and every table against it
     Verify,
 }
@@ -71,6 +80,10 @@ impl LedgerCommand {
             Command::List { stream, limit } => {
                 let rows = ledger.bundles(&Filter { stream, limit, ..Filter::default() })?;
                 if json { console::print_json(&rows) } else { console::print(&list(&rows)) }
+            }
+            Command::Refusals { stream, limit } => {
+                let rows = ledger.refusals(&Filter { stream, limit, ..Filter::default() })?;
+                if json { console::print_json(&rows) } else { console::print(&refusals(&rows)) }
             }
             Command::Show { bundle } => {
                 let details = find(&ledger, &bundle)?;
@@ -144,6 +157,22 @@ fn list(rows: &[ledger::BundleRow]) -> String {
         })
         .collect();
     console::table(&["STREAM", ">SEQUENCE", "STATE", ">IMAGES", "TIME", "BUNDLE"], &cells)
+}
+
+fn refusals(rows: &[ledger::RefusalRow]) -> String {
+    let cells: Vec<_> = rows
+        .iter()
+        .map(|r| {
+            vec![
+                r.subject.stream.to_string(),
+                r.subject.sequence.to_string(),
+                r.refused.time.to_string(),
+                r.subject.bundle.to_string(),
+                r.reason.escaped().to_string(),
+            ]
+        })
+        .collect();
+    console::table(&["STREAM", ">SEQUENCE", "TIME", "BUNDLE", "REASON"], &cells)
 }
 
 fn show(details: &BundleDetails) -> String {
