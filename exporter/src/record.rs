@@ -38,6 +38,8 @@ struct Record {
 struct Finished {
     folder: PathBuf,
     bytes: u64,
+    /// The seal's revision.
+    revision: u32,
 }
 
 const KIND: &str = "sealift/export-record/1";
@@ -134,6 +136,11 @@ impl Claim {
         self.record.created
     }
 
+    /// The revision of the next seal: volumes that are made again have other ciphertext, for which the old seal is none.
+    pub(crate) fn revision(&self) -> u32 {
+        self.record.sealed.as_ref().map_or(1, |s| s.revision.saturating_add(1))
+    }
+
     /// The folder while the bundle is not sealed.
     pub fn partial(&self) -> PathBuf {
         self.output.join(format!("{}.partial", self.name()))
@@ -186,7 +193,11 @@ impl Claim {
     pub(crate) fn note_sealed(&self, sealed: &Sealed) -> Result<(), Error> {
         self.save_record(&Record {
             manifest: Some(sealed.manifest),
-            sealed: Some(Finished { folder: sealed.path.clone(), bytes: sealed.bytes.unwrap_or(0) }),
+            sealed: Some(Finished {
+                folder: sealed.path.clone(),
+                bytes: sealed.bytes.unwrap_or(0),
+                revision: self.revision(),
+            }),
             ..self.record.clone()
         })
     }

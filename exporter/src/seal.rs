@@ -43,7 +43,7 @@ pub fn seal(pulled: Pulled, claim: &Claim, key: &SecretKey) -> Result<Sealed, Er
     console::write_new(&folder.join(LABEL), label.as_bytes()).map_err(at(LABEL))?;
     let seal = Seal {
         bundle: pulled.manifest.bundle,
-        revision: 1,
+        revision: claim.revision(),
         manifest: pulled.manifest_digest,
         name: pulled.manifest.name(),
         label: blobs::sha256(label.as_bytes()),

@@ -64,6 +64,9 @@ pub fn receive(site: &Site, folder: &Path, progress: &Progress, state: &mut Stri
     }
     // Not before: until the bundle is authenticated, the production key is not touched.
     let production = site.production()?;
+    for warning in production.key.warnings(site.now) {
+        progress.warn(format_args!("production key: {warning}"));
+    }
     let result = receive_authenticated(site, &production, &mut ledger, authenticated, progress, state);
     if result.is_ok() {
         *state = "everything is published and recorded".into();

@@ -1,0 +1,157 @@
+//! `kill -9` at any moment, then the same command again: it ends as if nothing had happened.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{SavedLedger, acts, signatures};
+use manifest_schema::Digest;
+use serde_json::json;
+use testkit::hostile::MANIFEST_SIGNATURE;
+use testkit::layout::{API, BUSYBOX};
+use testkit::{Fault, Opened, Proxy, Registry, Rule, Site, need, run};
+
+/// How many moments are tried, spread over the duration of a run that nobody interrupts.
+const MOMENTS: u32 = 10;
+
+/// A proxy that makes a run last about a second or two.
+fn slow(registry: &Registry, requests: u32) -> Proxy {
+    let proxy = Proxy::before(registry);
+    proxy.rule(Rule::new(Fault::Delay(Duration::from_millis(1500) / requests)));
+    proxy
+}
+
+/// Starts a command and kills it at a moment. Whether it was still running then.
+fn killed(command: &mut Command, at: Duration) -> bool {
+    let begun = Instant::now();
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(at.saturating_sub(begun.elapsed()));
+    let running = child.try_wait().unwrap().is_none();
+    // SIGKILL
+    child.kill().unwrap();
+    child.wait().unwrap();
+    running
+}
+
+/// What a run leaves behind on the importing side, without times.
+#[derive(Debug, PartialEq, Eq)]
+struct Left {
+    tags: BTreeMap<String, Digest>,
+    manifests: BTreeSet<String>,
+    blobs: BTreeSet<String>,
+    content: BTreeSet<Digest>,
+    signatures: Vec<String>,
+    acts: Vec<&'static str>,
+}
+
+impl Left {
+    fn by(site: &Site) -> Self {
+        run(&mut site.import(&["ledger", "verify"])).expect_code(0);
+        Self {
+            tags: site.production.tags(),
+            manifests: site.production.manifests(),
+            blobs: site.production.linked_blobs(),
+            content: site.production.uploaded_blobs(),
+            signatures: signatures(site).into_keys().collect(),
+            acts: acts(site),
+        }
+    }
+}
+
+/// An empty production registry behind a slow proxy, an empty signature tree and a ledger that knows nothing.
+fn begin_anew(site: &mut Site, ledger: &SavedLedger) -> Proxy {
+    site.production = Registry::start();
+    let proxy = slow(&site.production, 80);
+    site.import["streams"]["payments"]["to"][0]["to"] = format!("{}/payments", proxy.host()).into();
+    let _ = std::fs::remove_dir_all(site.lookaside());
+    ledger.put_back(site);
+    proxy
+}
+
+#[test]
+fn a_killed_receive_is_continued_by_the_same_command() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    site.list_fixtures(&[API, BUSYBOX]);
+    let bundle = site.packed(42);
+    let ledger = SavedLedger::of(&site);
+
+    let proxy = begin_anew(&mut site, &ledger);
+    let begun = Instant::now();
+    site.receive(&bundle, &[]).expect_code(0);
+    let whole = begun.elapsed();
+    drop(proxy);
+    let expected = Left::by(&site);
+    assert_eq!(expected.acts, ["created", "begun", "signing", "recorded"]);
+    assert_eq!(expected.signatures.len(), expected.manifests.len());
+    assert!(expected.signatures.iter().all(|s| s.ends_with("/signature-1")), "{expected:?}");
+
+    let mut interrupted = 0;
+    for moment in 0..MOMENTS {
+        let proxy = begin_anew(&mut site, &ledger);
+        let at = whole * (2 * moment + 1) / (2 * MOMENTS);
+        interrupted += u32::from(killed(site.import(&["receive"]).arg(&bundle), at));
+        // The same command, on the same way.
+        let again = site.receive(&bundle, &[]).expect_code(0);
+        assert_eq!(Left::by(&site), expected, "killed after {at:?} of {whole:?}\n{again}");
+        drop(proxy);
+    }
+    assert!(interrupted >= MOMENTS - 2, "only {interrupted} of {MOMENTS} runs were interrupted in {whole:?}");
+}
+
+/// The content of a bundle, without what differs from run to run.
+fn content(site: &Site, bundle: &Path) -> Vec<testkit::hostile::TarEntry> {
+    let opened = Opened::open(bundle, 1, &site.identity);
+    opened.entries.into_iter().filter(|e| e.header_name() != MANIFEST_SIGNATURE).collect()
+}
+
+#[test]
+fn a_killed_pack_is_continued_by_the_same_command() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let proxy = slow(&site.origin, 40);
+    let from = format!("{}/payments", proxy.host());
+    site.release["images"] = json!([format!("{from}/api:2.3.1"), format!("{from}/busybox:1.36")]);
+    site.import["streams"]["payments"]["origins"] = json!([from]);
+    site.import["streams"]["payments"]["to"][0]["from"] = from.into();
+    let pack = |site: &Site, name: &str| {
+        let mut pack =
+            site.export(&["pack", "--sequence", "42", "--bundle-id", "01890a5d-ac96-774b-bcce-b302099a8057"]);
+        pack.env("SOURCE_DATE_EPOCH", "1767225600").arg("--output").arg(site.scratch(name));
+        pack.arg("--state").arg(site.scratch(&format!("{name}-state")));
+        pack
+    };
+    let begun = Instant::now();
+    run(&mut pack(&site, "whole")).expect_code(0);
+    let whole = begun.elapsed();
+    let expected = content(&site, &site.scratch("whole").join("payments-42"));
+
+    let mut interrupted = 0;
+    for moment in 0..MOMENTS {
+        let name = format!("moment-{moment}");
+        let at = whole * (2 * moment + 1) / (2 * MOMENTS);
+        interrupted += u32::from(killed(&mut pack(&site, &name), at));
+        let folder = site.scratch(&name);
+        // What is there is either sealed, or is not a bundle.
+        let bundle = folder.join("payments-42");
+        if bundle.exists() {
+            run(site.import(&["verify"]).arg(&bundle)).expect_code(0);
+        }
+        let again = run(&mut pack(&site, &name)).expect_code(0);
+        let names: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(names, ["payments-42"], "killed after {at:?} of {whole:?}\n{again}");
+        run(site.import(&["verify"]).arg(&bundle)).expect_code(0);
+        assert!(content(&site, &bundle) == expected, "killed after {at:?} of {whole:?}\n{again}");
+        assert!(run(&mut pack(&site, &name)).expect_code(0).stdout.starts_with("already packed"));
+    }
+    assert!(interrupted >= MOMENTS - 2, "only {interrupted} of {MOMENTS} runs were interrupted in {whole:?}");
+}
