@@ -120,6 +120,7 @@ impl SourceBlob for Puller<'_> {
                 return Err(Error::Volume(VolumeError::Corrupt(format!("{} was not planned", blob.digest))));
             }
         };
+        tracing::info!("packing {} ({})", blob.digest, blob.media_type);
         let item = self.progress.item(&blob.digest.to_string(), blob.size);
         Ok(VerifyingReader::new(Box::new(Counted { inner, item }), blob.digest, blob.size))
     }

@@ -72,6 +72,7 @@ pub fn resolve(request: &Request, progress: &Progress) -> Result<Resolved, Error
     for asked in &request.images {
         let source = asked.open(&request.registries)?;
         let image = walk.image(request, asked.to_string(), source.as_ref(), sources.len(), progress)?;
+        tracing::info!("{asked} is {}", image.top.digest);
         if let Some(now) = &image.moved {
             progress.warn(format_args!("{}: the tag now names {now}; the pinned digest is packed", image.origin));
         }

@@ -45,5 +45,8 @@ pub fn authenticate(opened: Opened<'_>) -> Result<Authenticated<'_>, Error> {
     if m.volumes.count as usize != seal.volumes.len() {
         return Err(Error::VolumeCount { sealed: seal.volumes.len(), manifest: m.volumes.count });
     }
+    for signer in manifest.signers() {
+        tracing::info!("manifest {digest} signed by {} at {}", signer.fingerprint, signer.signed_at);
+    }
     Ok(Authenticated { sealed, identities, manifest, digest })
 }

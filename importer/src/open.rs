@@ -43,6 +43,9 @@ pub fn seal<'s>(site: &'s Site, path: &Path) -> Result<Sealed<'s>, Error> {
         .verify_detached(bytes, &signature)
         .map_err(|source| Error::SealRejected { stream: stream.clone(), source: Box::new(source) })?;
     let seal = authentic.parse(|bytes| Seal::parse(bytes))?;
+    for signer in seal.signers() {
+        tracing::info!("seal signed by {} at {}", signer.fingerprint, signer.signed_at);
+    }
     let names: Vec<&str> = seal.get().files().map(|(name, _)| name).chain([SEAL, SEAL_SIGNATURE]).collect();
     folder.survey(&names)?;
     Ok(Sealed { folder, seal, stream, rules })

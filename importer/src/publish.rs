@@ -44,6 +44,7 @@ pub fn publish<'s>(signed: SignedImages<'s>, progress: &Progress, state: &mut St
             };
             if now != Some(blob.digest) {
                 client.push_tag(&to.tag, &document, &blob.media_type)?;
+                tracing::info!("{to} names {}", blob.digest);
             }
             tags.push(MovedTag { tag: to.clone(), digest: blob.digest, previous });
             done += 1;

@@ -136,6 +136,7 @@ fn place<R: io::Read + Send>(
     let mut holder: Option<&Repository> = None;
     for repository in repositories {
         if placement.client(repository)?.has_blob(&blob.digest, blob.size)? {
+            tracing::info!("{repository} has {}", blob.digest);
             holder = holder.or(Some(repository));
         } else {
             missing.push(repository);
@@ -146,16 +147,19 @@ fn place<R: io::Read + Send>(
         && let Some(first) = missing.next()
     {
         let _pushed = placement.client(first)?.push_blob(content)?;
+        tracing::info!("{first}: pushed {}", blob.digest);
         holder = Some(first);
     }
     for repository in missing {
         let client = placement.client(repository)?;
         let Some(from) = holder else { break };
         if from.registry() == repository.registry() && client.mount_blob(&blob.digest, from)? {
+            tracing::info!("{repository}: mounted {} from {from}", blob.digest);
             continue;
         }
         let copy = placement.client(from)?.fetch_blob(&blob.digest, blob.size)?;
         let _pushed = client.push_blob(&mut VerifyingReader::new(copy, blob.digest, blob.size))?;
+        tracing::info!("{repository}: copied {} from {from}", blob.digest);
     }
     Ok(())
 }

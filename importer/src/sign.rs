@@ -77,10 +77,14 @@ fn sign_one(
     let signer = production.key.fingerprint();
     let found = lookaside.find_signature(repository, digest, reference, &signer, &production.trust)?;
     let (number, bytes) = match found {
-        Some(found) => found,
+        Some(found) => {
+            tracing::info!("{reference}: {digest} is signed already");
+            found
+        }
         None => {
             let creator = concat!("sealift-import ", env!("CARGO_PKG_VERSION"));
             let bytes = production.key.sign_simple(reference, digest, Timestamp::now(), creator)?;
+            tracing::info!("{reference}: signing {digest}");
             (lookaside.add(repository, digest, &bytes)?, bytes)
         }
     };

@@ -141,6 +141,7 @@ impl Transport {
         let mut url = request.url.clone();
         for _ in 0..=LIMITS.redirects {
             let answer = self.exchange(request, &url)?;
+            tracing::debug!(method = %request.method, what = request.what, server = url.authority(), status = answer.status);
             let follows = match request.method {
                 Method::GET | Method::HEAD => matches!(answer.status, 301 | 302 | 303 | 307 | 308),
                 _ => matches!(answer.status, 307 | 308) && request.is_replayable() && !request.secret_payload,
