@@ -19,10 +19,10 @@ use testkit::{Fault, Opened, Proxy, Registry, Rule, Site, need, run};
 /// How many moments are tried, spread over the duration of a run that nobody interrupts.
 const MOMENTS: u32 = 10;
 
-/// A proxy that makes a run last about a second or two.
+/// A proxy that makes a run last about a second.
 fn slow(registry: &Registry, requests: u32) -> Proxy {
     let proxy = Proxy::before(registry);
-    proxy.rule(Rule::new(Fault::Delay(Duration::from_millis(1500) / requests)));
+    proxy.rule(Rule::new(Fault::Delay(Duration::from_millis(1000) / requests)));
     proxy
 }
 

@@ -16,14 +16,29 @@ pub fn print(text: &str) -> io::Result<()> {
     }
 }
 
-/// Prints a value as JSON, indented.
+/// Prints a value as JSON, indented. Characters that would not simply appear are written as JSON's own escapes: the value
+/// stays the same, and a terminal is not moved.
 ///
 /// # Errors
 /// As [`print`].
 pub fn print_json(value: &impl Serialize) -> io::Result<()> {
-    let mut text = serde_json::to_string_pretty(value).map_err(io::Error::other)?;
+    print(&json_text(value).map_err(io::Error::other)?)
+}
+
+fn json_text(value: &impl Serialize) -> serde_json::Result<String> {
+    let mut text = String::new();
+    // Outside of strings JSON has none of these characters but line breaks.
+    for c in serde_json::to_string_pretty(value)?.chars() {
+        if c != '\n' && manifest_schema::text::is_unprintable(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                text += &format!("\\u{unit:04x}");
+            }
+        } else {
+            text.push(c);
+        }
+    }
     text.push('\n');
-    print(&text)
+    Ok(text)
 }
 
 /// Bytes for people: `1.5 MiB`.
@@ -77,6 +92,10 @@ mod tests {
             [bytes(0), bytes(1023), bytes(1024), bytes(1536 << 10), bytes(1 << 50)],
             ["0 B", "1023 B", "1.0 KiB", "1.5 MiB", "1.0 PiB"]
         );
+        let value = "a\u{202e}\u{9b}\u{e0041}\u{7f}\u{1b}\n\\\"é";
+        let text = json_text(&[value]).expect("JSON");
+        assert_eq!(text, "[\n  \"a\\u202e\\u009b\\udb40\\udc41\\u007f\\u001b\\n\\\\\\\"é\"\n]\n");
+        assert_eq!(serde_json::from_str::<[String; 1]>(&text).expect("the value")[0], value);
         let text = table(&["NAME", ">SIZE"], &[vec!["a".into(), "10".into()], vec!["long".into(), "9".into()]]);
         assert_eq!(text, "NAME  SIZE\na       10\nlong     9\n");
     }

@@ -263,6 +263,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::challenge::parse;
+    use crate::config::Config;
+    use crate::host::Action;
+    use crate::proxy::Proxies;
+    use crate::tls::Certificates;
 
     #[test]
     fn bearer_comes_before_basic() {
@@ -271,6 +275,39 @@ mod tests {
         assert_eq!(Scheme::choose(&both), bearer);
         assert_eq!(Scheme::choose(&parse("Bearer service=s, Basic realm=x")), Scheme::Basic, "a bearer without realm");
         assert_eq!(Scheme::choose(&parse("Negotiate")), Scheme::Open);
+    }
+
+    #[test]
+    fn a_token_is_used_until_its_time_is_over() {
+        let tokens = testkit::Proxy::alone();
+        for (n, life) in [(1, 300), (2, 7200)] {
+            let body = format!(r#"{{"token":"t{n}","expires_in":{life}}}"#);
+            tokens.rule(testkit::Rule::new(testkit::Fault::Answer(200, Vec::new(), body.into_bytes())).nth(n));
+        }
+        let transport =
+            Transport::new(Config::default(), Certificates::new(Vec::new()), Proxies::default()).expect("a transport");
+        let authenticator = Authenticator::new(transport.into(), CredentialFiles::new(None, |_| None).into());
+        authenticator.learn(Scheme::Bearer { realm: tokens.url(), service: None });
+        let base = Url::parse("http://127.0.0.1:5000/").expect("a URL");
+        let repository = "127.0.0.1:5000/a".parse().expect("a repository");
+        let access = Access { repository: &repository, action: Action::Pull, from: None };
+        let used = || {
+            let value = authenticator.authorization(&base, access, None, "x").expect("a token").expect("a header");
+            value.to_str().expect("text").to_string()
+        };
+        // The clock does not move here; the time that the token has does.
+        let left = |change: &dyn Fn(&mut Instant)| {
+            let mut tokens = lock(&authenticator.tokens);
+            let token = tokens.values_mut().next().expect("a token");
+            change(&mut token.good_until);
+            token.good_until.saturating_duration_since(Instant::now()).as_secs()
+        };
+        assert_eq!([used(), used()], ["Bearer t1", "Bearer t1"]);
+        assert!((200..=270).contains(&left(&|_| {})));
+        let _ = left(&|until| *until = Instant::now());
+        assert_eq!([used(), used()], ["Bearer t2", "Bearer t2"]);
+        assert!((6000..=6480).contains(&left(&|_| {})));
+        assert_eq!(tokens.seen().len(), 2);
     }
 
     #[test]

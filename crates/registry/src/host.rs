@@ -10,9 +10,9 @@ use crate::auth::{Authenticator, Scheme};
 use crate::challenge;
 use crate::credentials::CredentialFiles;
 use crate::error::Error;
+use crate::quirks::Quirks;
 use crate::retry::Backoff;
 use crate::transport::{Answer, Request, Transport};
-use crate::upload::Quirks;
 use crate::url::Url;
 
 /// What a request wants to do.
@@ -188,4 +188,30 @@ impl Host {
 
 fn challenges(answer: &Answer) -> Vec<challenge::Challenge> {
     answer.headers(WWW_AUTHENTICATE).iter().flat_map(|header| challenge::parse(header)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::proxy::Proxies;
+    use crate::tls::Certificates;
+
+    #[test]
+    fn registries_are_asked_where_they_answer() {
+        let config = Config { plain_http: vec!["plain.example:5000".into()], ..Config::default() };
+        let transport = Transport::new(config, Certificates::new(Vec::new()), Proxies::default()).expect("a transport");
+        let (transport, files) = (Arc::new(transport), Arc::new(CredentialFiles::new(None, |_| None)));
+        let asked = |registry: &str| {
+            let host = Host::new(registry, transport.clone(), files.clone());
+            host.candidates("x").expect(registry).iter().map(Url::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(asked("docker.io"), ["https://registry-1.docker.io/"]);
+        assert_eq!(asked("Docker.IO"), ["https://registry-1.docker.io/"]);
+        assert_eq!(asked("docker.io:5000"), ["https://docker.io:5000/"], "another server");
+        assert_eq!(asked("r.example"), ["https://r.example/"]);
+        assert_eq!(asked("plain.example:5000"), ["http://plain.example:5000/"]);
+        assert_eq!(asked("plain.example"), ["https://plain.example/"], "another port");
+        assert_eq!(asked("127.0.0.1:5000"), ["http://127.0.0.1:5000/", "https://127.0.0.1:5000/"]);
+    }
 }

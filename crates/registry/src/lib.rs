@@ -13,8 +13,8 @@
 //! | text that moves a terminal's cursor | `OutsideText` in every [`Error`] |
 //! | an upload completed with wrong content | `upload.rs`: the body is a `VerifyingReader`, and the last byte is part of the request |
 //!
-//! To add a quirk of a registry: learn it in `upload.rs` (`Quirks`) or in `host.rs`, with a test against the server of
-//! `tests/faults.rs`.
+//! To add a quirk of a registry: remember it in `quirks.rs`, act on it in `upload.rs` or `host.rs`, and test it against the
+//! server with faults of `tests/uploads.rs`.
 
 mod auth;
 mod challenge;
@@ -27,6 +27,7 @@ mod host;
 mod layout;
 mod oci_archive;
 mod proxy;
+mod quirks;
 mod registries;
 mod retry;
 pub mod source;

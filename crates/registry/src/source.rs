@@ -13,7 +13,7 @@
 //! | names that lead elsewhere, two entries of one name, endless headers in an archive | `source/tar_index.rs` |
 //! | layers exchanged in an old docker archive | `docker_archive.rs`: compared with the configuration's `diff_ids` |
 //! | a name that claims another image's digest | `SourceError::NameDigest` |
-//! | huge files where small ones should be | [`LIMITS`](manifest_schema::LIMITS), before anything is read |
+//! | huge files where small ones should be | [`LIMITS`], before anything is read |
 //!
 //! To add a source: a transport in `source/reference.rs`, a file that makes a [`Source`], a line in
 //! [`SourceRef::open`].

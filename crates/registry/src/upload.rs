@@ -14,53 +14,16 @@ use ureq::http::header::{CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE};
 use crate::client::{RepositoryClient, content_digest, same};
 use crate::error::Error;
 use crate::host::{Access, Action};
+use crate::quirks::SMALLEST_CHUNK;
 use crate::retry::{Backoff, is_transient_status};
 use crate::transport::{Answer, Payload, Request};
 use crate::url::{Url, encode};
 
-/// Bytes of one chunk, which is held in memory.
-const CHUNK: u64 = 8 << 20;
-/// GitHub's registry fails at larger ones.
-const SMALL_CHUNK: u64 = 4 << 20;
-/// Below this no server asks for smaller chunks in earnest.
-const SMALLEST_CHUNK: u64 = 1 << 20;
-/// The largest chunk that a registry can ask for (`OCI-Chunk-Min-Length`).
+/// The largest chunk that a registry can ask for (`OCI-Chunk-Min-Length`), in bytes.
 const LARGEST_CHUNK: u64 = 64 << 20;
 
 const WHOLE: &str = "in one request";
 const IN_CHUNKS: &str = "in chunks";
-
-/// What has been learned of how a registry takes blobs.
-pub(crate) struct Quirks {
-    chunk: u64,
-    chunked: bool,
-    chunks_refused: bool,
-    /// Whether a blob has become complete that went up in chunks.
-    chunks_worked: bool,
-    /// The size of the largest blob it took in one request, in bytes.
-    largest_whole: u64,
-}
-
-impl Quirks {
-    pub(crate) fn new(registry: &str) -> Self {
-        let chunk = if registry.eq_ignore_ascii_case("ghcr.io") { SMALL_CHUNK } else { CHUNK };
-        Self { chunk, chunked: false, chunks_refused: false, chunks_worked: false, largest_whole: 0 }
-    }
-
-    fn refused_whole(&mut self) {
-        self.chunked = !self.chunks_refused;
-    }
-
-    /// Halves the chunks. `false` if they are as small as they get.
-    fn refused_length(&mut self) -> bool {
-        let smaller = (self.chunk / 2).max(SMALLEST_CHUNK);
-        std::mem::replace(&mut self.chunk, smaller) > smaller
-    }
-
-    fn refused_chunks(&mut self) {
-        (self.chunked, self.chunks_refused) = (false, true);
-    }
-}
 
 /// Proof that a registry took a blob, under the right digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -257,24 +220,22 @@ impl RepositoryClient {
         what: &str,
     ) -> Result<PushedBlob, Error> {
         let (digest, size) = (*blob.digest(), blob.size());
-        let length = self.host().quirks().chunk.max(session.chunk_min);
-        let mut at = 0;
+        let new_backoff = || Backoff::new(self.host().transport().config().retries);
+        let (mut at, mut held, mut backoff) = (0, Vec::new(), new_backoff());
         loop {
-            let room = usize::try_from(length.min(size - at)).unwrap_or(0);
-            let mut held = Vec::with_capacity(room);
-            blob.by_ref().take(length).read_to_end(&mut held).map_err(|e| reading_failed(e, what))?;
+            let length = usize::try_from(self.host().quirks().chunk.max(session.chunk_min)).unwrap_or(usize::MAX);
+            let missing = length.saturating_sub(held.len()) as u64;
+            blob.by_ref().take(missing).read_to_end(&mut held).map_err(|e| reading_failed(e, what))?;
             if held.is_empty() {
                 break;
             }
-            let mut rest = held.as_slice();
-            while !rest.is_empty() {
-                let length = self.host().quirks().chunk.max(session.chunk_min);
-                let length = usize::try_from(length).unwrap_or(usize::MAX).min(rest.len());
-                let (chunk, after) = rest.split_at_checked(length).unwrap_or((rest, &[]));
-                if self.push_chunk(session, at, chunk, what)? {
-                    (at, rest) = (at + chunk.len() as u64, after);
-                }
+            let chunk = held.get(..length).unwrap_or(&held);
+            let taken = self.push_chunk(session, at, chunk, &mut backoff, what)?;
+            if taken == chunk.len() {
+                backoff = new_backoff();
             }
+            at += taken as u64;
+            held.drain(..taken);
         }
         let mut request = self.completing(session, &digest, what);
         request.payload = Payload::Bytes(&[]);
@@ -296,11 +257,17 @@ impl RepositoryClient {
         }
     }
 
-    /// Sends one chunk. `false` if it has to be cut smaller.
-    fn push_chunk(&self, session: &mut Session, at: u64, chunk: &[u8], what: &str) -> Result<bool, Error> {
+    /// Sends one chunk. Gives how many bytes of it the registry took; none if it has to be cut smaller.
+    fn push_chunk(
+        &self,
+        session: &mut Session,
+        at: u64,
+        chunk: &[u8],
+        backoff: &mut Backoff,
+        what: &str,
+    ) -> Result<usize, Error> {
         let end = at + chunk.len() as u64;
         let may_be_smaller = chunk.len() as u64 > SMALLEST_CHUNK.max(session.chunk_min);
-        let mut backoff = Backoff::new(self.host().transport().config().retries);
         loop {
             let mut request = Request::new(Method::PATCH, session.url.clone(), what)
                 .header(CONTENT_TYPE, "application/octet-stream")
@@ -308,15 +275,19 @@ impl RepositoryClient {
             request.payload = Payload::Bytes(chunk);
             // Some registries take a chunk twice, if it comes twice.
             request.once = true;
+            let mut told = None;
             let error = match self.host().send(self.access(Action::Push), request) {
                 Ok(answer) if matches!(answer.status, 201 | 202 | 204) => {
-                    return self.chunk_taken(session, answer, end, what).map(|()| true);
+                    return self.chunk_taken(session, answer, end, what).map(|()| chunk.len());
                 }
                 Ok(answer) if answer.status == 413 && may_be_smaller && self.host().quirks().refused_length() => {
                     answer.discard();
-                    return Ok(false);
+                    return Ok(0);
                 }
-                Ok(answer) if answer.status == 416 || is_transient_status(answer.status) => answer.into_error(what),
+                Ok(answer) if answer.status == 416 || is_transient_status(answer.status) => {
+                    told = answer.header(RANGE).and_then(|range| held(&range)).filter(|_| answer.status == 416);
+                    answer.into_error(what)
+                }
                 Ok(answer) => return Err(self.chunk_refused(answer, at, what)),
                 Err(error @ Error::Network { .. }) => error,
                 Err(error) => return Err(error),
@@ -324,16 +295,17 @@ impl RepositoryClient {
             if !backoff.wait(None) {
                 return Err(error);
             }
-            match self.received(session, what) {
-                Some(held) if held == end => return Ok(true),
-                Some(held) if held == at => {
+            let taken = self.received(session, what).or(told).and_then(|held| held.checked_sub(at));
+            match taken.and_then(|taken| usize::try_from(taken).ok()).filter(|taken| *taken <= chunk.len()) {
+                Some(0) => {
                     // A server that limits bodies may just close the connection.
                     let broke = matches!(error, Error::Network { .. });
                     if broke && may_be_smaller && self.host().quirks().refused_length() {
-                        return Ok(false);
+                        return Ok(0);
                     }
                 }
-                _ => {
+                Some(taken) => return Ok(taken),
+                None => {
                     let server = self.repository().registry().to_string();
                     return Err(way(error, IN_CHUNKS, server, what));
                 }

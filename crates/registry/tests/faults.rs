@@ -1,56 +1,23 @@
-//! Faults that no real registry can be made to show.
+//! Faults in answers that no real registry can be made to show.
 
 #![allow(clippy::unwrap_used)]
+
+mod common;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::time::Instant;
 
 use blobs::{BlobError, VerifiedBytes, VerifyingReader, sha256};
-use manifest_schema::{Digest, LIMITS, MediaType, Repository, Tag};
-use registry::{Config, Error, Registries, RepositoryClient};
+use common::{answer, client, content, headers, open_server, reader, registries, token_servers};
+use manifest_schema::{LIMITS, MediaType, Repository, Tag};
+use registry::{Config, Error};
 use testkit::{Fault, Proxy, Registry, Rule, need};
 
 const MANIFEST: &[u8] = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json"}"#;
 
-fn registries(config: Config) -> Registries {
-    Registries::new(Config { certs_dirs: Some(Vec::new()), ..config }).unwrap()
-}
-
-fn client(host: &str) -> RepositoryClient {
-    registries(Config::default()).repository(&Repository::new(host, "a/b").unwrap())
-}
-
 fn v1() -> Tag {
     "v1".parse().unwrap()
-}
-
-fn content(size: usize) -> Vec<u8> {
-    (0..size).map(|i| (i as u32).wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect()
-}
-
-fn reader(bytes: &[u8], digest: Digest) -> VerifyingReader<&[u8]> {
-    VerifyingReader::new(bytes, digest, bytes.len() as u64)
-}
-
-/// Uploads that hold bytes. (This registry leaves an empty upload's notes behind when one is cancelled.)
-fn open_uploads(registry: &Registry) -> usize {
-    registry.snapshot().keys().filter(|path| path.contains("/_uploads/") && path.ends_with("/data")).count()
-}
-
-fn headers(list: &[(&str, &str)]) -> Vec<(String, String)> {
-    list.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect()
-}
-
-fn answer(status: u16, list: &[(&str, &str)], body: &[u8]) -> Fault {
-    Fault::Answer(status, headers(list), body.to_vec())
-}
-
-/// A server without a registry that answers `/v2/` as an open registry does.
-fn open_server() -> Proxy {
-    let server = Proxy::alone();
-    server.rule(Rule::new(Fault::status(200)).path("/v2/").nth(1));
-    server
 }
 
 fn manifest_answer() -> Fault {
@@ -244,138 +211,6 @@ fn a_missing_manifest_has_several_spellings() {
 }
 
 #[test]
-fn a_front_that_limits_bodies_gets_chunks() {
-    if !need(&["docker-registry"]) {
-        return;
-    }
-    let registry = Registry::start();
-    let proxy = Proxy::before(&registry);
-    for fault in [Fault::status(413), Fault::CutRequest(100_000)] {
-        proxy.clear();
-        proxy.rule(Rule::new(fault.clone()).method("PUT").nth(1));
-        let client = client(proxy.host());
-        let bytes = content(20_000_000 + proxy.seen().len());
-        let digest = sha256(&bytes);
-        let error = client.push_blob(&mut reader(&bytes, digest)).unwrap_err();
-        assert!(error.is_transient() && !error.is_content(), "{fault:?}: {error}");
-        assert_eq!(proxy.count("PATCH", ""), 0);
-        let pushed = client.push_blob(&mut reader(&bytes, digest)).unwrap();
-        assert_eq!(pushed.digest(), &digest);
-        assert_eq!(proxy.count("PATCH", ""), 3, "8 MiB each");
-        assert!(client.has_blob(&digest, bytes.len() as u64).unwrap());
-        assert_eq!(proxy.count("DELETE", "uploads"), 1);
-        let left = open_uploads(&registry);
-        // This registry can't cancel an upload whose connection broke.
-        assert!(left == 0 || matches!(fault, Fault::CutRequest(_)) && left == 1);
-
-        // Wrong content is kept back in chunks too.
-        let mut wrong = bytes.clone();
-        wrong[0] ^= 1;
-        let other = sha256(b"other");
-        let error =
-            client.push_blob(&mut VerifyingReader::new(wrong.as_slice(), other, wrong.len() as u64)).unwrap_err();
-        assert!(error.is_content(), "{error}");
-        assert!(!client.has_blob(&other, wrong.len() as u64).unwrap());
-        assert_eq!(open_uploads(&registry), left);
-        let _ = client.push_blob(&mut reader(b"", sha256(b""))).unwrap();
-    }
-}
-
-#[test]
-fn a_small_blob_is_sent_again_and_in_another_way() {
-    if !need(&["docker-registry"]) {
-        return;
-    }
-    let registry = Registry::start();
-    let proxy = Proxy::before(&registry);
-    proxy.rule(Rule::new(Fault::status(503)).method("POST").nth(1));
-    proxy.rule(Rule::new(Fault::status(413)).method("PUT").nth(1));
-    proxy.rule(Rule::new(Fault::Close).method("PATCH").nth(1));
-    let blob = VerifiedBytes::of(content(5000));
-    let _ = client(proxy.host()).push_small_blob(&blob).unwrap();
-    assert_eq!((proxy.count("PATCH", ""), proxy.count("GET", "uploads")), (2, 1), "asked what it holds, then again");
-    assert!(registry.uploaded_blobs().contains(blob.digest()));
-}
-
-#[test]
-fn a_chunk_that_was_taken_without_an_answer_is_not_sent_twice() {
-    let server = open_server();
-    let (bytes, digest) = (content(1000), sha256(&content(1000)));
-    server.rule(Rule::new(Fault::status_with(202, "location", "/v2/a/b/blobs/uploads/1?s=1")).method("POST"));
-    server.rule(Rule::new(Fault::status(413)).method("PUT").nth(1));
-    server.rule(Rule::new(Fault::Close).method("PATCH"));
-    let held = answer(204, &[("range", "0-999"), ("location", "/v2/a/b/blobs/uploads/1?s=2")], b"");
-    server.rule(Rule::new(held).method("GET").path("uploads"));
-    server.rule(Rule::new(Fault::status(201)).method("PUT"));
-    let client = client(server.host());
-    assert!(client.push_blob(&mut reader(&bytes, digest)).unwrap_err().is_transient());
-    let _ = client.push_blob(&mut reader(&bytes, digest)).unwrap();
-    assert_eq!(server.count("PATCH", ""), 1);
-    assert_eq!(server.count("PUT", &format!("?s=2&digest=sha256%3A{}", digest.hex())), 1, "the latest location");
-}
-
-#[test]
-fn chunks_that_do_not_add_up_are_refused() {
-    let server = open_server();
-    let (bytes, digest) = (content(1000), sha256(&content(1000)));
-    server.rule(Rule::new(Fault::status_with(202, "location", "/v2/a/b/blobs/uploads/1")).method("POST"));
-    server.rule(Rule::new(Fault::status(413)).method("PUT").nth(1));
-    server.rule(Rule::new(Fault::status_with(202, "range", "0-499")).method("PATCH"));
-    let client = client(server.host());
-    assert!(client.push_blob(&mut reader(&bytes, digest)).is_err());
-    let error = client.push_blob(&mut reader(&bytes, digest)).unwrap_err();
-    assert!(matches!(error, Error::Way { .. }), "{error}");
-    assert_eq!(server.count("PUT", ""), 1, "not completed");
-    assert_eq!(server.count("DELETE", "uploads"), 2, "both were cancelled");
-}
-
-#[test]
-fn a_registry_that_refuses_chunks_gets_whole_blobs() {
-    let server = open_server();
-    let (bytes, digest) = (content(1000), sha256(&content(1000)));
-    server.rule(Rule::new(Fault::status_with(202, "location", "/v2/a/b/blobs/uploads/1")).method("POST"));
-    server.rule(Rule::new(Fault::Close).method("PUT").nth(1));
-    server.rule(Rule::new(Fault::status(405)).method("PATCH"));
-    server.rule(Rule::new(Fault::status(201)).method("PUT"));
-    let client = client(server.host());
-    assert!(client.push_blob(&mut reader(&bytes, digest)).unwrap_err().is_transient(), "the connection broke");
-    assert!(client.push_blob(&mut reader(&bytes, digest)).unwrap_err().is_transient(), "no chunks");
-    assert!(client.push_blob(&mut reader(&bytes, digest)).is_ok());
-}
-
-#[test]
-fn an_upload_without_an_answer_is_looked_for() {
-    if !need(&["docker-registry"]) {
-        return;
-    }
-    let registry = Registry::start();
-    let proxy = Proxy::before(&registry);
-    // The registry answers, and the answer's head is lost with the connection.
-    let bytes = content(1000);
-    let digest = sha256(&bytes);
-    registry.put_blob("a/b", &digest, &bytes);
-    proxy.rule(Rule::new(Fault::status_with(202, "location", "/v2/a/b/blobs/uploads/1")).method("POST"));
-    let client = client(proxy.host());
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let location = format!("http://{}/up", listener.local_addr().unwrap());
-    let swallow = std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        let mut buffer = [0; 4096];
-        let mut read = 0;
-        while read < 1000 {
-            read += stream.read(&mut buffer).unwrap();
-        }
-        std::thread::sleep(std::time::Duration::from_millis(100));
-    });
-    proxy.clear();
-    proxy.rule(Rule::new(Fault::status_with(202, "location", &location)).method("POST"));
-    let pushed = client.push_blob(&mut reader(&bytes, digest)).unwrap();
-    swallow.join().unwrap();
-    assert_eq!(pushed.digest(), &digest);
-    assert_eq!(proxy.count("HEAD", "blobs"), 1);
-}
-
-#[test]
 fn credentials_do_not_follow_redirects_or_locations() {
     let (server, elsewhere) = (Proxy::alone(), Proxy::alone());
     let folder = tempfile::tempdir().unwrap();
@@ -429,22 +264,9 @@ fn redirects_lead_to_http_servers_and_end() {
     }
 }
 
-/// A registry that wants tokens, the server that gives them, and a client with a password for it.
-fn token_servers(auths: &str) -> (Proxy, Proxy, RepositoryClient, tempfile::TempDir) {
-    let (server, tokens) = (Proxy::alone(), Proxy::alone());
-    let challenge = format!(r#"Bearer realm="{}/token",service="the registry""#, tokens.url());
-    server.rule(Rule::new(Fault::status_with(401, "www-authenticate", &challenge)).path("/v2/").nth(1));
-    let folder = tempfile::tempdir().unwrap();
-    let authfile = folder.path().join("auth.json");
-    std::fs::write(&authfile, auths.replace("HOST", server.host())).unwrap();
-    let registries = registries(Config { authfile: Some(authfile), ..Config::default() });
-    let client = registries.repository(&Repository::new(server.host(), "a/b").unwrap());
-    (server, tokens, client, folder)
-}
-
 #[test]
 fn tokens_are_fetched_used_and_fetched_again() {
-    let (server, tokens, client, _folder) = token_servers(r#"{"auths":{"HOST/a":{"auth":"dXNlcjpwYXNz"}}}"#);
+    let (server, tokens, client, _folder) = token_servers(Proxy::alone(), r#"{"auths":{"HOST/a":{"auth":"dXNlcjpwYXNz"}}}"#);
     tokens.rule(Rule::new(answer(200, &[], br#"{"token":"t1","expires_in":300}"#)).nth(1));
     tokens.rule(Rule::new(answer(200, &[], br#"{"access_token":"t2"}"#)));
     server.rule(Rule::new(Fault::status(401)).path("manifests").nth(3));
@@ -473,7 +295,7 @@ fn tokens_are_fetched_used_and_fetched_again() {
 
 #[test]
 fn the_registry_may_ask_for_another_scope() {
-    let (server, tokens, client, _folder) = token_servers("{}");
+    let (server, tokens, client, _folder) = token_servers(Proxy::alone(), "{}");
     tokens.rule(Rule::new(answer(200, &[], br#"{"token":"t"}"#)));
     let wider = r#"Bearer realm="https://x.example/t",error="insufficient_scope",scope="repository:a/b:pull,other""#;
     let wider = wider.replace("https://x.example/t", &format!("{}/token", tokens.url()));
@@ -487,7 +309,7 @@ fn the_registry_may_ask_for_another_scope() {
 #[test]
 fn an_identity_token_is_exchanged() {
     let (server, tokens, client, _folder) =
-        token_servers(r#"{"auths":{"HOST":{"auth":"dXNlcjpwYXNz","identitytoken":"refresh me"}}}"#);
+        token_servers(Proxy::alone(), r#"{"auths":{"HOST":{"auth":"dXNlcjpwYXNz","identitytoken":"refresh me"}}}"#);
     tokens.rule(Rule::new(answer(200, &[], br#"{"access_token":"t1"}"#)).method("POST").nth(1));
     tokens.rule(Rule::new(answer(200, &[], br#"{"token":"t2"}"#)).method("GET"));
     server.rule(Rule::new(Fault::status(401)).path("manifests").nth(1));
@@ -512,7 +334,7 @@ fn token_servers_are_not_trusted_either() {
         (b"\x00".to_vec(), "no token"),
         (vec![b' '; 5 << 20], "more than"),
     ] {
-        let (_server, tokens, client, _folder) = token_servers("{}");
+        let (_server, tokens, client, _folder) = token_servers(Proxy::alone(), "{}");
         tokens.rule(Rule::new(answer(200, &[], &body)));
         let error = client.fetch_tag(&v1()).unwrap_err().to_string();
         assert!(error.contains(hint), "{error}");
@@ -535,44 +357,6 @@ fn a_small_file_is_there_or_not() {
     assert_eq!(registries.fetch_file(&url(1), 9).unwrap().as_deref(), Some(b"signature".as_slice()));
     assert!(matches!(registries.fetch_file(&url(1), 8), Err(Error::TooLarge { .. })));
     assert_eq!(registries.fetch_file(&url(2), 9).unwrap(), None);
-}
-
-#[test]
-fn chunks_become_smaller_where_they_must() {
-    if !need(&["docker-registry"]) {
-        return;
-    }
-    let registry = Registry::start();
-    let proxy = Proxy::before(&registry);
-    proxy.rule(Rule::new(Fault::status(413)).method("PUT").nth(1));
-    proxy.rule(Rule::new(Fault::status(413)).method("PATCH").first(2));
-    proxy.rule(Rule::new(Fault::Close).method("PATCH").nth(3));
-    let bytes = content(5_000_000);
-    let digest = sha256(&bytes);
-    let client = client(proxy.host());
-    assert!(client.push_blob(&mut reader(&bytes, digest)).unwrap_err().is_transient());
-    let _ = client.push_blob(&mut reader(&bytes, digest)).unwrap();
-    let sent: Vec<_> = proxy.seen().iter().filter_map(|s| s.header("content-range").map(str::to_string)).collect();
-    assert_eq!(sent[..4], ["0-4999999", "0-4194303", "0-2097151", "0-1048575"]);
-    assert_eq!(sent.last().unwrap(), "4194304-4999999");
-    assert!(registry.uploaded_blobs().contains(&digest));
-}
-
-#[test]
-fn a_registry_that_takes_chunks_and_then_not_gets_whole_blobs() {
-    let server = open_server();
-    let (bytes, digest) = (content(1000), sha256(&content(1000)));
-    server.rule(Rule::new(Fault::status_with(202, "location", "/v2/a/b/blobs/uploads/1")).method("POST"));
-    server.rule(Rule::new(Fault::status(413)).method("PUT").nth(1));
-    server.rule(Rule::new(Fault::status(201)).method("PATCH"));
-    server.rule(Rule::new(Fault::status(400)).method("PUT").nth(2));
-    server.rule(Rule::new(Fault::status(201)).method("PUT"));
-    let client = client(server.host());
-    for _ in 0..2 {
-        assert!(client.push_blob(&mut reader(&bytes, digest)).unwrap_err().is_transient());
-    }
-    let _ = client.push_blob(&mut reader(&bytes, digest)).unwrap();
-    assert_eq!((server.count("PATCH", ""), server.count("PUT", "")), (1, 3));
 }
 
 #[test]

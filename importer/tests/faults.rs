@@ -1,0 +1,78 @@
+//! A production registry that fails for a while, or for good.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use testkit::{Fault, Proxy, Rule, Site, need};
+
+/// A site whose importer reaches production through a proxy.
+fn behind_a_proxy() -> (Site, std::path::PathBuf, Proxy) {
+    let mut site = Site::new();
+    let bundle = site.packed(42);
+    let proxy = Proxy::before(&site.production);
+    site.import["streams"]["payments"]["to"][0]["to"] = format!("{}/payments", proxy.host()).into();
+    (site, bundle, proxy)
+}
+
+#[test]
+fn a_blob_whose_upload_breaks_is_read_and_sent_again() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    for fault in [Fault::status(503), Fault::CutRequest(20_000), Fault::Close] {
+        let (site, bundle, proxy) = behind_a_proxy();
+        let shown = format!("{fault:?}");
+        proxy.rule(Rule::new(fault).method("PUT").path("/blobs/uploads/").first(2));
+        let ran = site.receive(&bundle, &[]);
+        assert_eq!(ran.code, Some(0), "{shown}\n{ran}");
+        assert_eq!(site.production.tags().len(), 1, "{shown}");
+        assert_eq!(common::acts(&site).iter().filter(|act| **act == "recorded").count(), 1, "{shown}");
+    }
+}
+
+#[test]
+fn what_fails_for_good_publishes_nothing_and_can_be_run_again() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    for (method, path) in [("POST", "/blobs/uploads/"), ("PUT", "/manifests/sha256:"), ("PUT", "/manifests/2.3.1")] {
+        let (site, bundle, proxy) = behind_a_proxy();
+        proxy.rule(Rule::new(Fault::status(403)).method(method).path(path));
+        let ran = site.receive(&bundle, &[]).expect_code(1).expect_stderr("403");
+        let state =
+            if path.ends_with("2.3.1") { "state: 0 of 1 images published" } else { "state: nothing was published" };
+        ran.expect_stderr(state);
+        assert!(site.production.tags().is_empty(), "{method} {path}");
+        proxy.clear();
+        site.receive(&bundle, &[]).expect_code(0);
+        assert_eq!(site.production.tags().len(), 1);
+        // One signature for each document, however often it was begun.
+        assert!(common::signatures(&site).keys().all(|file| file.ends_with("/signature-1")));
+    }
+}
+
+#[test]
+fn a_blob_that_the_registry_lost_keeps_the_image_from_being_published() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let (site, bundle, proxy) = behind_a_proxy();
+    proxy.rule(Rule::new(Fault::status(404)).method("HEAD").path("/blobs/sha256:"));
+    let ran = site.receive(&bundle, &[]).expect_code(1).expect_stderr("no longer has sha256:");
+    ran.expect_stderr("state: nothing was published");
+    assert!(site.production.tags().is_empty() && site.production.manifests().is_empty());
+    assert!(common::signatures(&site).is_empty());
+}
+
+#[test]
+fn a_registry_that_lies_about_a_blobs_size_is_not_believed() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let (site, bundle, proxy) = behind_a_proxy();
+    let lie = Fault::status_with(200, "content-length", "0");
+    proxy.rule(Rule::new(lie).method("HEAD").path("/blobs/sha256:").first(1));
+    site.receive(&bundle, &[]).expect_code(1).expect_stderr("expected 614 bytes");
+    assert!(site.production.manifests().is_empty());
+}
