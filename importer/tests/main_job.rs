@@ -12,7 +12,7 @@ use common::{World, acts, signatures};
 use manifest_schema::{Digest, MediaType};
 use serde_json::json;
 use testkit::layout::{API, BUSYBOX, CHART, LEGACY, REGISTRY_FIXTURES, closure, digest, fixtures, repository_and_tag};
-use testkit::{Fault, Gpg, Proxy, Ran, Registry, Rule, Site, command, need, run, run_fails, run_ok};
+use testkit::{Fault, Gpg, Options, Proxy, Ran, Registry, Rule, Site, command, need, run, run_fails, run_ok};
 
 /// The documents of the fixtures: `(repository, digest)`.
 fn documents(names: &[&'static str]) -> BTreeSet<(String, Digest)> {
@@ -317,6 +317,38 @@ fn no_signature_of_the_bundle_can_be_turned_into_an_image_signature() {
         assert_eq!(decrypted.stdout.as_bytes(), document, "gpg takes it for a signed message");
         let refused = verify(&message);
         assert!(refused.code != Some(0), "{refused}");
+    }
+}
+
+#[test]
+fn registries_have_passwords_and_certificates_of_their_own() {
+    if !need(&["docker-registry", "openssl", "htpasswd"]) {
+        return;
+    }
+    let origin = Registry::with(Options { user: Some(("dev", "one word")), ..Options::default() });
+    origin.load_fixtures();
+    let production = Registry::with(Options { user: Some(("ops", "another")), tls: true, ..Options::default() });
+    let site = Site::between(origin, production);
+    let path = |path: PathBuf| path.display().to_string();
+    let (dev, ops) = (path(site.origin.authfile("dev", "one word")), path(site.production.authfile("ops", "another")));
+    let certs = path(site.production.certs_dir());
+
+    let denied = site.pack(42, &[]).expect_code(1);
+    assert!(denied.stderr.contains("denies access") && denied.stderr.contains("401"), "{denied}");
+    site.pack(42, &["--authfile", &dev]).expect_code(0);
+    let bundle = site.media().join("payments-42");
+    let untrusted = site.receive(&bundle, &["--authfile", &ops, "--retries", "0"]).expect_code(1);
+    assert!(untrusted.stderr.contains("TLS with"), "{untrusted}");
+    site.receive(&bundle, &["--cert-dir", &certs]).expect_code(1).expect_stderr("denies access");
+    site.receive(&bundle, &["--cert-dir", &certs, "--authfile", &dev]).expect_code(1).expect_stderr("denies access");
+    assert!(site.production.is_empty());
+    let received = site.receive(&bundle, &["--cert-dir", &certs, "--authfile", &ops, "-vv"]).expect_code(0);
+    assert_eq!(site.production.tags()["payments/api:2.3.1"], digest(&fixtures(), API));
+    for ran in [denied, untrusted, received] {
+        assert!(
+            !ran.stderr.contains("another") && !ran.stderr.contains("b3BzOmFub3RoZXI"),
+            "a password is shown\n{ran}"
+        );
     }
 }
 

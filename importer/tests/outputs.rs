@@ -79,7 +79,7 @@ fn exit_codes_and_the_state_line_say_who_is_at_fault_and_what_was_done() {
         run(&mut program(&here)).expect_code(2);
         run(program(&here).arg("nonsense")).expect_code(2);
     }
-    run(site.import(&["check", "/nowhere"])).expect_code(2).expect_stderr("/nowhere: not found");
+    run(&mut site.import(&["check", "/nowhere"])).expect_code(2).expect_stderr("/nowhere: not found");
     site.receive(Path::new("/nowhere"), &[]).expect_code(2).expect_stderr("state: nothing was published");
 
     // The registry is away: nothing of the bundle's fault, and worth another try.
@@ -322,7 +322,7 @@ fn text_from_outside_is_shown_and_does_nothing() {
     let to = site.import["streams"]["payments"]["to"][0]["to"].clone();
     site.import["streams"]["payments"]["to"][0]["to"] = format!("{}/payments", proxy.host()).into();
     let said = json!({ "errors": [{ "code": "DENIED", "message": HOSTILE, "detail": HOSTILE }] }).to_string();
-    for (status, body) in [(403, said.clone().into_bytes()), (400, HOSTILE.into()), (500, said.into_bytes())] {
+    for (status, body) in [(403, said.clone().into_bytes()), (400, HOSTILE.into()), (409, said.into_bytes())] {
         proxy.clear();
         let headers =
             vec![("content-type".into(), "application/json".into()), ("warning".into(), "299 - \"x\"".into())];

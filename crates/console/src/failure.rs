@@ -87,7 +87,7 @@ impl Failure {
         if let Some(state) = &self.state {
             let _ = writeln!(text, "  state: {state}");
         }
-        text
+        crate::output::visible(&text)
     }
 }
 

@@ -4,13 +4,27 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+/// Text as it may go to a terminal. Text from outside has been escaped where it was put in; paths are as the person named
+/// them, or as they lie on a medium, and are made harmless here.
+pub(crate) fn visible(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => out.push(c),
+            c if manifest_schema::text::is_unprintable(c) => out.extend(c.escape_unicode()),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
 /// Prints text. A reader that went away (`| head`) is no error.
 ///
 /// # Errors
 /// Any other error of stdout.
 pub fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(visible(text).as_bytes()).and_then(|()| out.flush()) {
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other,
     }
@@ -92,6 +106,7 @@ mod tests {
             [bytes(0), bytes(1023), bytes(1024), bytes(1536 << 10), bytes(1 << 50)],
             ["0 B", "1023 B", "1.0 KiB", "1.5 MiB", "1.0 PiB"]
         );
+        assert_eq!(visible("a\n\u{1b}[2J\u{202e}\\é"), "a\n\\u{1b}[2J\\u{202e}\\é");
         let value = "a\u{202e}\u{9b}\u{e0041}\u{7f}\u{1b}\n\\\"é";
         let text = json_text(&[value]).expect("JSON");
         assert_eq!(text, "[\n  \"a\\u202e\\u009b\\udb40\\udc41\\u007f\\u001b\\n\\\\\\\"é\"\n]\n");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::output::bytes;
+use crate::output::{bytes, visible};
 
 /// Shows how far the work is. Shared by the threads that do it.
 pub struct Progress {
@@ -46,6 +46,7 @@ impl Progress {
 
     /// Says something, above the bars.
     pub fn say(&self, text: impl Display) {
+        let text = visible(&text.to_string());
         match &self.kind {
             Kind::Quiet => {}
             Kind::Lines(_) => eprintln!("{text}"),
@@ -55,6 +56,7 @@ impl Progress {
 
     /// Says something that must not be missed, even when quiet.
     pub fn warn(&self, text: impl Display) {
+        let text = visible(&text.to_string());
         match &self.kind {
             Kind::Quiet | Kind::Lines(_) => eprintln!("warning: {text}"),
             Kind::Bars { all, .. } => all.suspend(|| eprintln!("warning: {text}")),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use manifest_schema::{Digest, LIMITS, OutsideText};
+use rustls::AlertDescription;
 use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderName, LOCATION, RETRY_AFTER, WARNING};
 use ureq::http::{self, HeaderMap, HeaderValue, Method};
 use ureq::{Agent, Body, SendBody};
@@ -206,11 +207,19 @@ impl Transport {
                 run!(head.header(CONTENT_LENGTH, *size), SendBody::from_reader(&mut exact))
             }
         };
-        let answer = answer.map_err(|e| classify(e, what, url))?;
+        let answer = answer.map_err(|e| self.by_proxy(classify(e, what, url), url))?;
         let (parts, body) = answer.into_parts();
         let answer = Answer { status: parts.status.as_u16(), url: url.clone(), headers: parts.headers, body };
         self.show_warnings(&answer);
         Ok(answer)
+    }
+
+    /// Says through which proxy a connection could not be made.
+    fn by_proxy(&self, mut error: Error, url: &Url) -> Error {
+        if let (Error::Network { server, .. }, Some(proxy)) = (&mut error, self.proxies.for_server(url)) {
+            server.push_str(&format!(" through the proxy {}:{}", proxy.host(), proxy.port()));
+        }
+        error
     }
 
     fn agent(&self, url: &Url, what: &str) -> Result<Agent, Error> {
@@ -404,21 +413,46 @@ pub(crate) fn classify(error: ureq::Error, what: &str, url: &Url) -> Error {
                  trusted: give the server a certificate that the authority signed",
             );
         }
+        if matches!(error, rustls::Error::AlertReceived(alert) if is_about_client(*alert)) {
+            reason.push_str("; the server wants a client certificate, by an authority that it trusts");
+        }
         Error::Tls { what: what.clone(), server: server.clone(), reason: OutsideText::new(reason) }
     };
     match error {
         ureq::Error::Rustls(e) => tls(&e),
         ureq::Error::Io(e) => match e.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             Some(e) => tls(e),
-            None => network(e.to_string(), false),
+            None => network(e.to_string(), is_unknown_name(&e.to_string())),
         },
         ureq::Error::Timeout(e) => network(format!("timeout ({e})"), false),
         ureq::Error::HostNotFound => network("the name does not resolve".into(), true),
         e @ (ureq::Error::ConnectionFailed | ureq::Error::BodyStalled) => network(e.to_string(), false),
-        ureq::Error::ConnectProxyFailed(e) => network(format!("the proxy refused: {e}"), true),
+        ureq::Error::ConnectProxyFailed(e) => network(format!("it refused: {e}"), true),
         ureq::Error::Tls(e) => Error::Tls { what, server, reason: OutsideText::new(e) },
         e => Error::NotHttp { what, server, reason: OutsideText::new(e.to_string()) },
     }
+}
+
+/// Whether the system's resolver, whose failures have no kind of their own, says that there is no such name.
+fn is_unknown_name(failure: &str) -> bool {
+    let said = failure.strip_prefix("failed to lookup address information: ");
+    said.is_some_and(|said| !["Temporary", "Try again"].iter().any(|later| said.starts_with(later)))
+}
+
+/// Whether the alert is what a server says of a client's certificate, or of none (RFC 8446, 6.2).
+fn is_about_client(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::CertificateRequired
+            | AlertDescription::NoCertificate
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied
+    )
 }
 
 #[cfg(test)]
@@ -439,6 +473,18 @@ mod tests {
         assert!(step("http://127.0.0.1:5000/", "http://plain.example:5000/x").is_ok());
         assert!(step("http://127.0.0.1:5000/", "http://plain.example/x").is_err(), "another port");
         assert!(step("http://127.0.0.1:5000/", "https://other.example/x").is_ok());
+    }
+
+    #[test]
+    fn a_name_that_does_not_exist_is_not_asked_for_again() {
+        let lookup = |said: &str| {
+            let failure = io::Error::other(format!("failed to lookup address information: {said}"));
+            let url = Url::parse("https://r.example/").expect("a URL");
+            matches!(classify(ureq::Error::Io(failure), "x", &url), Error::Network { lasting: true, .. })
+        };
+        assert!(lookup("Name or service not known") && lookup("No address associated with hostname"));
+        assert!(!lookup("Temporary failure in name resolution"));
+        assert!(!is_unknown_name("Connection refused (os error 111)"));
     }
 
     #[test]

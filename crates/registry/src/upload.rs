@@ -319,7 +319,8 @@ impl RepositoryClient {
             session.url = self.host().transport().step(&answer.url, &location, what, false)?;
         }
         let held = answer.header(RANGE).and_then(|range| held(&range));
-        if let Some(held) = held.filter(|held| *held != end) {
+        // Of a first chunk of one byte, `0-0` says nothing.
+        if let Some(held) = held.filter(|held| *held != end && end > 1) {
             let error = answer.malformed(what, format!("it holds {held} bytes after {end} were sent"));
             return Err(way(error, IN_CHUNKS, answer.url.authority(), what));
         }

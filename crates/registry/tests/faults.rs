@@ -6,6 +6,7 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use blobs::{BlobError, VerifiedBytes, VerifyingReader, sha256};
@@ -266,7 +267,8 @@ fn redirects_lead_to_http_servers_and_end() {
 
 #[test]
 fn tokens_are_fetched_used_and_fetched_again() {
-    let (server, tokens, client, _folder) = token_servers(Proxy::alone(), r#"{"auths":{"HOST/a":{"auth":"dXNlcjpwYXNz"}}}"#);
+    let (server, tokens, client, _folder) =
+        token_servers(Proxy::alone(), r#"{"auths":{"HOST/a":{"auth":"dXNlcjpwYXNz"}}}"#);
     tokens.rule(Rule::new(answer(200, &[], br#"{"token":"t1","expires_in":300}"#)).nth(1));
     tokens.rule(Rule::new(answer(200, &[], br#"{"access_token":"t2"}"#)));
     server.rule(Rule::new(Fault::status(401)).path("manifests").nth(3));
@@ -397,4 +399,58 @@ fn subjects_that_the_registry_lists_are_told() {
     let document = VerifiedBytes::of(MANIFEST.to_vec());
     let pushed = client(server.host()).push_document(&document, &MediaType::OCI_MANIFEST.parse().unwrap()).unwrap();
     assert_eq!((pushed.digest(), pushed.subject()), (document.digest(), Some(&subject)));
+}
+
+/// What is logged meanwhile.
+fn said(run: impl FnOnce()) -> String {
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let writer = Writer(log.clone());
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::WARN)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    tracing::subscriber::with_default(subscriber, run);
+    String::from_utf8(log.lock().unwrap().clone()).unwrap()
+}
+
+#[derive(Clone)]
+struct Writer(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_registrys_warning_is_shown_once() {
+    let server = open_server();
+    let Fault::Answer(status, list, body) = manifest_answer() else { unreachable!() };
+    for (n, text) in [
+        "299 - \"this tag is deprecated\"",
+        "299 - \"this tag is deprecated\"",
+        "299 - \"moving \u{9b}2J to elsewhere\"",
+        "110 - \"stale\"",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let mut list = list.clone();
+        list.push(("warning".into(), text.to_string()));
+        server.rule(Rule::new(Fault::Answer(status, list, body.clone())).path("manifests").nth(n + 1));
+    }
+    let shown = said(|| {
+        let client = client(server.host());
+        for _ in 0..4 {
+            let _ = client.fetch_tag(&v1()).unwrap();
+        }
+    });
+    assert_eq!(shown.matches("this tag is deprecated").count(), 1, "{shown}");
+    assert_eq!(shown.lines().count(), 2, "{shown}");
+    assert!(shown.contains(&format!("{} warns", server.host())) && !shown.contains('\u{9b}'), "{shown}");
 }

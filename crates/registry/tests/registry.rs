@@ -142,6 +142,36 @@ fn images_go_there_and_back_over_tls() {
 }
 
 #[test]
+fn clients_show_their_certificate_where_it_is_wanted() {
+    if !need(&["docker-registry", "openssl"]) {
+        return;
+    }
+    let registry = Registry::with(Options { client_certificates: true, ..Options::default() });
+    let with = |certs: std::path::PathBuf| {
+        let registries = Registries::new(Config { certs_dirs: Some(vec![certs]), ..config() }).unwrap();
+        client(&registries, registry.host(), "pay/api")
+    };
+    round_trip(&with(registry.client_certs_dir()));
+
+    let before = registry.snapshot();
+    let refused = |certs| {
+        let error = with(certs).head_tag(&"v1".parse().unwrap()).unwrap_err();
+        assert!(matches!(error, Error::Tls { .. }) && !error.is_transient(), "{error:?}");
+        let shown = error.to_string();
+        assert!(shown.contains(registry.host()) && shown.contains("wants a client certificate"), "{shown}");
+    };
+    refused(registry.certs_dir());
+    // A certificate by somebody else.
+    let other = Registry::with(Options { client_certificates: true, ..Options::default() });
+    let (certs, others) = (registry.certs_dir(), other.client_certs_dir().join(other.host()));
+    for file in ["client.cert", "client.key"] {
+        std::fs::copy(others.join(file), certs.join(registry.host()).join(file)).unwrap();
+    }
+    refused(certs);
+    assert_eq!(registry.snapshot(), before);
+}
+
+#[test]
 fn a_ca_certificate_used_by_a_server_is_explained() {
     if !need(&["docker-registry", "openssl"]) {
         return;

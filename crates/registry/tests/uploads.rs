@@ -186,3 +186,143 @@ fn an_upload_without_an_answer_is_looked_for() {
     assert_eq!(pushed.digest(), &digest);
     assert_eq!(proxy.count("HEAD", "blobs"), 1);
 }
+
+/// The `Content-Range` of every chunk.
+fn sent(proxy: &Proxy) -> Vec<String> {
+    proxy.seen().iter().filter_map(|s| s.header("content-range").map(str::to_string)).collect()
+}
+
+#[test]
+fn chunks_are_as_long_as_the_registry_asks() {
+    if !need(&["docker-registry"]) {
+        return;
+    }
+    let registry = Registry::start();
+    let bytes = content(21_000_000);
+    let digest = sha256(&bytes);
+    for (asked, chunks) in [
+        ("10000000", ["0-9999999", "10000000-19999999", "20000000-20999999"]),
+        // Less than is sent anyway.
+        ("1000", ["0-8388607", "8388608-16777215", "16777216-20999999"]),
+    ] {
+        let proxy = Proxy::before(&registry);
+        proxy.rule(Rule::new(Fault::status(413)).method("PUT").nth(1));
+        proxy.rule(Rule::new(Fault::Header("OCI-Chunk-Min-Length".into(), Some(asked.into()))).method("POST"));
+        let client = client(proxy.host());
+        assert!(client.push_blob(&mut reader(&bytes, digest)).unwrap_err().is_transient());
+        let _ = client.push_blob(&mut reader(&bytes, digest)).unwrap();
+        assert_eq!(sent(&proxy), chunks);
+    }
+
+    // Smaller chunks do not become shorter than that, the last one apart.
+    let proxy = Proxy::before(&registry);
+    proxy.rule(Rule::new(Fault::status(413)).method("PUT").nth(1));
+    proxy.rule(Rule::new(Fault::status(413)).method("PATCH").nth(1));
+    proxy.rule(Rule::new(Fault::Header("OCI-Chunk-Min-Length".into(), Some("5000000".into()))).method("POST"));
+    let client = client(proxy.host());
+    assert!(client.push_blob(&mut reader(&bytes, digest)).unwrap_err().is_transient());
+    let _ = client.push_blob(&mut reader(&bytes, digest)).unwrap();
+    let cut = ["0-4999999", "5000000-9999999", "10000000-14999999", "15000000-19999999", "20000000-20999999"];
+    assert_eq!(sent(&proxy), [["0-8388607"].as_slice(), &cut].concat());
+    assert!(registry.uploaded_blobs().contains(&digest));
+}
+
+#[test]
+fn a_registry_that_asks_for_huge_chunks_is_refused() {
+    let server = open_server();
+    let session = [("location", "/v2/a/b/blobs/uploads/1"), ("oci-chunk-min-length", "1000000000000")];
+    server.rule(Rule::new(answer(202, &session, b"")).method("POST"));
+    let error = client(server.host()).push_blob(&mut reader(b"x", sha256(b"x"))).unwrap_err();
+    assert!(matches!(error, Error::Malformed { .. }) && error.to_string().contains("1000000000000"), "{error}");
+}
+
+#[test]
+fn a_chunk_goes_on_where_the_registry_says() {
+    // What the registry holds is said by the refusal itself, or only where one asks for the upload.
+    for asked in [true, false] {
+        let server = open_server();
+        let (bytes, digest) = (content(1000), sha256(&content(1000)));
+        server.rule(Rule::new(Fault::status_with(202, "location", "/v2/a/b/blobs/uploads/1?s=1")).method("POST"));
+        server.rule(Rule::new(Fault::status(413)).method("PUT").nth(1));
+        let range: &[_] = if asked { &[] } else { &[("range", "0-399")] };
+        server.rule(Rule::new(answer(416, range, b"")).method("PATCH").nth(1));
+        let held = [("range", "0-399"), ("location", "/v2/a/b/blobs/uploads/1?s=2")];
+        let held = if asked { answer(204, &held, b"") } else { Fault::status(405) };
+        server.rule(Rule::new(held).method("GET").path("uploads"));
+        server.rule(Rule::new(Fault::status_with(202, "range", "0-999")).method("PATCH"));
+        server.rule(Rule::new(Fault::status(201)).method("PUT"));
+        let client = client(server.host());
+        assert!(client.push_blob(&mut reader(&bytes, digest)).unwrap_err().is_transient());
+        let _ = client.push_blob(&mut reader(&bytes, digest)).unwrap();
+        assert_eq!(sent(&server), ["0-999", "400-999"]);
+        let rest = server.seen().into_iter().rfind(|s| s.method == "PATCH").unwrap();
+        assert_eq!(rest.header("content-length"), Some("600"));
+        assert_eq!(rest.path.ends_with("?s=2"), asked, "the latest location");
+    }
+}
+
+#[test]
+fn a_registry_that_forgets_what_it_took_ends_the_upload() {
+    for held in ["0-99", "0-1999", "5-9"] {
+        let server = open_server();
+        let (bytes, digest) = (content(9_000_000), sha256(&content(9_000_000)));
+        server.rule(Rule::new(Fault::status_with(202, "location", "/v2/a/b/blobs/uploads/1")).method("POST"));
+        server.rule(Rule::new(Fault::status(413)).method("PUT").nth(1));
+        server.rule(Rule::new(Fault::status(202)).method("PATCH").nth(1));
+        server.rule(Rule::new(Fault::status_with(416, "range", held)).method("PATCH"));
+        let client = client(server.host());
+        assert!(client.push_blob(&mut reader(&bytes, digest)).unwrap_err().is_transient());
+        let error = client.push_blob(&mut reader(&bytes, digest)).unwrap_err();
+        assert!(matches!(error, Error::Way { .. }) && error.is_transient(), "{error}");
+        assert_eq!((server.count("PATCH", ""), server.count("PUT", "")), (2, 1), "not completed");
+        assert_eq!(server.count("DELETE", "uploads"), 2);
+    }
+}
+
+#[test]
+fn a_single_byte_goes_up_in_chunks() {
+    if !need(&["docker-registry"]) {
+        return;
+    }
+    let registry = Registry::start();
+    let proxy = Proxy::before(&registry);
+    proxy.rule(Rule::new(Fault::status(413)).method("PUT").nth(1));
+    let client = client(proxy.host());
+    assert!(client.push_blob(&mut reader(b"x", sha256(b"x"))).unwrap_err().is_transient());
+    // Registries say 0-0 of one byte, and of none.
+    let _ = client.push_blob(&mut reader(b"x", sha256(b"x"))).unwrap();
+    assert_eq!(proxy.count("PATCH", ""), 1);
+    assert!(registry.uploaded_blobs().contains(&sha256(b"x")));
+}
+
+#[test]
+fn a_token_that_is_refused_in_the_middle_is_replaced() {
+    if !need(&["docker-registry"]) {
+        return;
+    }
+    let registry = Registry::start();
+    let (proxy, tokens, client, _folder) = token_servers(Proxy::before(&registry), "{}");
+    for n in 1..=3 {
+        let token = format!(r#"{{"token":"t{n}"}}"#);
+        tokens.rule(Rule::new(answer(200, &[], token.as_bytes())).nth(n));
+    }
+    // A body that is streamed can't be sent again: the next attempt has the new token.
+    proxy.rule(Rule::new(Fault::status(401)).method("PUT").nth(1));
+    proxy.rule(Rule::new(Fault::status(413)).method("PUT").nth(2));
+    proxy.rule(Rule::new(Fault::status(401)).method("PATCH").nth(2));
+    let bytes = content(20_000_000);
+    let digest = sha256(&bytes);
+    for way in ["the token", "the length"] {
+        assert!(client.push_blob(&mut reader(&bytes, digest)).unwrap_err().is_transient(), "{way}");
+    }
+    let _ = client.push_blob(&mut reader(&bytes, digest)).unwrap();
+    let used = |method: &str| -> Vec<_> {
+        let seen = proxy.seen().into_iter().filter(|s| s.method == method);
+        seen.map(|s| s.header("authorization").unwrap_or_default().to_string()).collect()
+    };
+    assert_eq!(used("POST"), ["Bearer t1", "Bearer t2", "Bearer t2"]);
+    assert_eq!(used("PATCH"), ["Bearer t2", "Bearer t2", "Bearer t3", "Bearer t3"]);
+    assert_eq!(sent(&proxy)[1..3], ["8388608-16777215", "8388608-16777215"]);
+    assert_eq!(used("PUT"), ["Bearer t1", "Bearer t2", "Bearer t3"]);
+    assert!(registry.uploaded_blobs().contains(&digest));
+}

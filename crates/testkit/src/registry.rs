@@ -19,8 +19,11 @@ use crate::tools::{command, run_ok};
 pub struct Options<'a> {
     /// Only this user, with this password, may do anything.
     pub user: Option<(&'a str, &'a str)>,
-    /// HTTPS, with a certificate for 127.0.0.1 and localhost by a CA of its own.
+    /// HTTPS, with a certificate for 127.0.0.1, localhost and registry.example by a CA of its own.
     pub tls: bool,
+    /// HTTPS for clients with a certificate by the same CA only, such as the one in [`Registry::client_certs_dir`].
+    /// Requests through this type have none.
+    pub client_certificates: bool,
     /// Manifests and blobs may be deleted through the API.
     pub delete: bool,
     /// Writing is refused.
@@ -57,9 +60,13 @@ impl Registry {
             },
             "http": { "addr": "127.0.0.1:0", "secret": "testkit" }
         });
-        if options.tls {
+        let tls = options.tls || options.client_certificates;
+        if tls {
             make_certificates(folder.path());
             config["http"]["tls"] = serde_json::json!({ "certificate": at("leaf.crt"), "key": at("leaf.key") });
+        }
+        if options.client_certificates {
+            config["http"]["tls"]["clientcas"] = serde_json::json!([at("ca.crt")]);
         }
         if let Some((name, password)) = options.user {
             let line = run_ok(command("htpasswd", folder.path()).args(["-Bbn", "-C", "4", name, password])).stdout;
@@ -79,8 +86,8 @@ impl Registry {
             .stderr(log)
             .spawn()
             .expect("sh");
-        let ca = options.tls.then(|| fs::read(at("ca.crt")).unwrap());
-        let scheme = if options.tls { "https" } else { "http" };
+        let ca = tls.then(|| fs::read(at("ca.crt")).unwrap());
+        let scheme = if tls { "https" } else { "http" };
         let client = Client::new(ca.as_deref(), options.user);
         let mut registry = Self { host: String::new(), folder, child, scheme, client };
         registry.host = registry.wait_for_address();
@@ -127,6 +134,18 @@ impl Registry {
         let dir = self.folder.path().join("certs.d");
         fs::create_dir_all(dir.join(&self.host)).unwrap();
         fs::copy(self.ca(), dir.join(&self.host).join("ca.crt")).unwrap();
+        dir
+    }
+
+    /// Such a folder that also holds a client's certificate by that CA, with its key.
+    pub fn client_certs_dir(&self) -> PathBuf {
+        let (folder, dir) = (self.folder.path(), self.folder.path().join("client-certs.d"));
+        let own = dir.join(&self.host);
+        fs::create_dir_all(&own).unwrap();
+        issue_certificate(folder, "client", "extendedKeyUsage=clientAuth\n");
+        for (from, to) in [("ca.crt", "ca.crt"), ("client.crt", "client.cert"), ("client.key", "client.key")] {
+            fs::copy(folder.join(from), own.join(to)).unwrap();
+        }
         dir
     }
 
@@ -331,12 +350,22 @@ pub(crate) fn walk(dir: &Path, file: &mut impl FnMut(&Path)) {
     }
 }
 
+const NEW_KEY: &str = "req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+
 /// `ca.crt`, and `leaf.crt` with `leaf.key` signed by it.
 fn make_certificates(dir: &Path) {
-    let openssl = |args: &str| run_ok(command("openssl", dir).current_dir(dir).args(args.split(' ')));
-    let new = "req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-    openssl(&format!("{new} -x509 -keyout ca.key -out ca.crt -days 30 -subj /CN=testkit-ca"));
-    openssl(&format!("{new} -keyout leaf.key -out leaf.csr -subj /CN=127.0.0.1"));
-    fs::write(dir.join("leaf.ext"), "subjectAltName=IP:127.0.0.1,DNS:localhost\nbasicConstraints=CA:FALSE\n").unwrap();
-    openssl("x509 -req -in leaf.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -extfile leaf.ext -out leaf.crt");
+    openssl(dir, &format!("{NEW_KEY} -x509 -keyout ca.key -out ca.crt -days 30 -subj /CN=testkit-ca"));
+    issue_certificate(dir, "leaf", "subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:registry.example\n");
+}
+
+/// A certificate by the CA in this folder: `<name>.crt` with `<name>.key`.
+fn issue_certificate(dir: &Path, name: &str, extensions: &str) {
+    fs::write(dir.join(format!("{name}.ext")), format!("basicConstraints=CA:FALSE\n{extensions}")).unwrap();
+    openssl(dir, &format!("{NEW_KEY} -keyout {name}.key -out {name}.csr -subj /CN={name}"));
+    let by_ca = "-CA ca.crt -CAkey ca.key -CAcreateserial -days 30";
+    openssl(dir, &format!("x509 -req -in {name}.csr {by_ca} -extfile {name}.ext -out {name}.crt"));
+}
+
+fn openssl(dir: &Path, args: &str) {
+    run_ok(command("openssl", dir).current_dir(dir).args(args.split(' ')));
 }

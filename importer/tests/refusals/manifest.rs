@@ -118,6 +118,26 @@ fn a_manifest_counts_only_with_the_streams_own_signatures() {
     );
 }
 
+#[test]
+fn two_release_keys_together_meet_a_threshold_of_two() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let bundle = site.packed(42);
+    let second = Key::new(&site.scratch("keys"), "second");
+    site.import["streams"]["payments"]["release"] =
+        json!({ "certificates": ["trust/release.asc", second.certificate_file], "threshold": 2 });
+    let both = |bytes: &[u8]| [site.release_key.sign(bytes), second.sign(bytes)].concat();
+    let mut opened = open(&site, &bundle);
+    opened.sign_manifest(&both);
+    opened.encrypt(&site.identity);
+    testkit::hostile::reseal(&bundle, &both);
+    let received = site.receive(&bundle, &["--json"]).expect_code(0).json();
+    let signers = received["bundle"]["record"]["signers"].as_array().unwrap().clone();
+    assert!(signers.contains(&json!(site.release_key.fingerprint)) && signers.contains(&json!(second.fingerprint)));
+}
+
 /// A change of the manifest's text by whoever has the release key.
 fn released(name: &'static str, says: &'static str, edit: impl Fn(String) -> String + 'static) -> Case {
     case(name, 3, &[says], Nothing, move |site, folder| {

@@ -62,8 +62,14 @@ fn damage_is_told_from_deceit() {
                 let more = [fs::read(volume_file(f, 1)).unwrap(), vec![0; 100]].concat();
                 fs::write(volume_file(f, 1), more).unwrap();
             }),
+            case("made again, under the old seal", 4, &differs, Leaves::Blobs, |site, f| {
+                crate::common::open(site, f).encrypt(&site.identity);
+            }),
             case("a volume is missing", 4, &[VOLUME, "is missing"], Nothing, |_, f| {
                 fs::remove_file(volume_file(f, 1)).unwrap();
+            }),
+            case("the label is changed", 4, &["differs from the seal", "LABEL.txt"], Nothing, |_, f| {
+                hostile::flip_bit(&f.join("LABEL.txt"));
             }),
             case("the label is missing", 4, &["LABEL.txt", "is missing"], Nothing, |_, f| {
                 fs::remove_file(f.join("LABEL.txt")).unwrap();
