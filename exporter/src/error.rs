@@ -122,8 +122,6 @@ pub enum Error {
         digest: Digest,
         /// Why.
         source: io::Error,
-        /// Whether it came from a source (and not from memory).
-        wrong: bool,
     },
     /// The output.
     #[error("{}: cannot be written", .path.display())]

@@ -77,9 +77,13 @@ impl Explain for Error {
             }
             Error::Busy { .. } => "wait for it to end",
             Error::NoSpace { .. } => "choose another --output, or make room",
-            Error::Pull { wrong: true, .. } => {
+            Error::Pull { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+                "choose another --output, or make room"
+            }
+            Error::Pull { source, .. } if blobs::BlobError::of(source).is_some() => {
                 "run the same command again; if it fails in the same way, the source is damaged"
             }
+            Error::Pull { .. } => "run the same command again",
             Error::Record { .. } => "it may have been changed by hand or by a newer version; choose another --state",
             Error::Registry(e) => return commands::registry_hint(e),
             Error::Source(e) => return source_hint(e),
@@ -97,7 +101,6 @@ impl Explain for Error {
             | Error::TwoKinds { .. }
             | Error::Manifest(_)
             | Error::Volume(_)
-            | Error::Pull { wrong: false, .. }
             | Error::Output { .. }
             | Error::State { .. }
             | Error::Folder(_)

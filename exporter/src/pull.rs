@@ -126,7 +126,6 @@ impl SourceBlob for Puller<'_> {
     }
 
     fn failed(&self, blob: &Blob, source: io::Error) -> Error {
-        let from = self.blobs.get(&blob.digest).map(|b| b.source);
-        Error::Pull { digest: blob.digest, source, wrong: from.is_some() }
+        Error::Pull { digest: blob.digest, source }
     }
 }

@@ -7,7 +7,7 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::{SavedLedger, acts, signatures};
 use manifest_schema::Digest;
@@ -16,20 +16,19 @@ use testkit::hostile::MANIFEST_SIGNATURE;
 use testkit::layout::{API, BUSYBOX};
 use testkit::{Fault, Opened, Proxy, Registry, Rule, Site, need, run};
 
-/// How many moments are tried, spread over the duration of a run that nobody interrupts.
-const MOMENTS: u32 = 10;
+/// How many moments are tried, spread over the requests of a run that nobody interrupts.
+const MOMENTS: usize = 10;
 
-/// A proxy that makes a run last about a second.
-fn slow(registry: &Registry, requests: u32) -> Proxy {
-    let proxy = Proxy::before(registry);
-    proxy.rule(Rule::new(Fault::Delay(Duration::from_millis(1000) / requests)));
-    proxy
+/// The number of the request after which the run is killed.
+fn request(moment: usize, of: usize) -> usize {
+    (of * (2 * moment + 1) / (2 * MOMENTS)).max(1)
 }
 
-/// Starts a command and kills it at a moment. Whether it was still running then.
-fn killed(command: &mut Command, at: Duration) -> bool {
-    let begun = Instant::now();
-    killed_when(command, || begun.elapsed() >= at)
+/// A proxy that keeps each request waiting, long enough for the program to be killed meanwhile.
+fn slow(registry: &Registry) -> Proxy {
+    let proxy = Proxy::before(registry);
+    proxy.rule(Rule::new(Fault::Delay(Duration::from_millis(10))));
+    proxy
 }
 
 /// Starts a command and kills it when something has happened. Whether it was still running then.
@@ -74,7 +73,7 @@ impl Left {
 /// An empty production registry behind a slow proxy, an empty signature tree and a ledger that knows nothing.
 fn begin_anew(site: &mut Site, ledger: &SavedLedger) -> Proxy {
     site.production = Registry::start();
-    let proxy = slow(&site.production, 80);
+    let proxy = slow(&site.production);
     site.import["streams"]["payments"]["to"][0]["to"] = format!("{}/payments", proxy.host()).into();
     let _ = std::fs::remove_dir_all(site.lookaside());
     ledger.put_back(site);
@@ -92,26 +91,23 @@ fn a_killed_receive_is_continued_by_the_same_command() {
     let ledger = SavedLedger::of(&site);
 
     let proxy = begin_anew(&mut site, &ledger);
-    let begun = Instant::now();
     site.receive(&bundle, &[]).expect_code(0);
-    let whole = begun.elapsed();
+    let whole = proxy.seen().len();
     drop(proxy);
     let expected = Left::by(&site);
     assert_eq!(expected.acts, ["created", "begun", "signing", "recorded"]);
     assert_eq!(expected.signatures.len(), expected.manifests.len());
     assert!(expected.signatures.iter().all(|s| s.ends_with("/signature-1")), "{expected:?}");
 
-    let mut interrupted = 0;
     for moment in 0..MOMENTS {
         let proxy = begin_anew(&mut site, &ledger);
-        let at = whole * (2 * moment + 1) / (2 * MOMENTS);
-        interrupted += u32::from(killed(site.import(&["receive"]).arg(&bundle), at));
+        let at = request(moment, whole);
+        assert!(killed_when(site.import(&["receive"]).arg(&bundle), || proxy.seen().len() >= at));
         // The same command, on the same way.
         let again = site.receive(&bundle, &[]).expect_code(0);
-        assert_eq!(Left::by(&site), expected, "killed after {at:?} of {whole:?}\n{again}");
+        assert_eq!(Left::by(&site), expected, "killed after request {at} of {whole}\n{again}");
         drop(proxy);
     }
-    assert!(interrupted >= MOMENTS - 2, "only {interrupted} of {MOMENTS} runs were interrupted in {whole:?}");
 
     // Moments that are too short to be met by chance.
     type Happened = fn(&Site, &Proxy) -> bool;
@@ -144,7 +140,7 @@ fn a_killed_pack_is_continued_by_the_same_command() {
         return;
     }
     let mut site = Site::new();
-    let proxy = slow(&site.origin, 40);
+    let proxy = slow(&site.origin);
     let from = format!("{}/payments", proxy.host());
     site.release["images"] = json!([format!("{from}/api:2.3.1"), format!("{from}/busybox:1.36")]);
     site.import["streams"]["payments"]["origins"] = json!([from]);
@@ -156,28 +152,34 @@ fn a_killed_pack_is_continued_by_the_same_command() {
         pack.arg("--state").arg(site.scratch(&format!("{name}-state")));
         pack
     };
-    let begun = Instant::now();
     run(&mut pack(&site, "whole")).expect_code(0);
-    let whole = begun.elapsed();
+    let whole = proxy.seen().len();
     let expected = content(&site, &site.scratch("whole").join("payments-42"));
 
-    let mut interrupted = 0;
-    for moment in 0..MOMENTS {
-        let name = format!("moment-{moment}");
-        let at = whole * (2 * moment + 1) / (2 * MOMENTS);
-        interrupted += u32::from(killed(&mut pack(&site, &name), at));
-        let folder = site.scratch(&name);
+    let taken_over = |name: &str, happened: &dyn Fn(&Path, usize) -> bool| {
+        let (folder, before) = (site.scratch(name), proxy.seen().len());
+        killed_when(&mut pack(&site, name), || happened(&folder, proxy.seen().len() - before));
         // What is there is either sealed, or is not a bundle.
         let bundle = folder.join("payments-42");
         if bundle.exists() {
             run(site.import(&["verify"]).arg(&bundle)).expect_code(0);
         }
-        let again = run(&mut pack(&site, &name)).expect_code(0);
+        let again = run(&mut pack(&site, name)).expect_code(0);
         let names: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name()).collect();
-        assert_eq!(names, ["payments-42"], "killed after {at:?} of {whole:?}\n{again}");
+        assert_eq!(names, ["payments-42"], "killed after {name}\n{again}");
         run(site.import(&["verify"]).arg(&bundle)).expect_code(0);
-        assert!(content(&site, &bundle) == expected, "killed after {at:?} of {whole:?}\n{again}");
-        assert!(run(&mut pack(&site, &name)).expect_code(0).stdout.starts_with("already packed"));
+        assert!(content(&site, &bundle) == expected, "killed after {name}\n{again}");
+        assert!(run(&mut pack(&site, name)).expect_code(0).stdout.starts_with("already packed"));
+    };
+    for moment in 0..MOMENTS {
+        let at = request(moment, whole);
+        taken_over(&format!("request-{at}"), &|_, seen| seen >= at);
     }
-    assert!(interrupted >= MOMENTS - 2, "only {interrupted} of {MOMENTS} runs were interrupted in {whole:?}");
+    // While it is sealed no registry is asked.
+    for file in ["payments-42.0001.tar.zst.age", "LABEL.txt", "SHA256SUMS", "SHA256SUMS.asc"] {
+        let name = format!("payments-42.partial/{file}");
+        taken_over(file, &|folder, seen| {
+            (folder.join(&name).exists() && seen == whole) || folder.join("payments-42").exists()
+        });
+    }
 }

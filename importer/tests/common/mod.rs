@@ -23,11 +23,13 @@ pub enum Leaves {
     Blobs,
 }
 
+/// What a case does to a copy of an honest bundle, or to the configuration.
+pub type Flaw = Box<dyn Fn(&mut Site, &Path)>;
+
 /// One flaw and the refusal it must meet.
 pub struct Case {
     pub name: &'static str,
-    /// Changes the copy of an honest bundle, or the configuration.
-    pub flaw: Box<dyn Fn(&mut Site, &Path)>,
+    pub flaw: Flaw,
     pub code: i32,
     /// What standard error must say.
     pub says: Vec<String>,
