@@ -45,7 +45,7 @@ pub fn push<'s>(admitted: Admitted<'s>, progress: &Progress) -> Result<Pushed<'s
             failed.len()
         ));
         open.retain(|digest, _| failed.contains_key(digest));
-        std::thread::sleep(Duration::from_secs(1 << pass));
+        std::thread::sleep(Duration::from_secs(1 << (pass - 1)));
     }
     Err(Error::Missing("a blob"))
 }

@@ -17,7 +17,7 @@ const ALLOWED: [(&str, &[&str]); 11] = [
     ("signing", &["manifest-schema", "blobs"]),
     ("ledger", &["manifest-schema", "blobs"]),
     ("sealift-console", &["manifest-schema", "blobs"]),
-    ("commands", &["manifest-schema", "bundle", "signing", "sealift-console"]),
+    ("commands", &["manifest-schema", "registry", "bundle", "signing", "sealift-console"]),
     ("exporter", &["manifest-schema", "blobs", "registry", "bundle", "signing", "sealift-console", "commands"]),
     (
         "importer",

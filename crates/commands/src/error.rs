@@ -159,5 +159,5 @@ pub fn registry_hint(error: &registry::Error) -> Option<String> {
 /// A message that may have several lines, each made safe to show.
 fn lines(text: &OutsideText) -> String {
     let lines: Vec<String> = text.raw().lines().map(|l| manifest_schema::text::escape(l).to_string()).collect();
-    lines.join("\n  ")
+    lines.join("\n")
 }

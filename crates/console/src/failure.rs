@@ -75,17 +75,18 @@ impl Failure {
         self.fault
     }
 
-    /// The text for stderr.
+    /// The text for stderr. A message of several lines is indented, so that none of them looks like a line of ours.
     pub fn text(&self, program: &str) -> String {
-        let mut text = format!("{program}: {}: {}\n", self.fault.word(), self.message);
+        let indented = |text: &str| text.replace('\n', "\n      ");
+        let mut text = format!("{program}: {}: {}\n", self.fault.word(), indented(&self.message));
         for cause in &self.causes {
-            let _ = writeln!(text, "  because: {cause}");
+            let _ = writeln!(text, "  because: {}", indented(cause));
         }
         if let Some(hint) = &self.hint {
-            let _ = writeln!(text, "  hint: {hint}");
+            let _ = writeln!(text, "  hint: {}", indented(hint));
         }
         if let Some(state) = &self.state {
-            let _ = writeln!(text, "  state: {state}");
+            let _ = writeln!(text, "  state: {}", indented(state));
         }
         crate::output::visible(&text)
     }
@@ -128,5 +129,7 @@ mod tests {
              hint: ask for volume 1 again\n  state: nothing was published\n"
         );
         assert_eq!(failure.fault() as u8, 4);
+        let failure = Failure { message: "a\n  state: all is well".into(), ..failure };
+        assert!(failure.text("p").starts_with("p: damaged media: a\n        state: all is well\n"));
     }
 }

@@ -143,6 +143,13 @@ impl Progress {
     }
 }
 
+impl Drop for Progress {
+    /// What failed half-way leaves no bar behind.
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())

@@ -116,6 +116,7 @@ impl Lookaside {
         if let Some(bad) = there.iter().position(|bytes| !looks_like_signature(bytes)) {
             return Err(LookasideError::NotASignature { path: path.join(file_name(bad + 1)) });
         }
+        sweep(&directory).map_err(|e| failed(&path, "cannot be cleaned up", e))?;
         let temporary = write_temporary(&directory, &path, signature)?;
         let placed = place(&directory, &path, &temporary, there.len() + 1);
         if placed.is_err() {
@@ -237,12 +238,31 @@ fn read_file(directory: &OwnedFd, name: &str, path: &Path) -> Result<Option<Vec<
     Ok(Some(bytes))
 }
 
+/// What the names of files begin with that are being written; the process id follows.
+const TEMPORARY: &str = ".signature.";
+
+/// Removes what processes left behind that were killed while they wrote.
+fn sweep(directory: &OwnedFd) -> Result<(), Errno> {
+    for entry in rustix::fs::Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let owner = name.to_str().ok().and_then(|n| n.strip_prefix(TEMPORARY)).and_then(|n| n.split('.').next());
+        if owner.is_some_and(|pid| pid.parse::<u32>().is_ok() && !Path::new("/proc").join(pid).exists()) {
+            match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Writes a file under a name that no reader asks for.
 fn write_temporary(directory: &OwnedFd, path: &Path, bytes: &[u8]) -> Result<String, LookasideError> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut attempt = 0;
     let (name, file) = loop {
-        let name = format!(".signature.{}.{attempt}", std::process::id());
+        let name = format!("{TEMPORARY}{}.{attempt}", std::process::id());
         match rustix::fs::openat(directory, name.as_str(), flags, Mode::from_raw_mode(0o644)) {
             Ok(file) => break (name, file),
             Err(Errno::EXIST) if attempt < 1000 => attempt += 1,

@@ -255,3 +255,22 @@ impl Drop for Registry {
         let _ = self.child.wait();
     }
 }
+
+#[test]
+fn what_a_killed_process_left_behind_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = Lookaside::new(folder.path());
+    let (_, secret) = key(&request("production"));
+    let reference: Reference = "registry.example:5000/payments/api:1".parse().unwrap();
+    let bytes = secret.sign_simple(&reference, &digest(), Timestamp::now(), "x").unwrap();
+    tree.add(&repository(), &digest(), &bytes).unwrap();
+    let directory = folder.path().join(Lookaside::path_for(&repository(), &digest()));
+    // Above the largest process id that Linux gives; and a process that is there.
+    let (dead, alive) = (directory.join(".signature.4194305.0"), directory.join(".signature.1.0"));
+    for file in [&dead, &alive] {
+        std::fs::write(file, "half").unwrap();
+    }
+    tree.add(&repository(), &digest(), &bytes).unwrap();
+    assert!(!dead.exists() && alive.exists());
+    assert_eq!(tree.read(&repository(), &digest()).unwrap().len(), 2);
+}
