@@ -17,6 +17,38 @@ pub enum Error {
     /// Not a time or span.
     #[error("`{}` is not a time (2026-01-31T09:00:00Z) or a span (12h, 30d, 8w)", .0.escaped())]
     Expires(OutsideText),
+    /// Nobody would admit the bundle.
+    #[error("the bundle would have expired already: at {expires}, and now is {now}")]
+    Expired {
+        /// When.
+        expires: manifest_schema::Timestamp,
+        /// Now.
+        now: manifest_schema::Timestamp,
+    },
+    /// A line that is no recipient.
+    #[error("{}, line {line}: not an age recipient: expected age1...", .file.display())]
+    RecipientsFile {
+        /// The file.
+        file: PathBuf,
+        /// The line, from 1.
+        line: usize,
+    },
+    /// A line that names no image.
+    #[error("{}, line {line}", .file.display())]
+    ImagesFile {
+        /// The file.
+        file: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// Why.
+        source: Box<registry::source::SourceRefError>,
+    },
+    /// A label without a value.
+    #[error("--label `{}`: expected NAME=VALUE", .0.escaped())]
+    LabelFlag(OutsideText),
+    /// The output folder is not there.
+    #[error("{}: the output folder does not exist", .0.display())]
+    NoOutput(PathBuf),
     /// Not a number of seconds.
     #[error("SOURCE_DATE_EPOCH is `{}`; expected seconds since 1970", .0.escaped())]
     SourceDateEpoch(OutsideText),

@@ -1,5 +1,7 @@
 //! Who is at fault for each error, and what to do next. The only place for either.
 
+use std::io::ErrorKind;
+
 use console::{Explain, Fault};
 use registry::source::{ArchiveFault, SourceError};
 
@@ -10,6 +12,11 @@ impl Explain for Error {
         match self {
             Error::Missing(_)
             | Error::Expires(_)
+            | Error::Expired { .. }
+            | Error::RecipientsFile { .. }
+            | Error::ImagesFile { .. }
+            | Error::LabelFlag(_)
+            | Error::NoOutput(_)
             | Error::SourceDateEpoch(_)
             | Error::Label(_)
             | Error::SourceRef(_)
@@ -71,14 +78,24 @@ impl Explain for Error {
                     partial.display()
                 ));
             }
-            Error::OtherRequest { partial: None, .. } => "choose the next sequence; a number stands for one release",
+            Error::OtherRequest { partial: None, .. } => {
+                "a number stands for one release: the same images, recipients, labels and platforms; choose the next sequence"
+            }
             Error::Released { .. } => {
                 "choose the next sequence; `plan --lock` keeps tags from moving between two runs of the same release"
             }
             Error::Busy { .. } => "wait for it to end",
             Error::NoSpace { .. } => "choose another --output, or make room",
-            Error::Pull { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+            Error::NoOutput(_) => "mount the medium, or make the folder",
+            Error::RecipientsFile { .. } => "name the file that the receiving side calls enclave.recipient",
+            Error::Expired { .. } => "give a later time with --expires, or as `expires:`",
+            Error::Pull { source, .. }
+                if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) =>
+            {
                 "choose another --output, or make room"
+            }
+            Error::Pull { source, .. } if source.kind() == ErrorKind::FileTooLarge => {
+                "this file system does not hold so large a file (FAT32: 4 GiB); choose another --output, or split the release"
             }
             Error::Pull { source, .. } if blobs::BlobError::of(source).is_some() => {
                 "run the same command again; if it fails in the same way, the source is damaged"
@@ -89,6 +106,8 @@ impl Explain for Error {
             Error::Source(e) => return source_hint(e),
             Error::Missing(_)
             | Error::Expires(_)
+            | Error::ImagesFile { .. }
+            | Error::LabelFlag(_)
             | Error::SourceDateEpoch(_)
             | Error::Label(_)
             | Error::Id(_)

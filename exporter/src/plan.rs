@@ -101,7 +101,12 @@ pub fn plan(request: &Request, mut resolved: Resolved) -> Result<Plan, Error> {
             digest: image.top.digest,
             index_digest: image.chosen_from,
             tag_moved_to: image.moved,
-            platforms: image.platforms.iter().filter_map(|p| p.platform.as_ref()).map(ToString::to_string).collect(),
+            platforms: image
+                .chosen_platform
+                .iter()
+                .chain(image.platforms.iter().filter_map(|p| p.platform.as_ref()))
+                .map(ToString::to_string)
+                .collect(),
             sparse: image.sparse,
             blobs: image.blobs.len(),
             bytes: image.blobs.iter().map(size).sum(),
@@ -150,6 +155,10 @@ impl Plan {
             Some(Expiry::At(time)) => Some(time),
             Some(Expiry::After(seconds)) => Timestamp::from_unix(created.unix().saturating_add(seconds)),
         };
+        let now = Timestamp::now();
+        if let Some(expires) = expires.filter(|e| *e <= now) {
+            return Err(Error::Expired { expires, now });
+        }
         let tool = concat!("sealift-export ", env!("CARGO_PKG_VERSION")).parse().map_err(Error::Label)?;
         Ok(Manifest {
             kind: ManifestType::V1,

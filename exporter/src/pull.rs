@@ -63,7 +63,7 @@ pub fn pull(signed: Signed, request: &Request, claim: &Claim, progress: &Progres
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
         Err(e) => return Err(at(e)),
     }
-    std::fs::create_dir_all(&folder).map_err(at)?;
+    std::fs::create_dir(&folder).map_err(at)?;
     check_space(&folder, plan.report().volumes.iter().map(|v| v.at_most_bytes).sum())?;
     progress.begin("packing", manifest.total_bytes());
     let resolved = plan.resolved;

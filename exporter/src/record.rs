@@ -57,11 +57,14 @@ pub struct Claim {
 /// # Errors
 /// If another process holds it, another request has it, or it lies there complete without a record.
 pub fn claim(request: &Request) -> Result<Claim, Error> {
+    if !request.output.is_dir() {
+        return Err(Error::NoOutput(request.output.clone()));
+    }
     let bundles = request.state.join("bundles");
     let digest = request.digest();
     let (mut sequence, by_time) = match request.sequence {
         SequenceSpec::Number(n) => (n, false),
-        SequenceSpec::Time => match unfinished(&bundles, &request.stream, &digest)? {
+        SequenceSpec::Time => match unfinished(request, &bundles, &digest)? {
             Some(sequence) => (sequence, true),
             None => (by_time(request.now)?, true),
         },
@@ -91,28 +94,33 @@ fn claim_number(request: &Request, bundles: &Path, digest: &str, sequence: Seque
     let complete = request.output.join(&name);
     let partial = request.output.join(format!("{name}.partial"));
     let same = |record: &Record| record.request == digest && request.bundle_id.is_none_or(|id| id == record.bundle);
-    let record = match load(&folder)? {
-        Some(record) if same(&record) => record,
-        // What another request began and left nothing of does not hold the number.
+    let taken = |record| {
+        let claim = Claim { record, folder: folder.clone(), output: request.output.clone(), _lock: lock };
+        claim.save()?;
+        Ok(claim)
+    };
+    match load(&folder)? {
+        // What was begun and left nothing behind does not hold the number, nor does it hold its date.
         Some(record) if record.sealed.is_some() || partial.exists() || complete.exists() => {
+            if same(&record) {
+                return taken(record);
+            }
             return Err(Error::OtherRequest { name, partial: partial.exists().then_some(partial) });
         }
         None if complete.exists() => return Err(Error::Exists { path: complete }),
         None if partial.exists() => return Err(Error::ForeignPartial { path: partial }),
-        Some(_) | None => Record {
-            kind: KIND.into(),
-            request: digest.into(),
-            bundle: request.bundle_id.unwrap_or_else(BundleId::generate),
-            stream: request.stream.clone(),
-            sequence,
-            created: request.now,
-            manifest: None,
-            sealed: None,
-        },
-    };
-    let claim = Claim { record, folder, output: request.output.clone(), _lock: lock };
-    claim.save()?;
-    Ok(claim)
+        Some(_) | None => {}
+    }
+    taken(Record {
+        kind: KIND.into(),
+        request: digest.into(),
+        bundle: request.bundle_id.unwrap_or_else(BundleId::generate),
+        stream: request.stream.clone(),
+        sequence,
+        created: request.now,
+        manifest: None,
+        sealed: None,
+    })
 }
 
 impl Claim {
@@ -241,28 +249,29 @@ fn load(folder: &Path) -> Result<Option<Record>, Error> {
     }
 }
 
-/// With `sequence: time` the number is not in the request: an unfinished bundle of the same request keeps its own.
-fn unfinished(bundles: &Path, stream: &Stream, request: &str) -> Result<Option<Sequence>, Error> {
+/// With `sequence: time` the number is not in the request: an unfinished bundle of the same request keeps its own, unless
+/// a newer one of the stream has been sealed meanwhile.
+fn unfinished(request: &Request, bundles: &Path, digest: &str) -> Result<Option<Sequence>, Error> {
+    let state = |source| Error::State { path: bundles.into(), source };
     let entries = match std::fs::read_dir(bundles) {
         Ok(entries) => entries,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(Error::State { path: bundles.into(), source }),
+        Err(e) => return Err(state(e)),
     };
+    let (mut found, mut newest_sealed) = (None, None);
     for entry in entries {
-        let entry = entry.map_err(|source| Error::State { path: bundles.into(), source })?;
-        let name = entry.file_name();
-        let ours = name.to_str().and_then(|n| n.strip_prefix(stream.as_str())).is_some_and(|r| r.starts_with('-'));
-        if !ours {
+        let Some(record) = load(&entry.map_err(state)?.path())?.filter(|r| r.stream == request.stream) else {
             continue;
-        }
-        if let Some(record) = load(&entry.path())?
-            && record.request == request
-            && record.sealed.is_none()
-        {
-            return Ok(Some(record.sequence));
+        };
+        let name = request.name(record.sequence);
+        let unfinished = request.output.join(format!("{name}.partial")).exists();
+        if record.request == digest && unfinished {
+            found = found.max(Some(record.sequence));
+        } else if record.sealed.is_some() {
+            newest_sealed = newest_sealed.max(Some(record.sequence));
         }
     }
-    Ok(None)
+    Ok(found.filter(|_| found > newest_sealed))
 }
 
 /// `YYYYMMDDhhmmss` in UTC.

@@ -1,7 +1,7 @@
 //! Stage 1: arguments and configuration, resolved once. No later stage sees either.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bundle::Recipients;
 use clap::Args;
@@ -142,7 +142,6 @@ struct Identity<'a> {
     sparse_index: bool,
     labels: &'a BTreeMap<LabelKey, LabelValue>,
     expires: Option<Expiry>,
-    output: &'a PathBuf,
 }
 
 impl Request {
@@ -162,8 +161,13 @@ impl Request {
             images.push(text.parse()?);
         }
         for file in &args.images_file {
-            for line in settings::lines(file)? {
-                images.push(line.parse()?);
+            for (number, line) in settings::lines(file)? {
+                let image: SourceRef = line.parse().map_err(|source| Error::ImagesFile {
+                    file: file.clone(),
+                    line: number,
+                    source: Box::new(source),
+                })?;
+                images.push(image.relative_to(file.parent().unwrap_or(Path::new(""))));
             }
         }
         if images.is_empty() {
@@ -171,15 +175,20 @@ impl Request {
         }
         let mut labels = release.labels;
         for label in &args.labels {
-            let (key, value) = label.split_once('=').unwrap_or((label, ""));
+            let (key, value) =
+                label.split_once('=').ok_or_else(|| Error::LabelFlag(manifest_schema::OutsideText::new(label)))?;
             let key = key.parse().map_err(Error::Label)?;
             labels.insert(key, value.parse().map_err(Error::Label)?);
         }
         let mut recipients = [release.recipients, args.recipients].concat();
-        for file in release.recipients_files.iter().chain(&args.recipients_file) {
-            recipients.extend(settings::lines(file)?);
-        }
         recipients = recipients.iter().map(|r| bundle::parse_recipient(r)).collect::<Result<_, _>>()?;
+        for file in release.recipients_files.iter().chain(&args.recipients_file) {
+            for (number, line) in settings::lines(file)? {
+                // What such a file holds by mistake may be a secret: it is not repeated.
+                let wrong = |_| Error::RecipientsFile { file: file.clone(), line: number };
+                recipients.push(bundle::parse_recipient(&line).map_err(wrong)?);
+            }
+        }
         recipients.sort();
         recipients.dedup();
         let mut platforms: Vec<_> = release.platforms.into_iter().map(|p| p.0).chain(args.platforms).collect();
@@ -244,7 +253,6 @@ impl Request {
             sparse_index: self.sparse_index,
             labels: &self.labels,
             expires: self.expires,
-            output: &std::path::absolute(&self.output).unwrap_or_else(|_| self.output.clone()),
         };
         blobs::sha256(&serde_json::to_vec(&identity).unwrap_or_default()).to_string()
     }

@@ -39,6 +39,8 @@ pub struct ResolvedImage {
     pub origin: Reference,
     /// The digest the reference named before a platform was chosen, if that is another one.
     pub chosen_from: Option<Digest>,
+    /// The platform that was chosen then.
+    pub chosen_platform: Option<Platform>,
     /// The document that is carried.
     pub top: Descriptor,
     /// The image manifests below it.
@@ -119,7 +121,7 @@ impl Walk {
         };
         let mut top = describe(&resolved.document, resolved.media_type);
         let mut bytes = resolved.document;
-        let mut chosen_from = None;
+        let (mut chosen_from, mut chosen_platform) = (None, None);
         let mut keep: Option<BTreeSet<Digest>> = None;
         if top.media_type.is_index() && !request.platforms.is_empty() {
             let mut choice = Choice::default();
@@ -134,8 +136,8 @@ impl Walk {
                     return Err(Error::NoPlatform { origin: Box::new(origin), platforms });
                 }
                 _ if choice.others == 0 => {}
-                (1, Some((_, only))) => {
-                    chosen_from = Some(top.digest);
+                (1, Some((platform, only))) => {
+                    (chosen_from, chosen_platform) = (Some(top.digest), Some(platform));
                     bytes = source.document(&only.digest, only.size)?;
                     top = only;
                 }
@@ -151,6 +153,7 @@ impl Walk {
             asked: OutsideText::new(asked),
             source: number,
             chosen_from,
+            chosen_platform,
             top: top.clone(),
             platforms: Vec::new(),
             sparse: false,
@@ -249,6 +252,8 @@ struct Choice {
     found: Vec<(Platform, Descriptor)>,
     /// How many manifests are for others, or for none.
     others: usize,
+    /// Indexes that were looked into.
+    seen: BTreeSet<Digest>,
 }
 
 impl Choice {
@@ -266,6 +271,9 @@ impl Choice {
         }
         for child in parse(origin, bytes, &index.media_type)?.children() {
             if child.descriptor.media_type.is_index() {
+                if !self.seen.insert(child.descriptor.digest) {
+                    continue;
+                }
                 let bytes = source.document(&child.descriptor.digest, child.descriptor.size)?;
                 self.among(origin, source, &bytes, &child.descriptor, platforms, depth + 1)?;
                 continue;

@@ -55,15 +55,16 @@ pub fn seal(pulled: Pulled, claim: &Claim, key: &SecretKey) -> Result<Sealed, Er
     };
     let bytes = seal.to_bytes();
     let signature = key.sign_detached_armored(&bytes)?;
-    console::write_new(&folder.join(SEAL), &bytes).map_err(at(SEAL))?;
-    console::write_new(&folder.join(SEAL_SIGNATURE), &signature).map_err(at(SEAL_SIGNATURE))?;
     let sealed = Sealed {
         path: claim.complete(),
         bundle: seal.bundle,
         manifest: seal.manifest,
         bytes: Some(pulled.volumes.iter().map(|v| v.size).sum()),
     };
+    // Before there is a seal: what has one is never made again with other content under the same number.
     claim.note_sealed(&sealed)?;
+    console::write_new(&folder.join(SEAL), &bytes).map_err(at(SEAL))?;
+    console::write_new(&folder.join(SEAL_SIGNATURE), &signature).map_err(at(SEAL_SIGNATURE))?;
     bundle::rename_new(&folder, &sealed.path).map_err(|source| Error::Output { path: sealed.path.clone(), source })?;
     Ok(sealed)
 }

@@ -139,7 +139,7 @@ fn an_interrupted_bundle_has_no_seal_and_is_taken_over() {
     proxy.rule(Rule::new(Fault::status(503)).path(&layer.unwrap()));
 
     let failed = site.pack(42, &["--retries", "0"]).expect_code(1);
-    assert!(failed.stderr.contains("state: no bundle was sealed"), "{failed}");
+    assert!(failed.stderr.contains("state: no bundle was finished"), "{failed}");
     assert_eq!(files(&site.media()), ["payments-42.partial"]);
     let partial = site.media().join("payments-42.partial");
     assert!(!partial.join("SHA256SUMS").exists() && !partial.join("LABEL.txt").exists());
@@ -259,16 +259,19 @@ fn labels_and_the_end_of_admission_are_in_manifest_and_label() {
     let mut site = Site::new();
     site.release["labels"] = json!({ "ticket": "CHG-1", "class": "intern" });
     let mut pack =
-        site.export(&["pack", "--sequence", "time", "--expires", "30d", "--label", "ticket=CHG-2", "--json"]);
+        site.export(&["pack", "--sequence", "time", "--expires", "8000d", "--label", "ticket=CHG-2", "--json"]);
     pack.env("SOURCE_DATE_EPOCH", "1767225600").arg("--output").arg(site.media());
     let packed = run(&mut pack).expect_code(0).json();
     let bundle = site.media().join("payments-20260101000000");
     assert_eq!(packed["bundle"]["path"], bundle.display().to_string());
     let manifest = Opened::open(&bundle, 1, &site.identity).manifest();
     assert_eq!(manifest["labels"], json!({ "ticket": "CHG-2", "class": "intern" }), "flags win");
-    assert_eq!(manifest["expires"], "2026-01-31T00:00:00Z");
+    assert_eq!(manifest["expires"], "2047-11-27T00:00:00Z");
+    let past = ["--expires", "2020-01-01T00:00:00Z"];
+    site.pack(43, &past).expect_code(2).expect_stderr("would have expired already");
+    site.pack(43, &["--label", "ticket"]).expect_code(2).expect_stderr("NAME=VALUE");
     let label = fs::read_to_string(bundle.join("LABEL.txt")).unwrap();
-    for words in ["CHG-2", "intern", "2026-01-31T00:00:00Z", "20260101000000"] {
+    for words in ["CHG-2", "intern", "2047-11-27T00:00:00Z", "20260101000000"] {
         assert!(label.contains(words), "{words}\n{label}");
     }
 }

@@ -111,7 +111,7 @@ pub fn admit<'s>(
     bundle: Authenticated<'s>,
     progress: &Progress,
 ) -> Result<Admitted<'s>, Error> {
-    let placement = examine(site, Some(ledger), &bundle, progress)?;
+    let placement = examine(site, Some(ledger), &bundle, progress, Probe::Ask)?;
     let subject = subject(&bundle);
     match ledger.begin(&stamp()?, Begun { subject: subject.clone() })? {
         Standing::New { .. } => {}
@@ -121,7 +121,17 @@ pub fn admit<'s>(
     Ok(Admitted { bundle, placement, subject })
 }
 
-/// Everything of admission but the reservation: reads the ledger and the registry, and writes to neither.
+/// Whether a registry may be asked with a probe, which is a write, if it takes an index with missing entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probe {
+    /// Push one, and take it away again.
+    Ask,
+    /// Write nothing.
+    Leave,
+}
+
+/// Everything of admission but the reservation: reads the ledger and the registry, and writes to neither but for the
+/// probe.
 ///
 /// # Errors
 /// As [`admit`].
@@ -130,12 +140,13 @@ pub fn examine(
     ledger: Option<&Ledger>,
     bundle: &Authenticated<'_>,
     progress: &Progress,
+    probe: Probe,
 ) -> Result<Placement, Error> {
     sequence(ledger, bundle)?;
     expiry(site, bundle.manifest.get())?;
     let destinations = destinations(bundle)?;
     let graph = documents(bundle, |_| ())?;
-    tags(site, bundle, destinations, &graph, progress)
+    tags(site, bundle, destinations, &graph, progress, probe)
 }
 
 /// What the ledger calls this bundle.
@@ -240,6 +251,7 @@ fn tags(
     destinations: Vec<(Image, TagRef)>,
     graph: &Graph,
     progress: &Progress,
+    probe: Probe,
 ) -> Result<Placement, Error> {
     let mut repositories = BTreeMap::new();
     let mut images = Vec::new();
@@ -266,8 +278,14 @@ fn tags(
                 }
             }
         };
-        if image.sparse && !matches!(action, TagAction::Skip { .. } | TagAction::Keep) && !sparse::is_taken(client)? {
-            return Err(Error::SparseRefused { tag: Box::new(destination) });
+        if image.sparse && !matches!(action, TagAction::Skip { .. } | TagAction::Keep) {
+            match probe {
+                Probe::Ask if sparse::is_taken(client)? => {}
+                Probe::Ask => return Err(Error::SparseRefused { tag: Box::new(destination) }),
+                Probe::Leave => progress.warn(format_args!(
+                    "{destination}: whether the registry takes an index with missing entries shows only on receiving"
+                )),
+            }
         }
         let closure = graph.closure(&image)?;
         images.push(Placed { image, destination, action, closure });

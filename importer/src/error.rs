@@ -14,6 +14,12 @@ pub enum Error {
     /// Two ways to say whom to trust.
     #[error("--config and --trust exclude each other")]
     BothTrustAndConfig,
+    /// Flags that a configuration would make void.
+    #[error("{flag} goes with --trust only; import.yaml says it for each stream")]
+    OnlyWithTrust {
+        /// The flag.
+        flag: &'static str,
+    },
     /// Neither.
     #[error("no release certificate is named: whose bundles are accepted?")]
     NoStreams,
@@ -107,6 +113,14 @@ pub enum Error {
         /// The file.
         file: PathBuf,
     },
+    /// A file of the seal cannot be read.
+    #[error("{}: cannot be read: {reason}", .file.display())]
+    UnreadableFile {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// The ciphertext is not what was sealed.
     #[error("{}: differs from the seal: expected {expected}, found {found}", .file.display())]
     Damaged {
@@ -116,6 +130,20 @@ pub enum Error {
         expected: Digest,
         /// The digest found.
         found: Digest,
+    },
+    /// Packed for somebody else.
+    #[error("{}: the identity here does not open it", .file.display())]
+    NoIdentity {
+        /// The volume.
+        file: PathBuf,
+    },
+    /// The signature folder.
+    #[error("lookaside {}: signatures cannot be written there", .path.display())]
+    LookasideRoot {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
     },
     /// What a sound volume holds is wrong.
     #[error("{}: its content is not what a bundle holds", .file.display())]

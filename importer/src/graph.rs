@@ -105,6 +105,7 @@ impl Graph {
     /// [`Error::Inconsistent`].
     pub fn check(&self, manifest: &Manifest) -> Result<(), Error> {
         let mut reached = BTreeSet::new();
+        let mut references = 0;
         for image in &manifest.images {
             let closure = self.closure(image)?;
             let wrong = |reason: &str| Error::Inconsistent { digest: image.digest, reason: reason.into() };
@@ -113,6 +114,10 @@ impl Graph {
             }
             if closure.platforms != image.platforms {
                 return Err(wrong("its platforms are not those that the manifest lists"));
+            }
+            references += closure.documents.len() + closure.blobs.len();
+            if references > LIMITS.references {
+                return Err(wrong("the images of the bundle refer to more documents and blobs than are accepted"));
             }
             reached.extend(closure.documents);
             reached.extend(closure.blobs);

@@ -9,6 +9,9 @@ impl Explain for Error {
         match self {
             Error::Missing(_)
             | Error::BothTrustAndConfig
+            | Error::OnlyWithTrust { .. }
+            | Error::NoIdentity { .. }
+            | Error::LookasideRoot { .. }
             | Error::NoStreams
             | Error::LedgerId(_)
             | Error::TwoPrefixes
@@ -26,7 +29,7 @@ impl Explain for Error {
             | Error::NoSuchBundle(_) => Fault::Usage,
             Error::Common(e) => e.fault(),
             Error::Folder(e) => commands::folder_fault(e),
-            Error::Damaged { .. } | Error::MissingFile { .. } => Fault::Damaged,
+            Error::Damaged { .. } | Error::MissingFile { .. } | Error::UnreadableFile { .. } => Fault::Damaged,
             Error::Contents { source, .. } => contents_fault(source),
             Error::Seal(_)
             | Error::BundleName(_)
@@ -69,6 +72,16 @@ impl Explain for Error {
             Error::Missing("a folder for signatures") => {
                 "name it with --lookaside, or as `production: {lookaside: DIR}`"
             }
+            Error::NoIdentity { .. } => {
+                "name the identity whose recipient the bundle was packed for, or have it packed for this one's"
+            }
+            Error::LookasideRoot { .. } => {
+                "name a folder that can be written with `production: {lookaside: DIR}` or --lookaside"
+            }
+            Error::Age(bundle::AgeError::WrongPassphrase(_)) => "check the passphrase, and which identity is named",
+            Error::OnlyWithTrust { .. } => {
+                "leave the flag (or its variable) out, or use --trust instead of a configuration"
+            }
             Error::NoStreams => "configure the stream in import.yaml, or name the sender's certificate with --trust",
             Error::SharedLookaside { .. } | Error::NoLookaside { .. } => {
                 "give each registry a tree of its own: `lookaside: {HOST: DIR}` or --lookaside HOST=DIR"
@@ -86,13 +99,10 @@ impl Explain for Error {
             Error::SealRejected { .. } | Error::ManifestRejected { .. } => {
                 "ask the sender, by another way than this medium, which key released it; a new key must be configured here first"
             }
-            Error::Damaged { .. } | Error::MissingFile { .. } => {
+            Error::Damaged { .. } | Error::MissingFile { .. } | Error::UnreadableFile { .. } => {
                 "copy the file from the medium again, or ask the sender for it; the other files stay good"
             }
             Error::Contents { source, .. } => match source.as_ref() {
-                bundle::ContentsError::Volume(bundle::VolumeError::NoIdentity) => {
-                    "name the identity whose recipient the bundle was packed for, or have it packed for this one's"
-                }
                 bundle::ContentsError::Volume(bundle::VolumeError::Io(_)) => {
                     "check the medium, then run the same command again"
                 }

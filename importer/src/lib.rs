@@ -62,6 +62,11 @@ pub fn receive(site: &Site, folder: &Path, progress: &Progress, state: &mut Stri
     if let Some(before) = record::before(&ledger, &authenticated)? {
         return Ok(Received::Before(before));
     }
+    let subject = admit::subject(&authenticated);
+    let known = ledger.state_of(&subject.stream, subject.sequence)?;
+    if known.is_some_and(|row| row.subject == subject && row.status == ledger::Status::Signing) {
+        *state = "an earlier run may have published some of it; this run published nothing".into();
+    }
     // Not before: until the bundle is authenticated, the production key is not touched.
     let production = site.production()?;
     for warning in production.key.warnings(site.now) {

@@ -97,6 +97,9 @@ impl<'s> Sealed<'s> {
             Ok((found, _)) if found != sealed.digest => {
                 Error::Damaged { file: self.folder.path().join(&sealed.name), expected: sealed.digest, found }
             }
+            Ok(_) if matches!(&error, bundle::ContentsError::Volume(bundle::VolumeError::NoIdentity)) => {
+                Error::NoIdentity { file: self.folder.path().join(&sealed.name) }
+            }
             Ok(_) => Error::Contents { file: self.folder.path().join(&sealed.name), source: Box::new(error) },
             Err(e) => e.into(),
         }

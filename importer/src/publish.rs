@@ -17,7 +17,8 @@ pub struct Published<'s> {
     pub(crate) tags: Vec<MovedTag>,
 }
 
-/// Moves the tags. Each is asked for once more before: what changed since admission is refused, not overwritten.
+/// Moves the tags. All are asked for once more before the first moves, and each again before it does: what changed since
+/// admission is refused, not overwritten.
 ///
 /// # Errors
 /// [`Error::TagMoved`] if somebody else moved a tag meanwhile; otherwise what failed.
@@ -28,6 +29,9 @@ pub fn publish<'s>(signed: SignedImages<'s>, progress: &Progress, state: &mut St
         images.entry(placed.image.digest).or_default().push(placed);
     }
     let total: usize = images.values().map(Vec::len).sum();
+    for placed in images.values().flatten() {
+        unmoved(placed, placement.client(&placed.destination.repository)?.head_tag(&placed.destination.tag)?)?;
+    }
     *state = format!("0 of {total} images published, all are signed; run the same command again to continue");
     let mut done = 0;
     let mut tags = Vec::new();
@@ -36,12 +40,7 @@ pub fn publish<'s>(signed: SignedImages<'s>, progress: &Progress, state: &mut St
             let to = &placed.destination;
             let client = placement.client(&to.repository)?;
             let now = client.head_tag(&to.tag)?;
-            let previous = match (&placed.action, now) {
-                (_, Some(now)) if now == blob.digest => None,
-                (TagAction::Move { from }, Some(now)) if now == *from => Some(now),
-                (_, None) => None,
-                (_, Some(names)) => return Err(Error::TagMoved { tag: Box::new(to.clone()), names }),
-            };
+            let previous = unmoved(placed, now)?;
             if now != Some(blob.digest) {
                 client.push_tag(&to.tag, &document, &blob.media_type)?;
                 tracing::info!("{to} names {}", blob.digest);
@@ -54,4 +53,14 @@ pub fn publish<'s>(signed: SignedImages<'s>, progress: &Progress, state: &mut St
     })?;
     progress.say(format_args!("{total} images published"));
     Ok(Published { signed, tags })
+}
+
+/// What the tag named before, if it is moved; refused if it names what it did not name at admission.
+fn unmoved(placed: &Placed, now: Option<Digest>) -> Result<Option<Digest>, Error> {
+    match (&placed.action, now) {
+        (_, None) => Ok(None),
+        (_, Some(now)) if now == placed.image.digest => Ok(None),
+        (TagAction::Move { from }, Some(now)) if now == *from => Ok(Some(now)),
+        (_, Some(names)) => Err(Error::TagMoved { tag: Box::new(placed.destination.clone()), names }),
+    }
 }

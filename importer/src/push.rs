@@ -16,6 +16,8 @@ use crate::error::Error;
 /// How often the volumes are read for blobs that a passing fault of the registry kept from being pushed: a streamed blob
 /// cannot be sent again without reading it again.
 const PASSES: u32 = 4;
+/// So many blobs in a row that fail for a passing reason say that it does not pass: each had its own retries.
+const GIVE_UP: u32 = 5;
 
 /// A bundle whose blobs are all in the registry, and whose volumes are what was sealed.
 #[must_use]
@@ -30,8 +32,9 @@ pub struct Pushed<'s> {
 pub fn push<'s>(admitted: Admitted<'s>, progress: &Progress) -> Result<Pushed<'s>, Error> {
     let users = admitted.placement.users(|closure| &closure.blobs);
     let mut open: BTreeMap<Digest, BTreeSet<Repository>> = users;
+    let mut in_a_row = 0;
     for pass in 1..=PASSES {
-        let failed = one_pass(&admitted, &open, progress)?;
+        let failed = one_pass(&admitted, &open, &mut in_a_row, progress)?;
         if failed.is_empty() {
             return Ok(Pushed { admitted });
         }
@@ -51,10 +54,11 @@ pub fn push<'s>(admitted: Admitted<'s>, progress: &Progress) -> Result<Pushed<'s
 }
 
 /// Reads every volume once, whole; its ciphertext is held against the seal in the same read. Gives the blobs that failed
-/// for a passing reason.
+/// for a passing reason; `in_a_row` counts those since the last that did not.
 fn one_pass(
     admitted: &Admitted<'_>,
     open: &BTreeMap<Digest, BTreeSet<Repository>>,
+    in_a_row: &mut u32,
     progress: &Progress,
 ) -> Result<BTreeMap<Digest, Error>, Error> {
     let mut failed = BTreeMap::new();
@@ -64,20 +68,31 @@ fn one_pass(
         let item = progress.item(&blob.digest.to_string(), blob.size);
         let mut content = VerifyingReader::new(item.reader(content), blob.digest, blob.size);
         let result = match open.get(&blob.digest) {
-            Some(repositories) => place(&admitted.placement, blob, repositories, &mut content),
+            Some(repositories) => {
+                let placed = place(&admitted.placement, blob, repositories, &mut content);
+                *in_a_row = if placed.is_ok() { 0 } else { *in_a_row + 1 };
+                placed
+            }
             None => Ok(()),
         };
-        if let Err(Error::Registry(e)) = &result
-            && !e.is_transient()
-            && !e.is_content()
-            && !matches!(e, registry::Error::Read { .. })
-        {
-            return result.map_err(|e| Stop::Ours(Box::new(e)));
-        }
+        let result = match result {
+            // The medium failed under the upload: reading on would only hide why.
+            Err(Error::Registry(registry::Error::Read { source, .. })) if registry::Error::of(&source).is_none() => {
+                return Err(Stop::Content(source));
+            }
+            Err(Error::Registry(e)) if !e.is_transient() && !e.is_content() => {
+                return Err(Stop::Ours(Box::new(e.into())));
+            }
+            other => other,
+        };
         // What the registry did not take is verified all the same. If the content is at fault, that is what counts.
         let _verified = content.finish().map_err(Stop::Content)?;
         match result {
             Err(Error::Registry(e)) if e.is_transient() => {
+                if *in_a_row >= GIVE_UP {
+                    return Err(Stop::Ours(Box::new(e.into())));
+                }
+                progress.warn(format_args!("{e}; the blob is tried again later"));
                 failed.insert(blob.digest, Error::Registry(e));
                 Ok(())
             }

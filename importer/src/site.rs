@@ -32,9 +32,9 @@ pub struct SiteArgs {
     /// The sender's release certificate, for a site without a configuration; several may be given
     #[arg(long, value_name = "FILE", env = "SEALIFT_TRUST", value_delimiter = ',')]
     pub trust: Vec<PathBuf>,
-    /// With --trust: how many distinct certificates must have signed
-    #[arg(long, value_name = "N", default_value_t = 1, env = "SEALIFT_THRESHOLD")]
-    pub threshold: usize,
+    /// With --trust: how many distinct certificates must have signed [default: 1]
+    #[arg(long, value_name = "N", env = "SEALIFT_THRESHOLD")]
+    pub threshold: Option<usize>,
     /// With --trust: the only release line to accept [default: the one the bundle names]
     #[arg(long, env = "SEALIFT_STREAM")]
     pub stream: Option<Stream>,
@@ -122,6 +122,17 @@ impl Site {
             (None, true) if default.exists() => Some(Import::load(&default)?),
             (None, _) => None,
         };
+        if config.is_some() {
+            let given = [
+                ("--threshold", args.threshold.is_some()),
+                ("--stream", args.stream.is_some()),
+                ("--to", !args.to.is_empty()),
+                ("--origin", !args.origin.is_empty()),
+            ];
+            if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
+                return Err(Error::OnlyWithTrust { flag });
+            }
+        }
         let now = Timestamp::now();
         let tolerance = args
             .clock_tolerance
@@ -151,7 +162,7 @@ impl Site {
                 }
                 let to = rules_from_flags(&args.to)?;
                 let rules = StreamRules {
-                    trust: trust(&args.trust, args.threshold)?,
+                    trust: trust(&args.trust, args.threshold.unwrap_or(1))?,
                     origins: (!args.origin.is_empty()).then_some(args.origin),
                     to,
                     replace_tags: production.replace_tag,
@@ -174,17 +185,15 @@ impl Site {
             Some(lookaside) => Some(lookaside),
             None => config.as_ref().map(|c| c.production.lookaside.clone()),
         };
-        let ledger = match (args.ledger, &config) {
-            (Some(path), _) => Some((path, args.ledger_id)),
-            (None, Some(c)) => {
-                let id = match args.ledger_id {
-                    Some(id) => id,
-                    None => c.ledger.id.parse().map_err(|_| Error::LedgerId(OutsideText::new(&c.ledger.id)))?,
-                };
-                Some((c.ledger.file.clone(), Some(id)))
-            }
-            (None, None) => None,
+        let configured = match &config {
+            Some(c) => Some(c.ledger.id.parse().map_err(|_| Error::LedgerId(OutsideText::new(&c.ledger.id)))?),
+            None => None,
         };
+        // The configured id holds for another file too: a copy that was moved is the same ledger.
+        let ledger = args
+            .ledger
+            .or_else(|| config.as_ref().map(|c| c.ledger.file.clone()))
+            .map(|path| (path, args.ledger_id.or(configured)));
         let site = Self {
             streams,
             identity: identity.map(|(p, f)| (p, passphrase(f, "SEALIFT_IDENTITY_PASSPHRASE"))),
@@ -264,6 +273,14 @@ impl Site {
         let file = self.sign.as_ref().ok_or(Error::Missing("a production key"))?;
         let lookaside = self.lookaside.clone().ok_or(Error::Missing("a folder for signatures"))?;
         let key = file.unlock(self.now)?;
+        let roots: Vec<&PathBuf> = match &lookaside {
+            LookasideConfig::One(root) => vec![root],
+            LookasideConfig::PerHost(roots) => roots.values().collect(),
+        };
+        // Now, and not when everything has been pushed.
+        for root in roots {
+            std::fs::create_dir_all(root).map_err(|source| Error::LookasideRoot { path: root.clone(), source })?;
+        }
         let own = key.certificates();
         let streams: Vec<(String, &Certificates)> = match &self.streams {
             Streams::Configured(streams) => {

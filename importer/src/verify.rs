@@ -42,7 +42,7 @@ pub struct Verified {
 #[derive(Debug, Serialize)]
 pub struct Check {
     /// What was checked.
-    pub name: &'static str,
+    pub name: String,
     /// The problem; `None` if it is good.
     pub problem: Option<String>,
     #[serde(skip)]
@@ -60,7 +60,7 @@ impl Verification {
         self.checks.iter().filter_map(|c| c.failure.clone()).max_by_key(|(fault, _)| *fault)
     }
 
-    fn note<T>(&mut self, name: &'static str, result: Result<T, Error>) -> Option<T> {
+    fn note<T>(&mut self, name: &str, result: Result<T, Error>) -> Option<T> {
         let (value, problem, failure) = match result {
             Ok(value) => (Some(value), None, None),
             Err(e) => {
@@ -73,7 +73,7 @@ impl Verification {
                 (None, Some(text), Some((e.fault(), e.hint())))
             }
         };
-        self.checks.push(Check { name, problem, failure });
+        self.checks.push(Check { name: name.into(), problem, failure });
         value
     }
 }
@@ -139,9 +139,12 @@ fn files(v: &mut Verification, sealed: &open::Sealed<'_>, progress: &Progress) {
                 let result = match state.found {
                     Some(found) if state.is_good() || found == state.expected => Ok(()),
                     Some(found) => Err(Error::Damaged { file, expected: state.expected, found }),
-                    None => Err(Error::MissingFile { file }),
+                    None => match state.unreadable {
+                        Some(reason) => Err(Error::UnreadableFile { file, reason }),
+                        None => Err(Error::MissingFile { file }),
+                    },
                 };
-                v.note("file", result);
+                v.note(&format!("file {}", state.name), result);
             }
         }
     }

@@ -76,3 +76,54 @@ fn a_registry_that_lies_about_a_blobs_size_is_not_believed() {
     site.receive(&bundle, &[]).expect_code(1).expect_stderr("expected 614 bytes");
     assert!(site.production.manifests().is_empty());
 }
+
+#[test]
+fn what_an_earlier_run_may_have_published_is_not_denied() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let (site, bundle, proxy) = behind_a_proxy();
+    proxy.rule(Rule::new(Fault::status(403)).method("PUT").path("/manifests/2.3.1"));
+    site.receive(&bundle, &[]).expect_code(1).expect_stderr("state: 0 of 1 images published");
+    proxy.clear();
+    proxy.rule(Rule::new(Fault::status(403)).method("HEAD").path("/manifests/2.3.1"));
+    let ran = site.receive(&bundle, &[]).expect_code(1);
+    ran.expect_stderr("state: an earlier run may have published some of it; this run published nothing");
+    proxy.clear();
+    site.receive(&bundle, &[]).expect_code(0);
+}
+
+#[test]
+fn a_registry_that_fails_for_every_blob_is_given_up() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let (site, bundle, proxy) = behind_a_proxy();
+    proxy.rule(Rule::new(Fault::status(503)).method("POST").path("/blobs/uploads/"));
+    let ran = site.receive(&bundle, &["--retries", "1"]).expect_code(1).expect_stderr("503");
+    ran.expect_stderr("state: nothing was published");
+    assert_eq!(proxy.count("POST", "/blobs/uploads/"), 5, "not every blob of four passes");
+}
+
+#[test]
+fn flags_that_a_configuration_would_make_void_are_refused() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let site = Site::new();
+    let bundle = site.packed(42);
+    for (flag, value) in
+        [("--threshold", "2"), ("--stream", "other"), ("--origin", "foo.example"), ("--to", "bar.example/x")]
+    {
+        let ran = site.receive(&bundle, &[flag, value]).expect_code(2);
+        ran.expect_stderr(&format!("{flag} goes with --trust only"));
+    }
+    assert!(site.production.is_empty());
+    // The ledger's configured id holds for another file too.
+    let other = site.import_dir().join("other.db");
+    let stamp = ledger::Stamp { now: manifest_schema::Timestamp::now(), tool: "test".parse().unwrap() };
+    ledger::Ledger::create(&other, &stamp, ledger::Created { production: None, ledger_key: None }).unwrap();
+    let ran = site.receive(&bundle, &["--ledger", other.to_str().unwrap()]).expect_code(2);
+    ran.expect_stderr("expected");
+    assert!(site.production.is_empty());
+}

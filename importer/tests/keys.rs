@@ -75,6 +75,7 @@ fn passphrases_come_from_a_file_or_the_environment() {
 
     // No terminal, no file, no variable; a wrong one.
     site.pack(42, &[]).expect_code(2).expect_stderr("a passphrase for");
+    fs::create_dir(site.export_dir().join("out")).unwrap();
     let pack = ["pack", "--sequence", "42", "--output", "out"];
     run(site.export(&pack).env("SEALIFT_SIGN_PASSPHRASE", "wrong")).expect_code(2).expect_stderr("wrong passphrase");
     run(site.export(&pack).env("SEALIFT_SIGN_PASSPHRASE", "correct horse")).expect_code(0);

@@ -21,6 +21,8 @@ pub struct Limits {
     pub images: usize,
     /// Blobs in one bundle.
     pub blobs: usize,
+    /// Documents and blobs of all images together, each counted for every image that has it.
+    pub references: usize,
     /// Volumes in one bundle (the file name has four digits).
     pub volumes: u32,
     /// Labels in one bundle.
@@ -67,6 +69,7 @@ pub const LIMITS: Limits = Limits {
     total: 1 << 53,
     images: 100_000,
     blobs: 1_000_000,
+    references: 4_000_000,
     volumes: 9999,
     labels: 64,
     nesting: 4,

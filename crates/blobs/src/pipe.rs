@@ -49,10 +49,10 @@ impl<W: Write + Send + 'static> BackgroundWriter<W> {
     /// # Errors
     /// The first error of the inner writer.
     pub fn finish(mut self) -> io::Result<W> {
-        let handed = self.hand_over();
+        // If the thread has ended already, this is its error.
+        self.hand_over()?;
         self.full = None;
-        let inner = self.thread.take().map(joined).unwrap_or_else(|| Err(broken()))?;
-        handed.map(|()| inner)
+        self.thread.take().map(joined).unwrap_or_else(|| Err(broken()))
     }
 
     fn hand_over(&mut self) -> io::Result<()> {
@@ -99,6 +99,8 @@ pub struct BackgroundReader {
     give_back: SyncSender<Vec<u8>>,
     buffer: Vec<u8>,
     at: usize,
+    /// What the inner reader failed with; every read after that fails the same way.
+    failed: Option<(io::ErrorKind, String)>,
 }
 
 impl BackgroundReader {
@@ -128,7 +130,7 @@ impl BackgroundReader {
                 }
             }
         })?;
-        Ok(Self { full: Some(full), give_back, buffer: Vec::new(), at: 0 })
+        Ok(Self { full: Some(full), give_back, buffer: Vec::new(), at: 0, failed: None })
     }
 }
 
@@ -149,6 +151,9 @@ fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> (usize, Option<io::Error>)
 impl Read for BackgroundReader {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         while self.at == self.buffer.len() {
+            if let Some((kind, text)) = &self.failed {
+                return Err(io::Error::new(*kind, text.clone()));
+            }
             let Some(full) = &self.full else { return Ok(0) };
             match full.recv() {
                 Ok(Ok(buffer)) => {
@@ -156,7 +161,7 @@ impl Read for BackgroundReader {
                     self.at = 0;
                 }
                 Ok(Err(error)) => {
-                    self.full = None;
+                    self.failed = Some((error.kind(), error.to_string()));
                     return Err(error);
                 }
                 Err(_) => self.full = None,
@@ -206,6 +211,12 @@ mod tests {
         let mut writer = BackgroundWriter::new("w", Limited(Vec::new(), 100)).expect("a thread");
         let result = writer.write_all(&[0; 200]).and_then(|()| writer.finish().map(|_| ()));
         assert_eq!(result.expect_err("full").kind(), io::ErrorKind::StorageFull);
+        // Also if the thread has ended before the last bytes are handed over.
+        let mut writer = BackgroundWriter::new("w", Limited(Vec::new(), 100)).expect("a thread");
+        writer.write_all(&[0; 200]).and_then(|()| writer.flush()).expect("taken");
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        writer.buffer.extend_from_slice(&[0; 10]);
+        assert_eq!(writer.finish().map(|_| ()).expect_err("full").kind(), io::ErrorKind::StorageFull);
         let mut writer = BackgroundWriter::new("w", Limited(Vec::new(), 100)).expect("a thread");
         let error = (0..100).find_map(|_| writer.write_all(&[0; BUFFER]).err()).expect("full");
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
@@ -230,5 +241,10 @@ mod tests {
         let error = BackgroundReader::new("r", reader).expect("a thread").read_to_end(&mut out).expect_err("torn");
         assert_eq!(error.to_string(), "torn");
         assert!(out == content);
+
+        let mut reader = BackgroundReader::new("r", Breaks).expect("a thread");
+        for _ in 0..3 {
+            assert_eq!(reader.read(&mut [0; 8]).expect_err("torn").kind(), io::ErrorKind::InvalidData);
+        }
     }
 }

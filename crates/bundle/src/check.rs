@@ -18,6 +18,9 @@ pub struct FileState {
     pub found: Option<Digest>,
     /// Its size in bytes, if it is there.
     pub size: Option<u64>,
+    /// Why it cannot be read, if it is there and cannot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
 }
 
 impl FileState {
@@ -26,9 +29,10 @@ impl FileState {
         self.found == Some(self.expected)
     }
 
-    /// `good`, `missing` or `damaged`.
+    /// `good`, `missing`, `unreadable` or `damaged`.
     pub fn word(&self) -> &'static str {
         match self.found {
+            None if self.unreadable.is_some() => "unreadable",
             None => "missing",
             Some(found) if found == self.expected => "good",
             Some(_) => "damaged",
@@ -46,15 +50,18 @@ impl Seal {
 /// Reads every sealed file. `progress` is told how many bytes were read.
 ///
 /// # Errors
-/// [`FolderError`] for what is not a regular file or cannot be read; missing and damaged files are in the result.
+/// [`FolderError`] for what is not a regular file; missing, unreadable and damaged files are in the result.
 pub fn check_files(folder: &Folder, seal: &Seal, mut progress: impl FnMut(u64)) -> Result<Vec<FileState>, FolderError> {
     let mut states = Vec::new();
     for (name, expected) in seal.files() {
-        let state = match folder.digest_of(name, &mut progress) {
-            Ok((found, size)) => FileState { name: name.into(), expected, found: Some(found), size: Some(size) },
-            Err(FolderError::Missing(_)) => FileState { name: name.into(), expected, found: None, size: None },
+        let mut state = FileState { name: name.into(), expected, found: None, size: None, unreadable: None };
+        match folder.digest_of(name, &mut progress) {
+            Ok((found, size)) => (state.found, state.size) = (Some(found), Some(size)),
+            Err(FolderError::Missing(_)) => {}
+            // A bad sector in one file says nothing about the others.
+            Err(FolderError::Read { source, .. }) => state.unreadable = Some(source.to_string()),
             Err(e) => return Err(e),
-        };
+        }
         states.push(state);
     }
     Ok(states)

@@ -13,6 +13,9 @@ pub enum AgeError {
     /// Not a recipient.
     #[error("`{}` is not an age recipient: expected age1...", .0.escaped())]
     Recipient(OutsideText),
+    /// A secret where a recipient belongs; it is not repeated.
+    #[error("a secret key was given where a recipient belongs: expected age1...")]
+    SecretRecipient,
     /// There is no recipient.
     #[error("no recipient is named: the bundle could not be opened by anybody")]
     NoRecipient,
@@ -48,6 +51,9 @@ pub enum AgeError {
 /// # Errors
 /// [`AgeError::Recipient`].
 pub fn parse_recipient(text: &str) -> Result<String, AgeError> {
+    if text.to_ascii_uppercase().contains("SECRET") {
+        return Err(AgeError::SecretRecipient);
+    }
     age::x25519::Recipient::from_str(text)
         .map(|r| r.to_string())
         .map_err(|_| AgeError::Recipient(OutsideText::new(text)))
@@ -185,5 +191,6 @@ mod tests {
         assert!(matches!(Identities::load(&path, || Err("asked".into())), Err(AgeError::Identity(_))));
         assert!(matches!(Recipients::parse(["age1x"]), Err(AgeError::Recipient(_))));
         assert!(matches!(Recipients::parse([]), Err(AgeError::NoRecipient)));
+        assert!(matches!(parse_recipient("AGE-SECRET-KEY-1QQQ"), Err(AgeError::SecretRecipient)));
     }
 }

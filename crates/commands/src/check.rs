@@ -76,13 +76,26 @@ impl Check {
 /// Reads the seal and its signature.
 ///
 /// # Errors
-/// [`Error::NoSeal`] if either is missing.
+/// [`Error::NoSeal`] if either is missing, [`Error::CutSeal`] if either is plainly cut short.
 pub fn read_seal(folder: &Folder) -> Result<(Vec<u8>, Vec<u8>), Error> {
-    let read = |name, limit| match folder.read_file(name, limit) {
-        Err(bundle::FolderError::Missing(_)) => Err(Error::NoSeal(folder.path().into())),
+    let read = |file, limit| match folder.read_file(file, limit) {
+        Err(bundle::FolderError::Missing(_)) => Err(Error::NoSeal { folder: folder.path().into(), file }),
         other => Ok(other?),
     };
-    Ok((read(SEAL, LIMITS.seal)?, read(SEAL_SIGNATURE, LIMITS.signature)?))
+    let (seal, signature) = (read(SEAL, LIMITS.seal)?, read(SEAL_SIGNATURE, LIMITS.signature)?);
+    for (name, whole) in [(SEAL, seal.ends_with(b"\n")), (SEAL_SIGNATURE, is_whole(&signature))] {
+        if !whole {
+            return Err(Error::CutSeal(folder.path().join(name)));
+        }
+    }
+    Ok((seal, signature))
+}
+
+/// Whether an armored signature has its last line; one that is not armored cannot be told without a key.
+fn is_whole(signature: &[u8]) -> bool {
+    const BEGIN: &[u8] = b"-----BEGIN PGP SIGNATURE-----";
+    const END: &[u8] = b"-----END PGP SIGNATURE-----";
+    !signature.is_empty() && (!signature.starts_with(BEGIN) || signature.trim_ascii_end().ends_with(END))
 }
 
 fn survey(folder: &Folder, seal: Seal, signed_by: Option<Vec<String>>, progress: &Progress) -> Result<Report, Error> {

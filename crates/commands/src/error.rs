@@ -31,8 +31,16 @@ pub enum Error {
     #[error(transparent)]
     Folder(#[from] bundle::FolderError),
     /// There is no seal.
-    #[error("{}: there is no seal (SHA256SUMS and SHA256SUMS.asc)", .0.display())]
-    NoSeal(PathBuf),
+    #[error("{}: there is no seal: {file} is missing", .folder.display())]
+    NoSeal {
+        /// The bundle's folder.
+        folder: PathBuf,
+        /// The file that is missing.
+        file: &'static str,
+    },
+    /// The seal's signature is cut short.
+    #[error("{}: cut short", .0.display())]
+    CutSeal(PathBuf),
     /// The seal is malformed.
     #[error(transparent)]
     Seal(#[from] bundle::SealError),
@@ -80,8 +88,8 @@ impl Explain for Error {
             Error::Folder(e) => folder_fault(e),
             Error::Registry(e) => registry_fault(e),
             Error::ReadConfig { .. } | Error::Config { .. } => Fault::Usage,
-            Error::NoSeal(_) | Error::Seal(_) | Error::Rejected(_) => Fault::Refused,
-            Error::Damaged { .. } => Fault::Damaged,
+            Error::NoSeal { .. } | Error::Seal(_) | Error::Rejected(_) => Fault::Refused,
+            Error::Damaged { .. } | Error::CutSeal(_) => Fault::Damaged,
             Error::Signing(_) | Error::Age(_) | Error::Passphrase(_) | Error::KeyExists(_) => Fault::Usage,
             Error::Write { .. } | Error::Stdout(_) => Fault::Failed,
         }
@@ -92,18 +100,19 @@ impl Explain for Error {
             Error::Folder(e) => folder_hint(e),
             Error::Registry(e) => registry_hint(e),
             Error::Config { .. } => Some("docs/configuration.md lists every key".into()),
-            Error::Signing(signing::Error::WrongPassphrase { .. }) => {
+            Error::Signing(signing::Error::WrongPassphrase { .. }) | Error::Age(bundle::AgeError::WrongPassphrase(_)) => {
                 Some("check the passphrase, and which key file is named".into())
             }
-            Error::NoSeal(_) => {
-                Some("an export that was interrupted has no seal; run the same pack command again".into())
-            }
+            Error::NoSeal { .. } => Some(
+                "name the bundle's own folder (it holds LABEL.txt); a bundle that was not packed to its end has no seal".into(),
+            ),
+            Error::CutSeal(_) => Some("copy the file from the medium again, or ask the sender for it".into()),
             Error::Seal(_) => Some("ask the sender for SHA256SUMS and SHA256SUMS.asc again".into()),
             Error::Rejected(_) => {
                 Some("get the release certificate from the sender by another way, and compare its fingerprint".into())
             }
-            Error::Damaged { .. } => Some("ask the sender for these files again; the others are good".into()),
-            Error::KeyExists(_) => Some("choose another folder with --output, or another --name".into()),
+            Error::Damaged { .. } => Some("copy these files from the medium again, or ask the sender for them; the others are good".into()),
+            Error::KeyExists(_) => Some("choose another folder, or move the file away".into()),
             Error::Passphrase(_) => Some(
                 "name a passphrase file or set the variable that --help names for it; new keys can do with --no-passphrase".into(),
             ),

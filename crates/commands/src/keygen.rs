@@ -121,7 +121,7 @@ impl Keygen {
             openpgp(&self.output, role, self.user_id, self.algorithm, self.expires, &self.protect)?
         };
         for line in &made.notes {
-            eprintln!("{line}");
+            console::say(line);
         }
         console::print(&format!("{}\n", made.public)).map_err(Error::Stdout)
     }

@@ -22,13 +22,14 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
         .map_err(|e| Error::Config { path: path.into(), message: OutsideText::new(e.to_string()) })
 }
 
-/// The lines of a file, without empty ones and those that begin with `#`.
+/// The lines of a file with their numbers, without empty ones and those that begin with `#`.
 ///
 /// # Errors
 /// [`Error::ReadConfig`].
-pub fn lines(path: &Path) -> Result<Vec<String>, Error> {
+pub fn lines(path: &Path) -> Result<Vec<(usize, String)>, Error> {
     let text = read(path)?;
-    Ok(text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).map(String::from).collect())
+    let lines = (1..).zip(text.lines().map(str::trim)).filter(|(_, l)| !l.is_empty() && !l.starts_with('#'));
+    Ok(lines.map(|(number, line)| (number, line.to_string())).collect())
 }
 
 fn read(path: &Path) -> Result<String, Error> {

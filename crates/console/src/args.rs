@@ -48,7 +48,7 @@ pub struct RegistryArgs {
     /// Talk plain HTTP to this registry; loopback needs no leave
     #[arg(long, value_name = "HOST[:PORT]", env = "SEALIFT_PLAIN_HTTP", value_delimiter = ',')]
     pub plain_http: Vec<String>,
-    /// How often a request that failed for a passing reason is tried again
+    /// How often a request is made before a passing reason counts as a failure
     #[arg(long, value_name = "N", default_value_t = 5, env = "SEALIFT_RETRIES")]
     pub retries: u32,
 }

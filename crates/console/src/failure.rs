@@ -97,7 +97,7 @@ pub fn run(program: &str, command: impl FnOnce() -> Result<(), Failure>) -> Exit
     match command() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprint!("{}", failure.text(program));
+            crate::output::say(failure.text(program).trim_end());
             ExitCode::from(failure.fault as u8)
         }
     }

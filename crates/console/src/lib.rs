@@ -10,6 +10,6 @@ mod progress;
 
 pub use failure::{Explain, Failure, Fault, run};
 pub use files::{read_text, write_new, write_secret};
-pub use output::{bytes, print, print_json, table};
+pub use output::{bytes, print, print_json, say, table};
 pub use passphrase::{PassphraseError, PassphraseSource, new_passphrase};
 pub use progress::{Item, Progress};

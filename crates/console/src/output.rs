@@ -30,6 +30,11 @@ pub fn print(text: &str) -> io::Result<()> {
     }
 }
 
+/// Says something on stderr. Nobody may be listening (`2>&1 | head`, a full disk): that is no reason to stop half-way.
+pub fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{}", visible(text));
+}
+
 /// Prints a value as JSON, indented. Characters that would not simply appear are written as JSON's own escapes: the value
 /// stays the same, and a terminal is not moved.
 ///

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::output::{bytes, visible};
+use crate::output::{bytes, say};
 
 /// Shows how far the work is. Shared by the threads that do it.
 pub struct Progress {
@@ -46,20 +46,20 @@ impl Progress {
 
     /// Says something, above the bars.
     pub fn say(&self, text: impl Display) {
-        let text = visible(&text.to_string());
+        let text = text.to_string();
         match &self.kind {
             Kind::Quiet => {}
-            Kind::Lines(_) => eprintln!("{text}"),
-            Kind::Bars { all, .. } => all.suspend(|| eprintln!("{text}")),
+            Kind::Lines(_) => say(&text),
+            Kind::Bars { all, .. } => all.suspend(|| say(&text)),
         }
     }
 
     /// Says something that must not be missed, even when quiet.
     pub fn warn(&self, text: impl Display) {
-        let text = visible(&text.to_string());
+        let text = text.to_string();
         match &self.kind {
-            Kind::Quiet | Kind::Lines(_) => eprintln!("warning: {text}"),
-            Kind::Bars { all, .. } => all.suspend(|| eprintln!("warning: {text}")),
+            Kind::Quiet | Kind::Lines(_) => say(&format!("warning: {text}")),
+            Kind::Bars { all, .. } => all.suspend(|| say(&format!("warning: {text}"))),
         }
     }
 
@@ -68,7 +68,7 @@ impl Progress {
         match &self.kind {
             Kind::Quiet => {}
             Kind::Lines(lines) => {
-                eprintln!("{what}: {}", bytes(total_bytes));
+                say(&format!("{what}: {}", bytes(total_bytes)));
                 let now = Instant::now();
                 if let Ok(mut lines) = lines.lock() {
                     *lines = Lines { total: total_bytes, done: 0, begun: now, said: now };
@@ -131,12 +131,12 @@ impl Progress {
                     let seconds = lines.begun.elapsed().as_secs_f64();
                     let rate = lines.done as f64 / seconds;
                     let left = lines.total.saturating_sub(lines.done) as f64 / rate.max(1.0);
-                    eprintln!(
+                    say(&format!(
                         "  {} of {}, {}/s, {left:.0} s left",
                         bytes(lines.done),
                         bytes(lines.total),
                         bytes(rate as u64)
-                    );
+                    ));
                 }
             }
         }

@@ -53,9 +53,9 @@ impl Init {
             None => {
                 let made = keygen::openpgp(&self.folder, Role::Release, None, self.algorithm, None, &self.protect)?;
                 for note in &made.notes {
-                    eprintln!("{note}");
+                    console::say(note);
                 }
-                eprintln!("fingerprint {}", made.public);
+                console::say(&format!("fingerprint {}", made.public));
                 "release.secret.asc".into()
             }
         };

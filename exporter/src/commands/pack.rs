@@ -24,12 +24,11 @@ impl Pack {
     /// # Errors
     /// A failure with its exit code.
     pub fn run(self, quiet: bool) -> Result<(), Failure> {
-        self.pack(quiet).map_err(|e| {
-            Failure::new(&e).with_state("no bundle was sealed; what is unfinished will not be accepted by anyone")
-        })
+        let mut state = "no bundle was finished; the same command begins it again";
+        self.pack(quiet, &mut state).map_err(|e| Failure::new(&e).with_state(state))
     }
 
-    fn pack(self, quiet: bool) -> Result<(), Error> {
+    fn pack(self, quiet: bool, state: &mut &'static str) -> Result<(), Error> {
         let request = Request::resolve(self.request)?;
         request.recipients()?;
         let key = request.unlock()?;
@@ -41,6 +40,7 @@ impl Pack {
             Packed::New(sealed) => (sealed, "packed"),
             Packed::Already(sealed) => (sealed, "already packed"),
         };
+        *state = "the bundle is sealed and complete";
         if self.json {
             return console::print_json(&serde_json::json!({ "result": word, "bundle": sealed }))
                 .map_err(Error::Stdout);

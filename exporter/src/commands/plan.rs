@@ -17,7 +17,7 @@ pub struct Plan {
     /// Print the plan as JSON
     #[arg(long)]
     json: bool,
-    /// Write a release file with every tag pinned to its digest, for `pack --file`
+    /// Write a release file with every registry's tag pinned to its digest, for `pack --file`
     #[arg(long, value_name = "FILE", env = "SEALIFT_LOCK")]
     lock: Option<PathBuf>,
     #[command(flatten)]
@@ -99,6 +99,8 @@ fn lock_file(request: &Request, report: &Report) -> Result<String, Error> {
         expires: Option<String>,
         #[serde(skip_serializing_if = "Option::is_none")]
         sign: Option<serde_json::Value>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        output: Option<PathBuf>,
     }
     let here = std::env::current_dir().unwrap_or_default();
     let absolute = |p: &PathBuf| std::path::absolute(p).unwrap_or_else(|_| p.clone());
@@ -132,9 +134,13 @@ fn lock_file(request: &Request, report: &Report) -> Result<String, Error> {
             Some(file) => serde_json::json!({ "key": absolute(&key.path), "passphrase_file": absolute(file) }),
             None => serde_json::json!({ "key": absolute(&key.path) }),
         }),
+        output: None,
     };
+    let lock = Lock { output: (request.output.as_os_str() != ".").then(|| absolute(&request.output)), ..lock };
     let value = serde_json::to_value(&lock).map_err(|e| Error::Stdout(e.into()))?;
-    let mut text = String::from("# Every tag pinned by `sealift-export plan --lock`.\n");
+    let mut text = String::from(
+        "# Every registry's tag pinned by `sealift-export plan --lock`; layouts and archives are as they are.\n",
+    );
     for (key, value) in value.as_object().into_iter().flatten() {
         match value.as_array() {
             Some(items) if !items.is_empty() => {

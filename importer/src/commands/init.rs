@@ -74,9 +74,9 @@ impl Init {
 
 fn said(made: &Made) -> String {
     for note in &made.notes {
-        eprintln!("{note}");
+        console::say(note);
     }
-    eprintln!("  {}", made.public);
+    console::say(&format!("  {}", made.public));
     made.secret.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 

@@ -7,11 +7,11 @@ use console::{Failure, Progress};
 use manifest_schema::{Digest, TagRef};
 use serde::Serialize;
 
-use crate::admit::{Placed, TagAction};
+use crate::admit::{Placed, Probe, TagAction};
 use crate::authenticate::authenticate;
 use crate::error::Error;
 use crate::site::{ProductionArgs, Site, SiteArgs};
-use crate::{Received, admit, open};
+use crate::{Received, admit, open, record};
 
 /// Verifies a bundle, pushes its images, signs them and records it
 #[derive(Debug, Args)]
@@ -48,13 +48,7 @@ impl Receive {
         }
         let received = crate::receive(&site, &self.bundle, &progress, state)?;
         let print = match (received, self.json) {
-            (Received::Before(before), true) => {
-                console::print_json(&serde_json::json!({ "result": "already received", "bundle": before }))
-            }
-            (Received::Before(before), false) => console::print(&format!(
-                "already received: {} {} (bundle {}) at {}, ledger entry {}; nothing to do\n",
-                before.subject.stream, before.subject.sequence, before.subject.bundle, before.at, before.entry
-            )),
+            (Received::Before(before), json) => return already(&before, json),
             (Received::Now(recorded), true) => {
                 console::print_json(&serde_json::json!({ "result": "received", "bundle": recorded }))
             }
@@ -86,6 +80,18 @@ impl Receive {
     }
 }
 
+fn already(before: &record::Before, json: bool) -> Result<(), Error> {
+    let print = if json {
+        console::print_json(&serde_json::json!({ "result": "already received", "bundle": before }))
+    } else {
+        console::print(&format!(
+            "already received: {} {} (bundle {}) at {}, ledger entry {}; nothing to do\n",
+            before.subject.stream, before.subject.sequence, before.subject.bundle, before.at, before.entry
+        ))
+    };
+    print.map_err(Error::Stdout)
+}
+
 #[derive(Serialize)]
 struct Move<'a> {
     origin: &'a manifest_schema::Reference,
@@ -99,7 +105,12 @@ fn dry_run(site: &Site, bundle: &std::path::Path, json: bool, progress: &Progres
     let sealed = open::seal(site, bundle)?;
     let authenticated = authenticate(sealed.open(&site.identities()?)?)?;
     let ledger = site.read_ledger()?;
-    let placement = admit::examine(site, ledger.as_ref(), &authenticated, progress)?;
+    if let Some(ledger) = &ledger
+        && let Some(before) = record::before(ledger, &authenticated)?
+    {
+        return already(&before, json);
+    }
+    let placement = admit::examine(site, ledger.as_ref(), &authenticated, progress, Probe::Leave)?;
     let moves: Vec<Move<'_>> = placement.images().iter().map(describe).collect();
     let print = if json {
         console::print_json(&serde_json::json!({ "result": "would be received", "images": moves }))

@@ -102,7 +102,7 @@ fn damage_is_told_from_deceit() {
             case(
                 "an identity that fits nothing",
                 2,
-                &["none of the identities opens the volume"],
+                &["the identity here does not open it"],
                 Nothing,
                 move |site, _| {
                     site.import["identity"] = stranger.display().to_string().into();

@@ -36,8 +36,14 @@ fn a_bundle_is_believed_only_under_its_own_seal() {
             case("no seal signature", 3, &["there is no seal"], Nothing, |_, f| {
                 fs::remove_file(f.join("SHA256SUMS.asc")).unwrap();
             }),
-            case("an empty seal signature", 3, &["there is no signature"], Nothing, |_, f| {
+            case("an empty seal signature", 4, &["SHA256SUMS.asc: cut short"], Nothing, |_, f| {
                 fs::write(f.join("SHA256SUMS.asc"), "").unwrap();
+            }),
+            case("a cut seal signature", 4, &["SHA256SUMS.asc: cut short"], Nothing, |_, f| {
+                testkit::hostile::truncate(&f.join("SHA256SUMS.asc"), 100);
+            }),
+            case("a cut seal", 4, &["SHA256SUMS: cut short"], Nothing, |_, f| {
+                testkit::hostile::truncate(&f.join("SHA256SUMS"), 100);
             }),
             case("a seal by an unknown key", 3, &["stream payments", &unknown, "unknown key"], Nothing, move |_, f| {
                 reseal(&stranger, f);
