@@ -4,15 +4,16 @@
 //! [`Opened::sign_manifest`] and [`reseal`] take whatever signs.
 //!
 //! ```no_run
-//! # let (bundle, identity, release, copy): (std::path::PathBuf, String, testkit::Gpg, std::path::PathBuf) = todo!();
+//! # fn example(bundle: &std::path::Path, identity: &str, release: &testkit::Gpg, copy: &std::path::Path) {
 //! use testkit::hostile;
-//! hostile::copy(&bundle, &copy);
-//! let mut opened = hostile::Opened::open(&copy, 1, &identity);
+//! hostile::copy(bundle, copy);
+//! let mut opened = hostile::Opened::open(copy, 1, identity);
 //! opened.edit_manifest(|manifest| manifest["sequence"] = 7.into());
 //! opened.sign_manifest(&|bytes| release.sign_detached("release", bytes));
-//! opened.encrypt(&identity);
-//! hostile::seal_names_manifest(&copy, opened.content(hostile::MANIFEST));
-//! hostile::reseal(&copy, &|bytes| release.sign_detached("release", bytes));
+//! opened.encrypt(identity);
+//! hostile::seal_names_manifest(copy, opened.content(hostile::MANIFEST));
+//! hostile::reseal(copy, &|bytes| release.sign_detached("release", bytes));
+//! # }
 //! ```
 
 use std::fs;
