@@ -78,6 +78,27 @@ fn a_locked_plan_packs_what_it_saw_although_the_tag_has_moved() {
 }
 
 #[test]
+fn a_locked_layout_is_packed_by_digest_under_its_name() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let mut layout = Layout::new();
+    let (first, second) = (layout.image(&[b"first"]), layout.image(&[b"second"]));
+    let seen = layout.name("1.0", &first);
+    site.release["images"] =
+        json!([format!("oci:{}:1.0=registry.dev.example/payments/web:1.0", layout.path().display())]);
+    plan(&site, &["--lock", "release.lock.yaml"]).expect_code(0);
+    layout.name("1.0", &second);
+    plan(&site, &[]).expect_code(2).expect_stderr("more than once");
+    let mut pack = site.export(&["pack", "--file", "release.lock.yaml"]);
+    run(pack.arg("--output").arg(site.media())).expect_code(0);
+    let manifest = Opened::open(&site.media().join("payments-42"), 1, &site.identity).manifest();
+    assert_eq!(manifest["images"][0]["digest"], seen.to_string());
+    assert_eq!(manifest["images"][0]["origin"], "registry.dev.example/payments/web:1.0");
+}
+
+#[test]
 fn one_platform_of_an_index_is_packed_as_that_image() {
     if !need(Site::NEEDS) {
         return;

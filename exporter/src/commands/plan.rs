@@ -17,7 +17,7 @@ pub struct Plan {
     /// Print the plan as JSON
     #[arg(long)]
     json: bool,
-    /// Write a release file with every registry's tag pinned to its digest, for `pack --file`
+    /// Write a release file with every tag pinned to its digest, for `pack --file`
     #[arg(long, value_name = "FILE", env = "SEALIFT_LOCK")]
     lock: Option<PathBuf>,
     #[command(flatten)]
@@ -119,7 +119,7 @@ fn lock_file(request: &Request, report: &Report) -> Result<String, Error> {
                 let found = report.images.iter().find(|i| i.asked.raw() == asked);
                 // The digest pinned is the one the reference named: the index, if one platform was chosen from it.
                 found.map_or(asked, |i| {
-                    source.pinned(&i.index_digest.unwrap_or(i.digest)).relative_to(&here).to_string()
+                    source.pinned(&i.index_digest.unwrap_or(i.digest), &i.origin).relative_to(&here).to_string()
                 })
             })
             .collect(),
@@ -139,7 +139,7 @@ fn lock_file(request: &Request, report: &Report) -> Result<String, Error> {
     let lock = Lock { output: (request.output.as_os_str() != ".").then(|| absolute(&request.output)), ..lock };
     let value = serde_json::to_value(&lock).map_err(|e| Error::Stdout(e.into()))?;
     let mut text = String::from(
-        "# Every registry's tag pinned by `sealift-export plan --lock`; layouts and archives are as they are.\n",
+        "# Every tag pinned by `sealift-export plan --lock` (but those of docker-archive:, which are read as they are).\n",
     );
     for (key, value) in value.as_object().into_iter().flatten() {
         match value.as_array() {

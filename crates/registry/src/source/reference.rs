@@ -144,15 +144,23 @@ impl SourceRef {
         }
     }
 
-    /// The same image with its digest pinned; a tag stays. Only an image in a registry can be pinned; every other
-    /// is returned as it is.
-    pub fn pinned(&self, digest: &Digest) -> SourceRef {
+    /// The same image with its digest pinned and its name, `origin`, as it is. An image of a docker archive has no digest
+    /// before it is read, and is returned as it is.
+    pub fn pinned(&self, digest: &Digest, origin: &Reference) -> SourceRef {
         match &self.target {
             Target::Registry(reference) => {
                 let pinned = reference.with_digest(*digest);
                 Self { text: format!("{}{pinned}", Transport::Docker.prefix()), target: Target::Registry(pinned) }
             }
-            Target::File { .. } => self.clone(),
+            Target::File { transport: Transport::DockerArchive, .. } => self.clone(),
+            Target::File { transport, path, wanted } => {
+                let name = origin.tag().filter(|_| wanted.digest.is_none() && origin.digest().is_none());
+                let called = name.map(|tag| TagRef { repository: origin.repository().clone(), tag: tag.clone() });
+                let Some(called) = called.filter(|c| full(&c.to_string()).is_some()) else { return self.clone() };
+                let text = format!("{}{}@{digest}={called}", transport.prefix(), path.display());
+                let wanted = Wanted { digest: Some(*digest), called: Some(called), ..Wanted::default() };
+                Self { text, target: Target::File { transport: *transport, path: path.clone(), wanted } }
+            }
         }
     }
 
@@ -346,11 +354,17 @@ mod tests {
             assert_eq!((source.transport(), source.to_string()), (Transport::Docker, text.to_string()));
         }
         let digest: Digest = format!("sha256:{}", "ab".repeat(32)).parse().expect("a digest");
-        let pinned = "busybox:1".parse::<SourceRef>().expect("a reference").pinned(&digest);
+        let origin: Reference = "localhost/a:b".parse().expect("a reference");
+        let pinned = "busybox:1".parse::<SourceRef>().expect("a reference").pinned(&digest, &origin);
         assert_eq!(pinned.to_string(), format!("docker://docker.io/library/busybox:1@{digest}"));
         assert_eq!(pinned.to_string().parse::<SourceRef>().expect("reads back"), pinned);
         let layout: SourceRef = "oci:a:b".parse().expect("a layout");
-        assert_eq!(layout.pinned(&digest), layout);
+        let pinned = layout.pinned(&digest, &origin);
+        assert_eq!(pinned.to_string(), format!("oci:a@{digest}=localhost/a:b"));
+        assert_eq!(pinned.to_string().parse::<SourceRef>().expect("reads back"), pinned);
+        assert_eq!(pinned.pinned(&digest, &origin), pinned);
+        let archive: SourceRef = "docker-archive:a:b:1".parse().expect("an archive");
+        assert_eq!(archive.pinned(&digest, &origin), archive);
     }
 
     #[test]

@@ -80,7 +80,7 @@ fn an_image_of_a_registry_is_read_and_a_moved_tag_is_told() {
     assert!(source.document(&first.digest, size).is_ok());
     assert!(matches!(source.document(&first.digest, size + 1), Err(SourceError::Size { .. })));
 
-    let pinned = tag.parse::<SourceRef>().expect("a reference").pinned(&first.digest);
+    let pinned = tag.parse::<SourceRef>().expect("a reference").pinned(&first.digest, &resolved.origin);
     assert_eq!(open(&pinned.to_string()).resolve().expect("an image").moved, None);
     push("second", "2.0");
     let resolved = open(&pinned.to_string()).resolve().expect("an image");
