@@ -172,3 +172,51 @@ fn agrees(descriptor: &Descriptor, blob: &Blob) -> Result<(), String> {
         Err(format!("{} has {} bytes, listed with {}", blob.digest, descriptor.size, blob.size))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use manifest_schema::manifest::ManifestType;
+    use manifest_schema::{BundleId, MediaType, OutsideText, Volumes};
+
+    #[test]
+    fn images_that_share_many_blobs_do_not_multiply_them_without_end() {
+        let number = |n: u32| {
+            let mut bytes = [0; 32];
+            bytes[..4].copy_from_slice(&n.to_be_bytes());
+            Digest::Sha256(bytes)
+        };
+        let document = number(u32::MAX);
+        let blobs = (0..LIMITS.children as u32).map(number).collect();
+        let node = Node { children: vec![], absent: false, blobs, is_index: false, depth: 0 };
+        let graph = Graph { nodes: [(document, node)].into() };
+        let image = |n: usize| Image {
+            asked: OutsideText::new("x"),
+            origin: format!("r.example/x:{n}").parse().expect("a reference"),
+            digest: document,
+            media_type: MediaType::OCI_MANIFEST.parse().expect("a media type"),
+            size: 1,
+            platforms: vec![PlatformManifest { platform: None, digest: document }],
+            sparse: false,
+        };
+        let manifest = |images: usize| Manifest {
+            kind: ManifestType::V1,
+            requires: vec![],
+            bundle: BundleId::generate(),
+            stream: "payments".parse().expect("a stream"),
+            sequence: 1.try_into().expect("a sequence"),
+            created: "2026-01-31T09:00:00Z".parse().expect("a time"),
+            expires: None,
+            tool: "test".parse().expect("a line"),
+            labels: Default::default(),
+            volumes: Volumes { count: 1, admission: 1 },
+            images: (0..images).map(image).collect(),
+            blobs: vec![],
+            extensions: Default::default(),
+        };
+        assert!(graph.check(&manifest(2)).is_ok());
+        let many = LIMITS.references / LIMITS.children + 1;
+        let error = graph.check(&manifest(many)).expect_err("too many");
+        assert!(error.to_string().contains("more documents and blobs than are accepted"), "{error}");
+    }
+}

@@ -32,25 +32,19 @@ pub struct Pushed<'s> {
 pub fn push<'s>(admitted: Admitted<'s>, progress: &Progress) -> Result<Pushed<'s>, Error> {
     let users = admitted.placement.users(|closure| &closure.blobs);
     let mut open: BTreeMap<Digest, BTreeSet<Repository>> = users;
-    let mut in_a_row = 0;
-    for pass in 1..=PASSES {
-        let failed = one_pass(&admitted, &open, &mut in_a_row, progress)?;
-        if failed.is_empty() {
-            return Ok(Pushed { admitted });
-        }
-        let Some((digest, last)) = failed.iter().next_back().map(|(d, e)| (*d, e.to_string())) else { break };
+    let (mut pass, mut in_a_row) = (1, 0);
+    loop {
+        let mut failed = one_pass(&admitted, &open, &mut in_a_row, progress)?;
+        let Some((digest, last)) = failed.pop_last() else { return Ok(Pushed { admitted }) };
         if pass == PASSES {
-            let error = failed.into_values().next_back();
-            return Err(error.unwrap_or(Error::Missing("a blob")));
+            return Err(last);
         }
-        progress.warn(format_args!(
-            "{} blobs could not be pushed and are tried again, the last one {digest}: {last}",
-            failed.len()
-        ));
-        open.retain(|digest, _| failed.contains_key(digest));
+        let count = failed.len() + 1;
+        progress.warn(format_args!("{count} blobs are tried again, the last one {digest}: {last}"));
+        open.retain(|d, _| *d == digest || failed.contains_key(d));
         std::thread::sleep(Duration::from_secs(1 << (pass - 1)));
+        pass += 1;
     }
-    Err(Error::Missing("a blob"))
 }
 
 /// Reads every volume once, whole; its ciphertext is held against the seal in the same read. Gives the blobs that failed
