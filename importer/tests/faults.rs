@@ -127,3 +127,15 @@ fn flags_that_a_configuration_would_make_void_are_refused() {
     ran.expect_stderr("expected");
     assert!(site.production.is_empty());
 }
+
+#[test]
+fn a_signature_folder_that_cannot_be_made_is_found_before_anything_is_pushed() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let bundle = site.packed(42);
+    site.import["production"]["lookaside"] = "/proc/signatures".into();
+    site.receive(&bundle, &[]).expect_code(2).expect_stderr("lookaside /proc/signatures: signatures cannot be written");
+    assert!(site.production.is_empty());
+}

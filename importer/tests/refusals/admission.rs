@@ -184,6 +184,13 @@ fn a_sparse_index_is_refused_before_any_layer_by_a_registry_that_does_not_take_i
     site.release["sparse_index"] = true.into();
     let bundle = site.packed(42);
     let tag = format!("{}/payments/multi:1", site.production.host());
+    // A dry run asks nothing by writing, and says so. The sequence stays free.
+    let proxy = Proxy::before(&site.production);
+    let import = site.import.clone();
+    site.import["streams"]["payments"]["to"][0]["to"] = format!("{}/payments", proxy.host()).into();
+    site.receive(&bundle, &["--dry-run"]).expect_code(0).expect_stderr("shows only on receiving");
+    assert_eq!(proxy.count("PUT", "") + proxy.count("POST", ""), 0);
+    site.import = import;
     let leaves = if site.production.snapshot().is_empty() { Leaves::Refusal } else { unreachable!("a new registry") };
     refused(
         &mut site,
