@@ -263,6 +263,40 @@ pub enum Error {
         /// Why.
         source: manifest_schema::document::DocumentError,
     },
+    /// The image policy refuses an image.
+    #[error(
+        "{origin}: the image policy refuses {}{}: scope {}: {}",
+        .verdict.digest,
+        .verdict.platform.as_ref().map(|p| format!(" ({p})")).unwrap_or_else(|| if .verdict.is_index { " (the index)".into() } else { String::new() }),
+        .verdict.verdict.scope,
+        crate::provenance::reasons(.verdict)
+    )]
+    PolicyRefused {
+        /// The image, as the sender calls it.
+        origin: Box<Reference>,
+        /// The verdict, with its reasons.
+        verdict: Box<crate::provenance::DocumentVerdict>,
+    },
+    /// More signatures than are held to judge images by.
+    #[error("the bundle has more than {} bytes of signatures", manifest_schema::LIMITS.evidence)]
+    TooMuchEvidence,
+    /// A document with cosign signatures that is none.
+    #[error("{digest} is not what cosign writes")]
+    Attachment {
+        /// The document.
+        digest: Digest,
+        /// Why.
+        source: signing::AttachmentError,
+    },
+    /// An image that nobody judged.
+    #[error("{origin}: it was not judged by the image policy")]
+    NotJudged {
+        /// The image.
+        origin: Box<Reference>,
+    },
+    /// An image policy.
+    #[error(transparent)]
+    ImagePolicy(#[from] signing::PolicyError),
     /// Documents and manifest disagree.
     #[error("{digest}: {reason}")]
     Inconsistent {

@@ -26,6 +26,7 @@ impl Explain for Error {
             | Error::Signing(_)
             | Error::Role(_)
             | Error::Age(_)
+            | Error::ImagePolicy(_)
             | Error::NoSuchBundle(_) => Fault::Usage,
             Error::Common(e) => e.fault(),
             Error::Folder(e) => commands::folder_fault(e),
@@ -49,6 +50,10 @@ impl Explain for Error {
             | Error::TwoOrigins { .. }
             | Error::TagTaken { .. }
             | Error::SparseRefused { .. }
+            | Error::PolicyRefused { .. }
+            | Error::TooMuchEvidence
+            | Error::Attachment { .. }
+            | Error::NotJudged { .. }
             | Error::Document { .. }
             | Error::Inconsistent { .. } => Fault::Refused,
             Error::TagMoved { .. }
@@ -127,7 +132,21 @@ impl Explain for Error {
             }
             Error::TagMoved { .. } => "find out who writes to this repository, then run the same command again",
             Error::SparseRefused { .. } => "have the release packed with all platforms, or with one",
-            Error::Blob(_) | Error::Document { .. } | Error::Inconsistent { .. } | Error::Manifest(_) => {
+            Error::PolicyRefused { verdict, .. } if verdict.is_index => {
+                "have the index signed too (`skopeo copy --all --sign-by` does), or accept that it is not with `allow_unsigned_index: true`"
+            }
+            Error::PolicyRefused { .. } => {
+                "have the image signed by a key that the stream's image policy names, under the name it is packed as; \
+                 `sealift-import trust check` explains a policy"
+            }
+            Error::TooMuchEvidence => "have the release split into several",
+            Error::ImagePolicy(_) => "containers-policy.json(5) describes the form; the stream's `images:` names the file",
+            Error::Blob(_)
+            | Error::Document { .. }
+            | Error::Attachment { .. }
+            | Error::NotJudged { .. }
+            | Error::Inconsistent { .. }
+            | Error::Manifest(_) => {
                 "the bundle was sealed like this: do not use it, and tell the sender"
             }
             Error::Lost { .. } => {

@@ -11,7 +11,7 @@ use console::args::RegistryArgs;
 use ledger::{Ledger, LedgerId};
 use manifest_schema::{OutsideText, Repository, Scope, Stream, Timestamp};
 use registry::Registries;
-use signing::{Certificates, Lookaside, SecretKey, Trust};
+use signing::{Certificates, ImagePolicy, Lookaside, SecretKey, Trust};
 
 use crate::config::{Import, LookasideConfig, Mapping, OnExistingTag};
 use crate::destination::Rules;
@@ -44,6 +44,12 @@ pub struct SiteArgs {
     /// With --trust: an origin that images may claim to come from [default: any]
     #[arg(long, value_name = "SCOPE", env = "SEALIFT_ORIGIN", value_delimiter = ',')]
     pub origin: Vec<Scope>,
+    /// With --trust: the image policy, a containers-policy.json(5) file over the names at the origin [default: none]
+    #[arg(long, value_name = "FILE", env = "SEALIFT_IMAGE_POLICY")]
+    pub image_policy: Option<PathBuf>,
+    /// With --trust: let images in whose index the policy refuses, if it accepts every image manifest below it
+    #[arg(long, env = "SEALIFT_ALLOW_UNSIGNED_INDEX")]
+    pub allow_unsigned_index: bool,
     /// The ledger
     #[arg(long, value_name = "FILE", env = "SEALIFT_LEDGER")]
     pub ledger: Option<PathBuf>,
@@ -76,12 +82,16 @@ pub struct ProductionArgs {
 }
 
 /// One release line that is accepted.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct StreamRules {
     /// Whose signatures count, and how many of them.
     pub trust: Trust,
     /// Where its images may claim to come from; anywhere if `None`.
     pub origins: Option<Vec<Scope>>,
+    /// What images are judged by; if `None`, the signed manifest alone vouches for them.
+    pub images: Option<ImagePolicy>,
+    /// Let an index in that the policy refuses, if it accepts every image manifest below.
+    pub allow_unsigned_index: bool,
     /// Where they go.
     pub to: Rules,
     /// Tags meant to move.
@@ -128,6 +138,8 @@ impl Site {
                 ("--stream", args.stream.is_some()),
                 ("--to", !args.to.is_empty()),
                 ("--origin", !args.origin.is_empty()),
+                ("--image-policy", args.image_policy.is_some()),
+                ("--allow-unsigned-index", args.allow_unsigned_index),
             ];
             if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
                 return Err(Error::OnlyWithTrust { flag });
@@ -148,6 +160,8 @@ impl Site {
                     let rules = StreamRules {
                         trust: trust(&stream.release.certificates, stream.release.threshold)?,
                         origins: Some(stream.origins.clone()),
+                        images: stream.images.as_deref().map(ImagePolicy::load).transpose()?,
+                        allow_unsigned_index: stream.allow_unsigned_index,
                         to: Rules { mappings: stream.to.clone(), prefix: None },
                         replace_tags: [stream.replace_tags.clone(), production.replace_tag.clone()].concat(),
                     };
@@ -164,6 +178,8 @@ impl Site {
                 let rules = StreamRules {
                     trust: trust(&args.trust, args.threshold.unwrap_or(1))?,
                     origins: (!args.origin.is_empty()).then_some(args.origin),
+                    images: args.image_policy.as_deref().map(ImagePolicy::load).transpose()?,
+                    allow_unsigned_index: args.allow_unsigned_index,
                     to,
                     replace_tags: production.replace_tag,
                 };

@@ -98,7 +98,9 @@ pub fn verify(site: &Site, folder: &Path, progress: &Progress) -> Verification {
     }
     v.note("expiry", admit::expiry(site, bundle.manifest.get()));
     v.note("origins and destinations", admit::destinations(&bundle));
-    v.note("image manifests", admit::documents(&bundle, |_| ()));
+    if let Some((graph, evidence)) = v.note("image manifests", admit::documents(&bundle)) {
+        v.note("image policy", admit::provenance(site, &bundle, &graph, &evidence));
+    }
     progress.begin("verifying blobs", bundle.manifest.get().total_bytes());
     let mut wrong = Vec::new();
     let read = read_all(&bundle, |blob, mut content| {
