@@ -464,3 +464,12 @@ mod tests {
         }
     }
 }
+
+/// STUB
+#[allow(missing_docs)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DigestTag {
+    Sig,
+    Att,
+    Sbom,
+}
