@@ -187,6 +187,8 @@ fn image(image: &ResolvedImage) -> Image {
         size: image.top.size,
         platforms: image.platforms.clone(),
         sparse: image.sparse,
+        signatures: Vec::new(),
+        referrers: Vec::new(),
     }
 }
 

@@ -190,7 +190,7 @@ impl Walk {
             self.documents.insert(descriptor.digest, bytes);
         }
         match document {
-            Document::Index { children } => {
+            Document::Index { children, .. } => {
                 for Child { descriptor: child, platform } in children {
                     let wanted = keep.is_none_or(|keep| keep.contains(&child.digest));
                     if !wanted && !child.media_type.is_index() {
@@ -204,7 +204,7 @@ impl Walk {
                     self.document(image, source, &child, bytes, platform, keep, depth + 1)?;
                 }
             }
-            Document::Manifest { config, layers } => {
+            Document::Manifest { config, layers, .. } => {
                 image.platforms.push(PlatformManifest { platform, digest: descriptor.digest });
                 self.blob(image, &config, Section::Admission)?;
                 for layer in &layers {

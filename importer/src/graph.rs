@@ -54,7 +54,7 @@ impl Graph {
         let is_index = blob.media_type.is_index();
         let mut node = Node { children: vec![], absent: false, blobs: vec![], is_index, depth: 0 };
         match document {
-            Document::Index { children } => {
+            Document::Index { children, .. } => {
                 for child in children {
                     let d = &child.descriptor;
                     match (self.nodes.get(&d.digest), listed.get(&d.digest)) {
@@ -77,7 +77,7 @@ impl Graph {
                     return Err(wrong(format!("indexes are nested too deeply: at most {} levels", LIMITS.nesting)));
                 }
             }
-            Document::Manifest { config, layers } => {
+            Document::Manifest { config, layers, .. } => {
                 for (d, section) in
                     std::iter::once((&config, Section::Admission)).chain(layers.iter().map(|l| (l, Section::Layers)))
                 {
@@ -198,6 +198,8 @@ mod tests {
             size: 1,
             platforms: vec![PlatformManifest { platform: None, digest: document }],
             sparse: false,
+            signatures: vec![],
+            referrers: vec![],
         };
         let manifest = |images: usize| Manifest {
             kind: ManifestType::V1,

@@ -27,6 +27,12 @@ pub struct Limits {
     pub volumes: u32,
     /// Labels in one bundle.
     pub labels: usize,
+    /// Signatures and referrers of one image and of what belongs to it.
+    pub attachments: usize,
+    /// Simple signatures and payloads that decide on admission, all of one bundle together.
+    pub evidence: u64,
+    /// How many referrers may refer to each other in a row.
+    pub referrer_depth: usize,
     /// How deep indexes may nest.
     pub nesting: usize,
     /// Children of one index, or layers of one manifest.
@@ -74,6 +80,9 @@ pub const LIMITS: Limits = Limits {
     references: 4_000_000,
     volumes: 9999,
     labels: 64,
+    attachments: 10_000,
+    evidence: 256 << 20,
+    referrer_depth: 8,
     nesting: 4,
     children: 10_000,
     folder_entries: 100_000,
