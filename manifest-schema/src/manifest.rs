@@ -524,12 +524,3 @@ mod tests {
         }
     }
 }
-
-/// STUB
-#[allow(missing_docs)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DigestTag {
-    Sig,
-    Att,
-    Sbom,
-}

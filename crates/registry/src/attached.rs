@@ -6,11 +6,10 @@
 //! of that image are the document asked for.
 
 use blobs::VerifiedBytes;
-use manifest_schema::manifest::DigestTag;
-use manifest_schema::{Digest, Document, LIMITS, MediaType, OutsideText, Tag};
+use manifest_schema::{Digest, DigestTag, Document, LIMITS, MediaType, OutsideText, Tag, referrers_tag};
 
 use crate::layout::{Entry, Files, Layout, bounded, read_document};
-use crate::referrers::{About, Fault, FoundReferrer, Referrers, digest_tag, is_attached, referrers_tag};
+use crate::referrers::{About, Fault, FoundReferrer, Referrers, is_attached};
 use crate::source::error::SourceError;
 use crate::source::reference::full;
 
@@ -32,7 +31,7 @@ pub(crate) type Subjects = Vec<(Digest, FoundReferrer)>;
 impl Entry {
     /// Whether `cosign save` says that it is what was attached to an image.
     pub(crate) fn is_cosigns(&self) -> bool {
-        [DigestTag::Sig, DigestTag::Att, DigestTag::Sbom].iter().any(|t| self.kind.as_deref() == Some(cosign_kind(*t)))
+        DigestTag::ALL.iter().any(|t| self.kind.as_deref() == Some(cosign_kind(*t)))
     }
 
     fn is_cosign_image(&self) -> bool {
@@ -68,7 +67,7 @@ impl Layout {
         for entry in &self.entries {
             let Some(about) = self.about(entry)? else { continue };
             let Some(subject) = about.subject else { continue };
-            let artifact_type = about.artifact_type.map(OutsideText::new);
+            let artifact_type = about.artifact_type;
             subjects.push((subject, FoundReferrer { descriptor: entry.descriptor.clone(), artifact_type }));
         }
         Ok(subjects)
@@ -82,12 +81,11 @@ impl Layout {
             found.push(referrer.clone()).map_err(|fault| refused(fault, index.clone()))?;
         }
         let tag = referrers_tag(subject);
-        if let Some(entry) = tag.as_ref().map(|tag| self.tagged(tag)).transpose()?.flatten() {
+        if let Some(entry) = self.tagged(&tag)? {
             let d = &entry.descriptor;
             if d.media_type.as_str() != MediaType::OCI_INDEX {
                 let reason = format!(
-                    "the name {} is for a list of referrers (an OCI index) and names a document of type {}",
-                    tag.map(|tag| tag.to_string()).unwrap_or_default(),
+                    "the name {tag} is for a list of referrers (an OCI index) and names a document of type {}",
                     d.media_type
                 );
                 return Err(refused(Fault::NoList(reason), index));
@@ -105,7 +103,7 @@ impl Layout {
         subject: &Digest,
         kind: DigestTag,
     ) -> Result<Option<(MediaType, VerifiedBytes)>, SourceError> {
-        let named = digest_tag(subject, kind).map(|tag| self.tagged(&tag)).transpose()?.flatten();
+        let named = kind.for_subject(subject).map(|tag| self.tagged(&tag)).transpose()?.flatten();
         let entry = match named {
             Some(entry) => Some(entry),
             None => self.saved_by_cosign(subject, kind)?,

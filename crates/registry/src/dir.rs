@@ -14,8 +14,7 @@ use std::io::Read;
 use std::path::Path;
 
 use blobs::{BlobError, VerifiedBytes};
-use manifest_schema::manifest::DigestTag;
-use manifest_schema::{Algorithm, Descriptor, Digest, LIMITS, MediaType, OutsideText};
+use manifest_schema::{Algorithm, Descriptor, Digest, DigestTag, LIMITS, MediaType, OutsideText};
 
 use crate::Registries;
 use crate::attached::signature_files;

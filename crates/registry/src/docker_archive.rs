@@ -11,8 +11,7 @@ use std::path::Path;
 
 use blobs::{Hasher, VerifiedBytes, sha256};
 use manifest_schema::document::WrittenDescriptor;
-use manifest_schema::manifest::DigestTag;
-use manifest_schema::{Algorithm, Descriptor, Digest, Document, LIMITS, MediaType, OutsideText, Reference};
+use manifest_schema::{Algorithm, Descriptor, Digest, DigestTag, Document, LIMITS, MediaType, OutsideText, Reference};
 use serde::{Deserialize, Serialize};
 
 use crate::Registries;

@@ -11,8 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use blobs::{BlobError, VerifiedBytes};
 use manifest_schema::document::DocumentError;
-use manifest_schema::manifest::DigestTag;
-use manifest_schema::{Descriptor, Digest, Document, LIMITS, MediaType, OutsideText};
+use manifest_schema::{Descriptor, Digest, DigestTag, Document, LIMITS, MediaType, OutsideText};
 use oci_spec::image as oci;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use blobs::VerifiedBytes;
-use manifest_schema::manifest::DigestTag;
-use manifest_schema::{Descriptor, Digest, Document, LIMITS, MediaType, OutsideText, Tag};
+use manifest_schema::document::Attached;
+use manifest_schema::{Descriptor, Digest, DigestTag, Document, LIMITS, MediaType, OutsideText, Tag, referrers_tag};
 use oci_spec::image as oci;
 use serde_json::{Value, json};
 use ureq::http::Method;
@@ -44,7 +44,7 @@ impl RepositoryClient {
         let (what, pages) = match self.fetch_referrers(subject)? {
             Some(pages) => (format!("{}@{subject}: referrers", self.repository()), pages),
             None => {
-                let Some(tag) = referrers_tag(subject) else { return Ok(Vec::new()) };
+                let tag = referrers_tag(subject);
                 let listed = self.fetch_list(&tag)?;
                 (format!("{}:{tag}", self.repository()), listed.into_iter().collect())
             }
@@ -108,7 +108,7 @@ impl RepositoryClient {
     /// # Errors
     /// As [`RepositoryClient::fetch_tag`].
     pub fn fetch_digest_tag(&self, subject: &Digest, kind: DigestTag) -> Result<Option<FetchedDocument>, Error> {
-        match digest_tag(subject, kind) {
+        match kind.for_subject(subject) {
             Some(tag) => self.fetch_tag_if_there(&tag),
             None => Ok(None),
         }
@@ -132,12 +132,11 @@ impl RepositoryClient {
     ) -> Result<(), Error> {
         let digest = referrer.digest();
         let what = format!("{}@{digest}", self.repository());
-        let not_a_referrer = || Error::Subject { what: what.clone(), subject: Box::new(*subject) };
         let about = About::read(referrer.bytes(), media_type).map_err(|reason| self.malformed(&what, reason))?;
         if about.subject != Some(*subject) {
-            return Err(not_a_referrer());
+            return Err(Error::Subject { what, subject: Box::new(*subject) });
         }
-        let tag = referrers_tag(subject).ok_or_else(not_a_referrer)?;
+        let tag = referrers_tag(subject);
         let entry = about.entry(referrer, media_type);
         let what = format!("{}:{tag}", self.repository());
 
@@ -195,24 +194,6 @@ impl RepositoryClient {
     fn malformed(&self, what: &str, reason: String) -> Error {
         Fault::NoList(reason).into_error(what, self.server())
     }
-}
-
-/// The tag under which the tag schema lists what refers to a document: the algorithm, at most 32 characters, and the
-/// hash, at most 64.
-pub(crate) fn referrers_tag(subject: &Digest) -> Option<Tag> {
-    let mut hex = subject.hex();
-    hex.truncate(64);
-    format!("{}-{hex}", subject.algorithm().name()).parse().ok()
-}
-
-/// The tag that cosign makes of a digest. There is none for SHA-512: it would be longer than a tag can be.
-pub(crate) fn digest_tag(subject: &Digest, kind: DigestTag) -> Option<Tag> {
-    let suffix = match kind {
-        DigestTag::Sig => "sig",
-        DigestTag::Att => "att",
-        DigestTag::Sbom => "sbom",
-    };
-    format!("{}-{}.{suffix}", subject.algorithm().name(), subject.hex()).parse().ok()
 }
 
 /// Whether a tag is one that belongs to some document: of the tag schema, or of cosign.
@@ -289,30 +270,22 @@ impl Referrers {
 /// What a document says of itself that a list of referrers repeats.
 pub(crate) struct About {
     pub(crate) subject: Option<Digest>,
-    /// Its own `artifactType`; of an image manifest without one, the media type of its configuration.
-    pub(crate) artifact_type: Option<String>,
+    pub(crate) artifact_type: Option<OutsideText>,
     annotations: BTreeMap<String, String>,
 }
 
 impl About {
-    /// Reads a document that [`Document::parse`] accepts.
+    /// Reads an index or image manifest.
     pub(crate) fn read(bytes: &[u8], media_type: &MediaType) -> Result<Self, String> {
-        Document::parse(bytes, media_type).map_err(|e| e.to_string())?;
-        let (subject, own, config, annotations) = if media_type.is_index() {
-            let index: oci::ImageIndex = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
-            (index.subject().clone(), index.artifact_type().clone(), None, index.annotations().clone())
+        let document = Document::parse(bytes, media_type).map_err(|e| e.to_string())?;
+        let annotations = if media_type.is_index() {
+            serde_json::from_slice::<oci::ImageIndex>(bytes).map(|index| index.annotations().clone())
         } else {
-            let manifest: oci::ImageManifest = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
-            let config = manifest.config().media_type().to_string();
-            (manifest.subject().clone(), manifest.artifact_type().clone(), Some(config), manifest.annotations().clone())
+            serde_json::from_slice::<oci::ImageManifest>(bytes).map(|manifest| manifest.annotations().clone())
         };
-        let subject = subject.map(|s| s.digest().to_string().parse::<Digest>()).transpose();
-        let own = own.map(|t| t.to_string()).filter(|t| !t.is_empty());
-        Ok(Self {
-            subject: subject.map_err(|e| e.to_string())?,
-            artifact_type: own.or(config),
-            annotations: annotations.unwrap_or_default().into_iter().collect(),
-        })
+        let annotations = annotations.map_err(|e| e.to_string())?.unwrap_or_default().into_iter().collect();
+        let Attached { subject, artifact_type } = document.attached().clone();
+        Ok(Self { subject, artifact_type, annotations })
     }
 
     /// The entry of a list.
@@ -323,7 +296,7 @@ impl About {
             "size": document.bytes().len(),
         });
         if let Some(artifact_type) = &self.artifact_type {
-            entry["artifactType"] = json!(artifact_type);
+            entry["artifactType"] = json!(artifact_type.raw());
         }
         if !self.annotations.is_empty() {
             entry["annotations"] = json!(self.annotations);

@@ -27,8 +27,7 @@ pub(crate) mod tar_index;
 use std::io::Read;
 
 use blobs::VerifiedBytes;
-use manifest_schema::manifest::DigestTag;
-use manifest_schema::{Descriptor, Digest, Document, LIMITS, MediaType, OutsideText, Reference};
+use manifest_schema::{Descriptor, Digest, DigestTag, Document, LIMITS, MediaType, OutsideText, Reference};
 
 pub use self::error::{ArchiveFault, SourceError};
 pub use self::reference::{SourceRef, SourceRefError, Transport};
