@@ -146,6 +146,7 @@ fn source_fault(error: &SourceError) -> Fault {
         SourceError::Missing { .. }
         | SourceError::NotRegular { .. }
         | SourceError::LayoutVersion { .. }
+        | SourceError::DirVersion { .. }
         | SourceError::Archive { .. }
         | SourceError::Empty { .. }
         | SourceError::Several { .. }
@@ -155,6 +156,7 @@ fn source_fault(error: &SourceError) -> Fault {
         | SourceError::NameDigest { .. } => Fault::Usage,
         SourceError::Io { .. }
         | SourceError::TooLarge { .. }
+        | SourceError::TooMany { .. }
         | SourceError::Size { .. }
         | SourceError::Content { .. }
         | SourceError::Document { .. }

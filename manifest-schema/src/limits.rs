@@ -57,6 +57,8 @@ pub struct Limits {
     pub redirects: u32,
     /// Signatures of one image in a lookaside tree. c/image fails at 128.
     pub lookaside_signatures: usize,
+    /// Documents that refer to one document (OCI referrers).
+    pub referrers: usize,
     /// OpenPGP packets in one signature file or message.
     pub openpgp_packets: usize,
     /// One entry of the ledger.
@@ -93,6 +95,7 @@ pub const LIMITS: Limits = Limits {
     registry_answer: 4 << 20,
     redirects: 8,
     lookaside_signatures: 127,
+    referrers: 1000,
     openpgp_packets: 64,
     ledger_entry: 256 << 20,
     config: 16 << 20,

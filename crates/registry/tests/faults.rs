@@ -356,9 +356,9 @@ fn a_small_file_is_there_or_not() {
     server.rule(Rule::new(answer(200, &[], b"signature")).path("/signature-1"));
     let registries = registries(Config::default());
     let url = |n: u32| format!("{}/signature-{n}", server.url());
-    assert_eq!(registries.fetch_file(&url(1), 9).unwrap().as_deref(), Some(b"signature".as_slice()));
-    assert!(matches!(registries.fetch_file(&url(1), 8), Err(Error::TooLarge { .. })));
-    assert_eq!(registries.fetch_file(&url(2), 9).unwrap(), None);
+    assert_eq!(registries.fetch_small(&url(1), 9).unwrap().as_deref(), Some(b"signature".as_slice()));
+    assert!(matches!(registries.fetch_small(&url(1), 8), Err(Error::TooLarge { .. })));
+    assert_eq!(registries.fetch_small(&url(2), 9).unwrap(), None);
 }
 
 #[test]
