@@ -16,6 +16,7 @@ use manifest_schema::{
 };
 use registry::source::{Source, SourceRef, Transport};
 use serde::Serialize;
+use signing::sigstore::EvidenceKind;
 use signing::{FetchSmall, Lookaside, RegistriesD, SecretKey, Trust};
 
 use crate::error::Error;
@@ -320,11 +321,7 @@ fn attachments(
 
 /// What a document that refers to another is.
 fn kind_of(document: &Document) -> OutsideText {
-    let layers: Vec<&str> = match document {
-        Document::Manifest { layers, .. } => layers.iter().map(|l| l.media_type.as_str()).collect(),
-        Document::Index { .. } => Vec::new(),
-    };
-    OutsideText::new(signing::kind_of_referrer(document.attached().artifact_type.as_ref(), &layers))
+    OutsideText::new(EvidenceKind::of_document(document).label())
 }
 
 #[cfg(test)]

@@ -103,6 +103,20 @@ pub struct ProductionConfig {
     pub sign: SignConfig,
     /// The folder for signatures; one for each registry host if there are several.
     pub lookaside: LookasideConfig,
+    /// Signs in the form of cosign too, which podman and CRI-O read with `use-sigstore-attachments`.
+    #[serde(default)]
+    pub cosign: Option<CosignConfig>,
+}
+
+/// A secret key for cosign signatures.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CosignConfig {
+    /// The secret key file: encrypted as cosign and skopeo write it, or PKCS #8 in PEM.
+    pub key: PathBuf,
+    /// File whose first line is the passphrase.
+    #[serde(default)]
+    pub passphrase_file: Option<PathBuf>,
 }
 
 /// A secret key.
@@ -160,6 +174,10 @@ impl Import {
         for stream in self.streams.values_mut() {
             stream.release.certificates.iter_mut().for_each(relative);
             stream.images.iter_mut().for_each(relative);
+        }
+        if let Some(cosign) = &mut self.production.cosign {
+            relative(&mut cosign.key);
+            cosign.passphrase_file.iter_mut().for_each(relative);
         }
         match &mut self.production.lookaside {
             LookasideConfig::One(path) => relative(path),

@@ -286,8 +286,33 @@ pub enum Error {
         /// The document.
         digest: Digest,
         /// Why.
-        source: signing::AttachmentError,
+        source: signing::sigstore::AttachmentError,
     },
+    /// A tag for cosign signatures that cannot be made.
+    #[error("{tag}: the cosign signatures cannot be put under it")]
+    CosignTag {
+        /// The tag.
+        tag: String,
+        /// Why.
+        source: signing::sigstore::AttachmentError,
+    },
+    /// A digest too long for a tag.
+    #[error("{digest}: no tag is that long, so no cosign signature can be found for it")]
+    NoDigestTag {
+        /// The digest.
+        digest: Digest,
+    },
+    /// A payload in production that is not what its digest says, or cannot be read.
+    #[error("the cosign signature {digest} in production cannot be read")]
+    Payload {
+        /// The payload.
+        digest: Digest,
+        /// Why.
+        source: io::Error,
+    },
+    /// The key for cosign signatures.
+    #[error(transparent)]
+    CosignKey(#[from] signing::sigstore::SigstoreSecretError),
     /// An image that nobody judged.
     #[error("{origin}: it was not judged by the image policy")]
     NotJudged {

@@ -5,9 +5,10 @@ use std::collections::{HashMap, HashSet};
 
 use blobs::{Hasher, VerifiedBytes};
 use manifest_schema::{
-    Algorithm, Blob, Digest, DigestTag, Document, Image, ImageSignature, LIMITS, Manifest, MediaType, Section,
+    Algorithm, Blob, Digest, DigestTag, Image, ImageSignature, LIMITS, Manifest, MediaType, Section,
 };
 use signing::SigstoreSignature;
+use signing::sigstore::{Attachment, PAYLOAD_MEDIA_TYPE};
 
 use crate::error::Error;
 
@@ -34,7 +35,7 @@ impl Evidence {
         blob.section == Section::Admission
             && (blob.media_type.is_document()
                 || blob.media_type.is_simple_signature()
-                || (signing::decides(blob.media_type.as_str()) && blob.size <= LIMITS.signature))
+                || (decides(&blob.media_type) && blob.size <= LIMITS.signature))
     }
 
     /// Takes in a blob that is wanted.
@@ -92,7 +93,7 @@ impl Evidence {
         for referrer in tagged {
             let wrong = |source| Error::Attachment { digest: referrer.digest, source };
             let Some(bytes) = self.bytes(&referrer.digest) else { continue };
-            for layer in signing::Attachment::parse(bytes).map_err(wrong)?.layers() {
+            for layer in Attachment::parse(bytes).map_err(wrong)?.layers() {
                 // One that is too large to decide was not held, and counts for nothing.
                 if let Some(payload) = self.bytes(&layer.digest) {
                     found.push(SigstoreSignature { payload: payload.to_vec(), annotations: layer.annotations.clone() });
@@ -103,12 +104,7 @@ impl Evidence {
     }
 }
 
-/// What a document that refers to another is, for people.
-pub fn kind_of(document: &Document) -> String {
-    let layers: Vec<&str> = match document {
-        Document::Manifest { layers, .. } => layers.iter().map(|l| l.media_type.as_str()).collect(),
-        Document::Index { .. } => Vec::new(),
-    };
-    signing::kind_of_referrer(document.attached().artifact_type.as_ref(), &layers)
+/// Whether a blob of this type is looked into to judge an image.
+fn decides(media_type: &MediaType) -> bool {
+    media_type.as_str() == PAYLOAD_MEDIA_TYPE || media_type.as_str().starts_with("application/vnd.dev.sigstore.bundle")
 }
-

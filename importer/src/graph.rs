@@ -12,7 +12,6 @@ use manifest_schema::{
 };
 
 use crate::error::Error;
-use crate::evidence;
 
 /// What each image of a bundle consists of.
 #[derive(Debug, Default)]
@@ -72,7 +71,7 @@ impl Graph {
         let wrong = |reason: String| Error::Inconsistent { digest: blob.digest, reason };
         let is_index = blob.media_type.is_index();
         let (subject, kind) = (document.attached().subject, self.referrers.contains(&blob.digest));
-        let kind = kind.then(|| OutsideText::new(evidence::kind_of(&document)));
+        let kind = kind.then(|| OutsideText::new(signing::sigstore::EvidenceKind::of_document(&document).label()));
         let mut node = Node { children: vec![], absent: false, blobs: vec![], is_index, subject, kind, depth: 0 };
         match document {
             Document::Index { children, .. } => {

@@ -27,6 +27,8 @@ impl Explain for Error {
             | Error::Role(_)
             | Error::Age(_)
             | Error::ImagePolicy(_)
+            | Error::CosignKey(_)
+            | Error::NoDigestTag { .. }
             | Error::NoSuchBundle(_) => Fault::Usage,
             Error::Common(e) => e.fault(),
             Error::Folder(e) => commands::folder_fault(e),
@@ -60,6 +62,8 @@ impl Explain for Error {
             | Error::Lost { .. }
             | Error::NoClient { .. }
             | Error::Lookaside(_)
+            | Error::CosignTag { .. }
+            | Error::Payload { .. }
             | Error::RecordedMeanwhile { .. }
             | Error::Stdout(_) => Fault::Failed,
             Error::Registry(e) => commands::registry_fault(e),
@@ -139,6 +143,9 @@ impl Explain for Error {
                 "have the image signed by a key that the stream's image policy names, under the name it is packed as; \
                  `sealift-import trust check` explains a policy"
             }
+            Error::NoDigestTag { .. } => "leave --cosign-key out: images with SHA-512 digests can have simple signatures only",
+            Error::CosignTag { .. } => "find out what the tag names, and remove it if it is not needed",
+            Error::CosignKey(_) => "check the file and its passphrase; `sealift-import keygen cosign` makes a key",
             Error::TooMuchEvidence => "have the release split into several",
             Error::ImagePolicy(_) => "containers-policy.json(5) describes the form; the stream's `images:` names the file",
             Error::Blob(_)
@@ -169,6 +176,7 @@ impl Explain for Error {
             | Error::BundleName(_)
             | Error::NoClient { .. }
             | Error::Lookaside(_)
+            | Error::Payload { .. }
             | Error::RecordedMeanwhile { .. }
             | Error::Stdout(_) => return None,
         };

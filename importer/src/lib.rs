@@ -15,6 +15,7 @@
 //! 8. [`record`]: one ledger transaction
 
 pub mod admit;
+pub mod attach;
 pub mod authenticate;
 pub mod commands;
 pub mod complete;

@@ -11,6 +11,7 @@ use console::args::RegistryArgs;
 use ledger::{Ledger, LedgerId};
 use manifest_schema::{OutsideText, Repository, Scope, Stream, Timestamp};
 use registry::Registries;
+use signing::sigstore::SigstoreSecretKey;
 use signing::{Certificates, ImagePolicy, Lookaside, SecretKey, Trust};
 
 use crate::config::{Import, LookasideConfig, Mapping, OnExistingTag};
@@ -73,6 +74,12 @@ pub struct ProductionArgs {
     /// The folder for signatures; HOST=DIR for each registry if there are several
     #[arg(long, value_name = "[HOST=]DIR", env = "SEALIFT_LOOKASIDE", value_delimiter = ',')]
     pub lookaside: Vec<String>,
+    /// Secret key that signs in the form of cosign too
+    #[arg(long, value_name = "FILE", env = "SEALIFT_COSIGN_KEY")]
+    pub cosign_key: Option<PathBuf>,
+    /// A file whose first line is that key's passphrase [also: SEALIFT_COSIGN_PASSPHRASE]
+    #[arg(long, value_name = "FILE", env = "SEALIFT_COSIGN_PASSPHRASE_FILE")]
+    pub cosign_passphrase_file: Option<PathBuf>,
     /// What to do with a tag that exists and names another image [default: fail]
     #[arg(long, value_enum, env = "SEALIFT_ON_EXISTING_TAG")]
     pub on_existing_tag: Option<OnExistingTag>,
@@ -111,6 +118,7 @@ pub struct Site {
     ledger: Option<(PathBuf, Option<LedgerId>)>,
     sign: Option<KeyFile>,
     lookaside: Option<LookasideConfig>,
+    cosign: Option<(PathBuf, PassphraseSource)>,
     /// What to do with existing tags.
     pub on_existing_tag: OnExistingTag,
     /// Registries.
@@ -210,12 +218,18 @@ impl Site {
             .ledger
             .or_else(|| config.as_ref().map(|c| c.ledger.file.clone()))
             .map(|path| (path, args.ledger_id.or(configured)));
+        let cosign = match (production.cosign_key, config.as_ref().and_then(|c| c.production.cosign.clone())) {
+            (Some(key), _) => Some((key, production.cosign_passphrase_file)),
+            (None, Some(c)) => Some((c.key, production.cosign_passphrase_file.or(c.passphrase_file))),
+            (None, None) => None,
+        };
         let site = Self {
             streams,
             identity: identity.map(|(p, f)| (p, passphrase(f, "SEALIFT_IDENTITY_PASSPHRASE"))),
             ledger,
             sign,
             lookaside,
+            cosign: cosign.map(|(p, f)| (p, passphrase(f, "SEALIFT_COSIGN_PASSPHRASE"))),
             on_existing_tag: production
                 .on_existing_tag
                 .or(config.as_ref().map(|c| c.on_existing_tag))
@@ -308,7 +322,13 @@ impl Site {
             signing::distinct_roles(&[("production", &own), (name, certificates)])?;
         }
         let trust = Trust::new(own, 1, self.now)?;
-        Ok(Production { key, trust, lookaside })
+        let cosign = self.cosign.as_ref().map(|(path, passphrase)| -> Result<_, Error> {
+            let what = path.display().to_string();
+            let key = SigstoreSecretKey::load::<Error>(path, || Ok(passphrase.get(&what)?))?;
+            key.usable()?;
+            Ok(key)
+        });
+        Ok(Production { key, trust, lookaside, cosign: cosign.transpose()? })
     }
 
     /// A lookaside path has no host in it: two production registries must not share a tree.
@@ -344,6 +364,8 @@ pub struct Production {
     pub key: SecretKey,
     /// The key's own certificate, to find signatures that are there already.
     pub trust: Trust,
+    /// The key that signs in the form of cosign, if there is one.
+    pub cosign: Option<SigstoreSecretKey>,
     lookaside: LookasideConfig,
 }
 
