@@ -16,7 +16,7 @@ use crate::destination::destination;
 use crate::error::Error;
 use crate::evidence::Evidence;
 use crate::graph::{Closure, Graph};
-use crate::provenance::{self, Provenance};
+use crate::provenance::{self, Judged, Provenance};
 use crate::site::{Site, StreamRules};
 use crate::sparse;
 
@@ -152,7 +152,10 @@ pub fn examine(
     expiry(site, bundle.manifest.get())?;
     let destinations = destinations(bundle)?;
     let (graph, evidence) = documents(bundle)?;
-    let provenance = provenance(site, bundle, &graph, &evidence)?;
+    let mut provenance = HashMap::new();
+    for judged in judged(site, bundle, &graph, &evidence)? {
+        provenance.insert(judged.origin.clone(), judged.accept()?);
+    }
     drop(evidence);
     tags(site, bundle, destinations, &graph, provenance, progress, probe)
 }
@@ -160,20 +163,18 @@ pub fn examine(
 /// Every image judged by the stream's image policy, under the name that the sender claims for it.
 ///
 /// # Errors
-/// [`Error::PolicyRefused`] for the first that is refused.
-pub fn provenance(
+/// As [`provenance::judge`].
+pub fn judged(
     site: &Site,
     bundle: &Authenticated<'_>,
     graph: &Graph,
     evidence: &Evidence,
-) -> Result<HashMap<Reference, Provenance>, Error> {
-    let mut judged = HashMap::new();
-    for image in &bundle.manifest.get().images {
+) -> Result<Vec<Judged>, Error> {
+    let judge = |image: &Image| {
         let closure = graph.closure(image)?;
-        let provenance = provenance::judge(image, &closure, graph, evidence, bundle.sealed.rules, site.now)?;
-        judged.insert(image.origin.clone(), provenance);
-    }
-    Ok(judged)
+        provenance::judge(image, &closure, graph, evidence, bundle.sealed.rules, site.now)
+    };
+    bundle.manifest.get().images.iter().map(judge).collect()
 }
 
 /// What the ledger calls this bundle.

@@ -15,15 +15,56 @@ use crate::evidence::Evidence;
 use crate::graph::{Closure, Graph};
 use crate::site::StreamRules;
 
-/// An image that may enter, and why.
+/// What the policy says of an image, whatever it says.
 #[derive(Debug, Clone, Serialize)]
-pub struct Provenance {
-    /// What vouched for it.
-    pub vouched: Vouched,
+#[must_use]
+pub struct Judged {
+    /// The image, as the sender calls it.
+    pub origin: Reference,
     /// The policy's verdict on every document of the image, if there is a policy.
     pub verdicts: Vec<DocumentVerdict>,
     /// Everything attached to it, and what was found of it.
     pub evidence: Vec<RecordedEvidence>,
+    #[serde(skip)]
+    vouched: Result<Vouched, Box<DocumentVerdict>>,
+}
+
+/// An image that may enter, and why.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Provenance {
+    vouched: Vouched,
+    evidence: Vec<RecordedEvidence>,
+}
+
+impl Judged {
+    /// The image may enter, or the first of its documents may not.
+    ///
+    /// # Errors
+    /// [`Error::PolicyRefused`] with the reasons.
+    pub fn accept(self) -> Result<Provenance, Error> {
+        match self.vouched {
+            Ok(vouched) => Ok(Provenance { vouched, evidence: self.evidence }),
+            Err(verdict) => Err(Error::PolicyRefused { origin: Box::new(self.origin), verdict }),
+        }
+    }
+
+    /// What vouches for the image; `None` if it is refused.
+    pub fn vouched(&self) -> Option<&Vouched> {
+        self.vouched.as_ref().ok()
+    }
+
+    /// Why it is refused.
+    pub fn refused(&self) -> Option<String> {
+        self.vouched.as_ref().err().map(|verdict| format!("{}: {}", verdict.digest, reasons(verdict)))
+    }
+}
+
+impl Provenance {
+    /// What the ledger says of it.
+    pub fn into_record(self) -> (Vouched, Vec<RecordedEvidence>) {
+        (self.vouched, self.evidence)
+    }
 }
 
 /// The policy's verdict on one document.
@@ -53,7 +94,7 @@ fn named(origin: &Reference) -> Reference {
 /// Judges one image.
 ///
 /// # Errors
-/// [`Error::PolicyRefused`] with the reasons; [`Error::Attachment`] if a signature's document is not what it should be.
+/// [`Error::Attachment`] if a signature's document is not what it should be.
 pub fn judge(
     image: &Image,
     closure: &Closure,
@@ -61,7 +102,7 @@ pub fn judge(
     evidence: &Evidence,
     rules: &StreamRules,
     now: Timestamp,
-) -> Result<Provenance, Error> {
+) -> Result<Judged, Error> {
     let platforms: BTreeMap<Digest, Option<String>> =
         closure.platforms.iter().map(|p| (p.digest, p.platform.as_ref().map(ToString::to_string))).collect();
     let origin = named(&image.origin);
@@ -78,19 +119,16 @@ pub fn judge(
         let verdict = judging.judge(&found.simple(), &found.sigstore);
         let platform = platforms.get(document).cloned();
         let is_index = platform.is_none();
-        let verdict = DocumentVerdict { digest: *document, platform: platform.flatten(), is_index, verdict };
-        verdicts.push(verdict);
-    }
-    let refused = |v: &&DocumentVerdict| !v.verdict.accepted && !(v.is_index && rules.allow_unsigned_index);
-    if let Some(refused) = verdicts.iter().find(refused) {
-        return Err(Error::PolicyRefused { origin: Box::new(image.origin.clone()), verdict: Box::new(refused.clone()) });
+        verdicts.push(DocumentVerdict { digest: *document, platform: platform.flatten(), is_index, verdict });
     }
     rows.extend(referrers(image, graph));
-    let vouched = match &rules.images {
-        None => Vouched::Manifest,
-        Some(_) => Vouched::Policy { scopes: scopes(&verdicts)? },
+    let refused = |v: &&DocumentVerdict| !v.verdict.accepted && !(v.is_index && rules.allow_unsigned_index);
+    let vouched = match (&rules.images, verdicts.iter().find(refused)) {
+        (None, _) => Ok(Vouched::Manifest),
+        (Some(_), None) => Ok(Vouched::Policy { scopes: scopes(&verdicts)? }),
+        (Some(_), Some(refused)) => Err(Box::new(refused.clone())),
     };
-    Ok(Provenance { vouched, verdicts, evidence: rows })
+    Ok(Judged { origin: image.origin.clone(), verdicts, evidence: rows, vouched })
 }
 
 /// The scopes of the policy that decided, each once.

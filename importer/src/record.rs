@@ -48,13 +48,14 @@ pub fn record(published: Published<'_>, ledger: &mut Ledger) -> Result<Recorded,
         if placed.is_skipped() {
             skipped.push(placed.destination);
         } else {
+            let (vouched, evidence) = placed.provenance.into_record();
             images.push(RecordedImage {
                 origin: placed.image.origin,
                 production: placed.destination,
                 digest: placed.image.digest,
                 platforms: placed.image.platforms,
-                vouched: placed.provenance.vouched,
-                evidence: placed.provenance.evidence,
+                vouched,
+                evidence,
             });
         }
     }

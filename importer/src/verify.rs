@@ -99,7 +99,9 @@ pub fn verify(site: &Site, folder: &Path, progress: &Progress) -> Verification {
     v.note("expiry", admit::expiry(site, bundle.manifest.get()));
     v.note("origins and destinations", admit::destinations(&bundle));
     if let Some((graph, evidence)) = v.note("image manifests", admit::documents(&bundle)) {
-        v.note("image policy", admit::provenance(site, &bundle, &graph, &evidence));
+        for judged in v.note("signatures", admit::judged(site, &bundle, &graph, &evidence)).into_iter().flatten() {
+            v.note(&format!("image policy for {}", judged.origin), judged.accept());
+        }
     }
     progress.begin("verifying blobs", bundle.manifest.get().total_bytes());
     let mut wrong = Vec::new();
