@@ -40,6 +40,8 @@ pub use lookaside::{Lookaside, LookasideError};
 pub use packets::join_signatures;
 pub use rejected::{Fault, Reason, Rejected};
 pub use secret::{KeyWarning, SecretKey};
-pub use sigstore::{SigstoreKey, SigstorePayload, SigstoreRejected, SigstoreSignature, verify_sigstore};
+pub use sigstore::{
+    SigstoreKey, SigstorePayload, SigstoreRejected, SigstoreSecretKey, SigstoreSignature, verify_sigstore,
+};
 pub use simple::{PayloadError, SimpleSignature, payload, read_simple};
 pub use trust::{Authentic, DEFAULT_CLOCK_TOLERANCE, Signer, Trust};
