@@ -48,6 +48,8 @@ pub use policy::{ImagePolicy, PolicyError, PolicyImage, PolicyName, PolicyVerdic
 pub use registries_d::{IgnoredMember, RegistriesD, RegistriesDError};
 pub use rejected::{Fault, Reason, Rejected};
 pub use secret::{KeyWarning, SecretKey};
-pub use sigstore::{SigstoreKey, SigstorePayload, SigstoreRejected, SigstoreSignature, verify_sigstore};
+pub use sigstore::{
+    SigstoreKey, SigstorePayload, SigstoreRejected, SigstoreSecretKey, SigstoreSignature, verify_sigstore,
+};
 pub use simple::{PayloadError, SimpleSignature, UntrustedSimple, payload, peek_simple, read_simple};
 pub use trust::{Authentic, DEFAULT_CLOCK_TOLERANCE, Signer, Trust};

@@ -11,13 +11,19 @@
 //! | a key file that holds several keys, of which one is overlooked | [`SigstoreKey::from_pem`] takes one key |
 //! | a short RSA key, a point that is not on its curve | [`SigstoreKey::from_pem`] |
 
+mod attachment;
+mod classify;
 mod error;
 mod key;
 mod payload;
 mod pem;
+mod secret;
 mod verify;
 
+pub use attachment::{AttachedLayer, Attachment, AttachmentBytes, AttachmentError, PAYLOAD_MEDIA_TYPE};
+pub use classify::EvidenceKind;
 pub use error::{SigstoreError, SigstoreRejected};
 pub use key::SigstoreKey;
 pub use payload::{SigstorePayload, sigstore_payload};
+pub use secret::{GeneratedSigstoreKey, SigstoreSecretError, SigstoreSecretKey, generate_sigstore};
 pub use verify::{SIGNATURE_ANNOTATION, SigstoreSignature, verify_sigstore};
