@@ -32,6 +32,7 @@ mod policy;
 mod registries_d;
 mod rejected;
 mod secret;
+pub mod sigstore;
 mod simple;
 mod time;
 mod trust;
@@ -47,5 +48,6 @@ pub use policy::{ImagePolicy, PolicyError, PolicyImage, PolicyName, PolicyVerdic
 pub use registries_d::{IgnoredMember, RegistriesD, RegistriesDError};
 pub use rejected::{Fault, Reason, Rejected};
 pub use secret::{KeyWarning, SecretKey};
+pub use sigstore::{SigstoreKey, SigstorePayload, SigstoreRejected, SigstoreSignature, verify_sigstore};
 pub use simple::{PayloadError, SimpleSignature, UntrustedSimple, payload, peek_simple, read_simple};
 pub use trust::{Authentic, DEFAULT_CLOCK_TOLERANCE, Signer, Trust};

@@ -63,11 +63,16 @@ pub enum PayloadError {
 
 /// The document of a simple signature in the form containers/image writes: keys sorted, no white space.
 pub fn payload(reference: &str, digest: &Digest, creator: &str, timestamp: Timestamp) -> Vec<u8> {
+    document(TYPE, reference, digest, creator, timestamp)
+}
+
+/// The same document, of a given type: cosign's differs in nothing else.
+pub(crate) fn document(kind: &str, reference: &str, digest: &Digest, creator: &str, timestamp: Timestamp) -> Vec<u8> {
     let json = serde_json::json!({
         "critical": {
             "identity": { "docker-reference": reference },
             "image": { "docker-manifest-digest": digest },
-            "type": TYPE,
+            "type": kind,
         },
         "optional": { "creator": creator, "timestamp": timestamp.unix() },
     });
@@ -139,7 +144,7 @@ fn read_payload(bytes: &[u8], signer: Signer) -> Result<SimpleSignature, Payload
 }
 
 /// A whole number of seconds, also if it is written as `1.5e9`: JSON has one kind of number.
-fn seconds(number: serde_json::Number) -> Result<Timestamp, PayloadError> {
+pub(crate) fn seconds(number: serde_json::Number) -> Result<Timestamp, PayloadError> {
     // Beyond 2^53 a number read as floating point is no longer the one that was written.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     let whole = number.as_i64().or_else(|| {
@@ -160,31 +165,31 @@ struct Document {
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Critical {
+pub(crate) struct Critical {
     #[serde(rename = "type")]
-    kind: String,
+    pub(crate) kind: String,
     #[serde(deserialize_with = "object")]
-    image: Image,
+    pub(crate) image: Image,
     #[serde(deserialize_with = "object")]
-    identity: Identity,
+    pub(crate) identity: Identity,
 }
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Image {
+pub(crate) struct Image {
     #[serde(rename = "docker-manifest-digest")]
-    digest: String,
+    pub(crate) digest: String,
 }
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Identity {
+pub(crate) struct Identity {
     #[serde(rename = "docker-reference")]
-    reference: String,
+    pub(crate) reference: String,
 }
 
 /// Reads a struct from a JSON object only: derived readers take an array of the members too.
-fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+pub(crate) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
     struct Object<T>(std::marker::PhantomData<T>);
     impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
         type Value = T;
@@ -200,9 +205,9 @@ fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Re
 
 /// `optional`: two members with a type, and any others, none of them twice.
 #[derive(Default)]
-struct Optional {
-    creator: Option<String>,
-    timestamp: Option<serde_json::Number>,
+pub(crate) struct Optional {
+    pub(crate) creator: Option<String>,
+    pub(crate) timestamp: Option<serde_json::Number>,
 }
 
 impl<'de> Deserialize<'de> for Optional {
@@ -217,8 +222,9 @@ impl<'de> Deserialize<'de> for Optional {
                 let (mut optional, mut seen) = (Optional::default(), BTreeSet::new());
                 while let Some(key) = map.next_key::<String>()? {
                     match key.as_str() {
-                        "creator" => optional.creator = Some(map.next_value()?),
-                        "timestamp" => optional.timestamp = Some(map.next_value()?),
+                        // Like Go, which takes `null` for a member left out.
+                        "creator" => optional.creator = map.next_value()?,
+                        "timestamp" => optional.timestamp = map.next_value()?,
                         _ => _ = map.next_value::<IgnoredAny>()?,
                     }
                     if !seen.insert(key) {
