@@ -206,8 +206,7 @@ mod tests {
     #[test]
     fn release_stores() {
         let url = |n| format!("https://mirror.example/signatures/sha256={HEX}/signature-{n}");
-        let server =
-            Server { files: (1..=12).map(|n| (url(n), vec![0xa3, 1])).collect(), ..Server::default() };
+        let server = Server { files: (1..=12).map(|n| (url(n), vec![0xa3, 1])).collect(), ..Server::default() };
         let digest = format!("sha256:{HEX}").parse().expect("a digest");
         for store in ["https://mirror.example/signatures", "https://mirror.example/signatures/"] {
             assert_eq!(fetch_release_signatures(store, &digest, &server).expect("nine").len(), 9);
@@ -221,9 +220,6 @@ mod tests {
         let digest = format!("sha256:{HEX}").parse().expect("a digest");
         let repository = "r.example/app".parse().expect("a repository");
         fetch_signatures("https://sig.example/t?key=1", &repository, &digest, &server).expect("none");
-        assert_eq!(
-            server.asked.borrow()[0],
-            format!("https://sig.example/t/app@sha256={HEX}/signature-1?key=1")
-        );
+        assert_eq!(server.asked.borrow()[0], format!("https://sig.example/t/app@sha256={HEX}/signature-1?key=1"));
     }
 }

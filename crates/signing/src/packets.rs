@@ -4,12 +4,12 @@ use std::io::Read;
 
 use flate2::bufread::{DeflateDecoder, ZlibDecoder};
 use manifest_schema::{LIMITS, OutsideText};
-use openpgp::{KeyHandle, Packet};
 use openpgp::armor::{Kind, ReaderMode, Writer};
 use openpgp::packet::{Signature, Tag};
 use openpgp::parse::{Dearmor, PacketParserBuilder, PacketParserResult, Parse};
 use openpgp::serialize::Marshal;
 use openpgp::types::CompressionAlgorithm;
+use openpgp::{KeyHandle, Packet};
 use sequoia_openpgp as openpgp;
 
 use crate::error::outside;

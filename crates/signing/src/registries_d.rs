@@ -296,7 +296,8 @@ mod tests {
 
     #[test]
     fn unknown_members_are_named() {
-        let text = "future: 1\ndefault-docker: {lookasides: x}\ndocker: {r.example: {x: {y: [1]}, lookaside: 'file:///a'}}\n";
+        let text =
+            "future: 1\ndefault-docker: {lookasides: x}\ndocker: {r.example: {x: {y: [1]}, lookaside: 'file:///a'}}\n";
         let registries = load(&[("a.yaml", text)]).expect("loads");
         let ignored: Vec<_> = registries.ignored().iter().map(|i| i.member.raw()).collect();
         assert_eq!(ignored, ["future", "default-docker.lookasides", "docker.r.example.x"]);

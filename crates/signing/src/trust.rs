@@ -5,13 +5,13 @@
 //! the future. What the key was when it signed doesn't matter: an attacker chooses the date of a signature.
 
 use manifest_schema::{OutsideText, Timestamp};
+use openpgp::Cert;
 use openpgp::cert::amalgamation::key::{ErasedKeyAmalgamation, ValidErasedKeyAmalgamation};
 use openpgp::cert::amalgamation::{ValidAmalgamation, ValidateAmalgamation};
 use openpgp::packet::Signature;
 use openpgp::packet::key::PublicParts;
 use openpgp::policy::{HashAlgoSecurity, Policy, StandardPolicy};
 use openpgp::types::{RevocationStatus, SignatureType};
-use openpgp::Cert;
 use sequoia_openpgp as openpgp;
 
 use crate::error::outside;

@@ -409,7 +409,17 @@ mod tests {
         for good in ["r.example", "r.example:5000", "localhost", "r.example/a", "r.example:5000/a/b__c", "ns/short"] {
             assert!(is_prefix(good), "{good}");
         }
-        for bad in ["", "/", "r.example/", "r.example/A", "r.example/a:1", "r.example/a@sha256:20", "a_b", "*.example", "r.example:"] {
+        for bad in [
+            "",
+            "/",
+            "r.example/",
+            "r.example/A",
+            "r.example/a:1",
+            "r.example/a@sha256:20",
+            "a_b",
+            "*.example",
+            "r.example:",
+        ] {
             assert!(!is_prefix(bad), "{bad}");
         }
     }

@@ -23,7 +23,8 @@ use manifest_schema::{Digest, OutsideText, Reference, Timestamp};
 
 use crate::certificates::read_key_file;
 use crate::error::shown;
-use crate::{SigstoreError, SigstoreKey, SigstoreSignature, Trust, read_simple, verify_sigstore};
+use crate::sigstore::SigstoreError;
+use crate::{SigstoreKey, SigstoreSignature, Trust, read_simple, verify_sigstore};
 use file::{CosignKeys, Document, GpgKeys, Requirement};
 pub(crate) use identity::Named;
 use identity::SignedIdentity;
