@@ -19,6 +19,7 @@
 
 #![deny(missing_docs)]
 
+mod agent;
 mod certificates;
 mod error;
 mod fingerprint;
@@ -31,6 +32,7 @@ mod simple;
 mod time;
 mod trust;
 
+pub use agent::{AgentAccess, AgentError};
 pub use certificates::{CertificateInfo, Certificates, RoleConflict, distinct_roles};
 pub use error::Error;
 pub use fingerprint::{Fingerprint, FingerprintError};
