@@ -21,6 +21,7 @@
 
 #![deny(missing_docs)]
 
+mod agent;
 mod certificates;
 mod error;
 mod fetch;
@@ -37,6 +38,7 @@ mod simple;
 mod time;
 mod trust;
 
+pub use agent::{AgentAccess, AgentError};
 pub use certificates::{CertificateInfo, Certificates, RoleConflict, distinct_roles};
 pub use error::Error;
 pub use fetch::{FetchSignaturesError, FetchSmall, fetch_release_signatures, fetch_signatures};
