@@ -135,8 +135,8 @@ pub(crate) struct Tree {
     /// Documents, children first.
     pub(crate) documents: Vec<Digest>,
     pub(crate) blobs: BTreeSet<Digest>,
-    platforms: Vec<PlatformManifest>,
-    sparse: bool,
+    pub(crate) platforms: Vec<PlatformManifest>,
+    pub(crate) sparse: bool,
     /// Attached to an image: its small blobs decide on admission.
     pub(crate) attached: bool,
 }
