@@ -11,8 +11,8 @@ use std::str::FromStr;
 use blobs::{VerifiedBytes, sha256};
 use console::Progress;
 use manifest_schema::{
-    Descriptor, Digest, DigestTag, Document, Found, ImageSignature, LIMITS, MediaType, OutsideText, Reference, Referrer,
-    Timestamp,
+    Descriptor, Digest, DigestTag, Document, Found, ImageSignature, LIMITS, MediaType, OutsideText, Reference,
+    Referrer, Timestamp,
 };
 use registry::source::{Source, SourceRef, Transport};
 use serde::Serialize;
@@ -76,7 +76,11 @@ impl FromStr for Referrers {
         let known = |t: &String| {
             DigestTag::ALL.iter().any(|tag| tag.suffix() == t) || (t.contains('/') && t.parse::<MediaType>().is_ok())
         };
-        if types.iter().all(known) { Ok(Self::Types(types)) } else { Err(Error::ReferrersChoice(OutsideText::new(text))) }
+        if types.iter().all(known) {
+            Ok(Self::Types(types))
+        } else {
+            Err(Error::ReferrersChoice(OutsideText::new(text)))
+        }
     }
 }
 
@@ -108,7 +112,8 @@ pub struct Claims {
 impl Evidence {
     /// For a simple signature.
     pub(crate) fn signature(subject: Digest, digest: Digest, found: Found, bytes: &[u8]) -> Self {
-        let claims = signing::peek_simple(bytes).ok().map(|says| Claims { key: says.issuer, reference: says.reference });
+        let claims =
+            signing::peek_simple(bytes).ok().map(|says| Claims { key: says.issuer, reference: says.reference });
         let kind = OutsideText::new("simple signature");
         Self { subject, digest, kind, found: found.as_str().into(), claims }
     }
@@ -248,9 +253,7 @@ fn referrers(
     let mut queue: VecDeque<(Digest, usize)> = image.documents.iter().map(|d| (*d, 0)).collect();
     while let Some((subject, depth)) = queue.pop_front() {
         for Attachment { tag, descriptor, bytes, kind } in attachments(&subject, place, request, progress)? {
-            if depth == LIMITS.referrer_depth
-                || image.signatures.len() + image.referrers.len() >= LIMITS.attachments
-            {
+            if depth == LIMITS.referrer_depth || image.signatures.len() + image.referrers.len() >= LIMITS.attachments {
                 return Err(Error::TooManyReferrers { origin: Box::new(image.origin.clone()) });
             }
             let digest = descriptor.digest;

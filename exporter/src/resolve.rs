@@ -6,8 +6,8 @@ use blobs::VerifiedBytes;
 use console::Progress;
 use manifest_schema::document::{Child, Platform};
 use manifest_schema::{
-    Descriptor, Digest, Document, ImageSignature, LIMITS, MediaType, OutsideText, PlatformManifest, Reference, Referrer,
-    Section,
+    Descriptor, Digest, Document, ImageSignature, LIMITS, MediaType, OutsideText, PlatformManifest, Reference,
+    Referrer, Section,
 };
 use registry::source::Source;
 
@@ -275,9 +275,11 @@ impl Walk {
             }
             self.documents.insert(digest, bytes);
         }
-        let media_type = MediaType::SIMPLE_SIGNATURE
-            .parse()
-            .map_err(|source| Error::Document { origin: Box::new(place.origin.clone()), digest, source })?;
+        let media_type = MediaType::SIMPLE_SIGNATURE.parse().map_err(|source| Error::Document {
+            origin: Box::new(place.origin.clone()),
+            digest,
+            source,
+        })?;
         self.blob(tree, place, &Descriptor { media_type, digest, size, urls: Vec::new() }, Section::Admission)?;
         Ok(digest)
     }

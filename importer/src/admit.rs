@@ -238,12 +238,16 @@ pub fn documents(bundle: &Authenticated<'_>) -> Result<(Graph, Evidence), Error>
     let listed = manifest.blobs_by_digest();
     let (mut graph, mut evidence) = (Graph::of(manifest), Evidence::of(manifest));
     let wanted = Evidence::of(manifest);
-    for_each_admitted(bundle, |blob| wanted.wants(blob), |blob, bytes| {
-        if blob.media_type.is_document() {
-            graph.add(blob, &bytes, &listed)?;
-        }
-        evidence.take(blob, bytes)
-    })?;
+    for_each_admitted(
+        bundle,
+        |blob| wanted.wants(blob),
+        |blob, bytes| {
+            if blob.media_type.is_document() {
+                graph.add(blob, &bytes, &listed)?;
+            }
+            evidence.take(blob, bytes)
+        },
+    )?;
     graph.check(manifest)?;
     Ok((graph, evidence))
 }

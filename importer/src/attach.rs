@@ -11,8 +11,8 @@ use blobs::{VerifiedBytes, VerifyingReader};
 use console::Progress;
 use manifest_schema::{Digest, DigestTag, LIMITS, MediaType, Referrer, Tag};
 use registry::RepositoryClient;
-use signing::sigstore::{Attachment, SigstoreSecretKey};
 use signing::SigstoreSignature;
+use signing::sigstore::{Attachment, SigstoreSecretKey};
 
 use crate::admit::{Admitted, Placed, for_each_document};
 use crate::error::Error;
@@ -100,7 +100,8 @@ fn put(client: &RepositoryClient, tag: &Tag, attachment: &Attachment) -> Result<
     let failed = |source| Error::CosignTag { tag: format!("{}:{tag}", client.repository()), source };
     let bytes = attachment.to_bytes().map_err(failed)?;
     push(client, VerifiedBytes::of(bytes.config))?;
-    let media_type = MediaType::OCI_MANIFEST.parse().map_err(|e| failed(signing::sigstore::AttachmentError::Document(e)))?;
+    let media_type =
+        MediaType::OCI_MANIFEST.parse().map_err(|e| failed(signing::sigstore::AttachmentError::Document(e)))?;
     Ok(client.push_tag(tag, &VerifiedBytes::of(bytes.manifest), &media_type)?)
 }
 
@@ -140,8 +141,7 @@ pub fn cosign(
         let content = client.fetch_blob(&layer.digest, layer.size)?;
         let payload = VerifiedBytes::read(content, layer.digest, layer.size);
         let payload = payload.map_err(|source| Error::Payload { digest: layer.digest, source })?;
-        let signature =
-            SigstoreSignature { payload: payload.into_bytes(), annotations: layer.annotations.clone() };
+        let signature = SigstoreSignature { payload: payload.into_bytes(), annotations: layer.annotations.clone() };
         if key.has_signed(&signature, reference, digest) {
             return Ok(CosignSigned { tag, payload: layer.digest });
         }

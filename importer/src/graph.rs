@@ -169,7 +169,10 @@ impl Graph {
             let wrong = |reason: String| Err(Error::Inconsistent { digest: referrer.digest, reason });
             let subject = &referrer.subject;
             if !closure.documents.contains(subject) && !closure.attached.contains(subject) {
-                return wrong(format!("it is listed as a referrer of {subject}, which is no document of {}", image.origin));
+                return wrong(format!(
+                    "it is listed as a referrer of {subject}, which is no document of {}",
+                    image.origin
+                ));
             }
             let says = self.nodes.get(&referrer.digest).and_then(|node| node.subject);
             if referrer.tag.is_none() && says != Some(*subject) {

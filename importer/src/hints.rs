@@ -143,19 +143,21 @@ impl Explain for Error {
                 "have the image signed by a key that the stream's image policy names, under the name it is packed as; \
                  `sealift-import trust check` explains a policy"
             }
-            Error::NoDigestTag { .. } => "leave --cosign-key out: images with SHA-512 digests can have simple signatures only",
+            Error::NoDigestTag { .. } => {
+                "leave --cosign-key out: images with SHA-512 digests can have simple signatures only"
+            }
             Error::CosignTag { .. } => "find out what the tag names, and remove it if it is not needed",
             Error::CosignKey(_) => "check the file and its passphrase; `sealift-import keygen cosign` makes a key",
             Error::TooMuchEvidence => "have the release split into several",
-            Error::ImagePolicy(_) => "containers-policy.json(5) describes the form; the stream's `images:` names the file",
+            Error::ImagePolicy(_) => {
+                "containers-policy.json(5) describes the form; the stream's `images:` names the file"
+            }
             Error::Blob(_)
             | Error::Document { .. }
             | Error::Attachment { .. }
             | Error::NotJudged { .. }
             | Error::Inconsistent { .. }
-            | Error::Manifest(_) => {
-                "the bundle was sealed like this: do not use it, and tell the sender"
-            }
+            | Error::Manifest(_) => "the bundle was sealed like this: do not use it, and tell the sender",
             Error::Lost { .. } => {
                 "run the same command again; if it happens again, look at the registry's garbage collection"
             }

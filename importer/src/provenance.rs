@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use ledger::{EvidenceKind, RecordedEvidence, Vouched};
-use manifest_schema::{Digest, Image, LabelValue, OutsideText, Reference, Timestamp};
+use manifest_schema::{Digest, DigestTag, Image, LabelValue, OutsideText, Reference, Timestamp};
 use serde::Serialize;
 use signing::{ImagePolicy, PolicyImage, PolicyName, PolicyVerdict, SigstoreSignature};
 
@@ -121,7 +121,7 @@ pub fn judge(
         let is_index = platform.is_none();
         verdicts.push(DocumentVerdict { digest: *document, platform: platform.flatten(), is_index, verdict });
     }
-    rows.extend(referrers(image, graph));
+    rows.extend(referrers(image, graph, &rows));
     let refused = |v: &&DocumentVerdict| !v.verdict.accepted && !(v.is_index && rules.allow_unsigned_index);
     let vouched = match (&rules.images, verdicts.iter().find(refused)) {
         (None, _) => Ok(Vouched::Manifest),
@@ -227,8 +227,8 @@ fn explained(row: RecordedEvidence, verdict: PolicyVerdict, requirement: &str) -
     RecordedEvidence { verified: Some(false), note: Some(OutsideText::new(reasons.join("; "))), ..row }
 }
 
-/// The documents that refer to the image.
-fn referrers(image: &Image, graph: &Graph) -> Vec<RecordedEvidence> {
+/// The documents that refer to the image; those with cosign signatures are told of by their signatures.
+fn referrers(image: &Image, graph: &Graph, signatures: &[RecordedEvidence]) -> Vec<RecordedEvidence> {
     let row = |r: &manifest_schema::Referrer| RecordedEvidence {
         kind: EvidenceKind::Referrer,
         subject: r.subject,
@@ -238,7 +238,11 @@ fn referrers(image: &Image, graph: &Graph) -> Vec<RecordedEvidence> {
         signer: None,
         note: None,
     };
-    image.referrers.iter().map(row).collect()
+    let told = |r: &&manifest_schema::Referrer| {
+        r.tag == Some(DigestTag::Sig)
+            && signatures.iter().any(|s| s.kind == EvidenceKind::CosignSignature && s.subject == r.subject)
+    };
+    image.referrers.iter().filter(|r| !told(r)).map(row).collect()
 }
 
 /// The first reason of a refusal, on one line.

@@ -93,11 +93,9 @@ impl Explain for Error {
             Error::ReadConfig { .. } | Error::Config { .. } => Fault::Usage,
             Error::NoSeal { .. } | Error::Seal(_) | Error::Rejected(_) => Fault::Refused,
             Error::Damaged { .. } | Error::CutSeal(_) => Fault::Damaged,
-            Error::Signing(_)
-            | Error::RegistriesD(_)
-            | Error::Age(_)
-            | Error::Passphrase(_)
-            | Error::KeyExists(_) => Fault::Usage,
+            Error::Signing(_) | Error::RegistriesD(_) | Error::Age(_) | Error::Passphrase(_) | Error::KeyExists(_) => {
+                Fault::Usage
+            }
             Error::Write { .. } | Error::Stdout(_) => Fault::Failed,
         }
     }

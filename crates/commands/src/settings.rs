@@ -56,7 +56,8 @@ pub fn registries(args: RegistryArgs, user_agent: &str) -> Result<Registries, Er
 /// # Errors
 /// If a file in them cannot be used.
 pub fn registries_d(folders: &[PathBuf]) -> Result<RegistriesD, Error> {
-    let found = if folders.is_empty() { RegistriesD::load(&RegistriesD::standard()) } else { RegistriesD::load(folders) }?;
+    let found =
+        if folders.is_empty() { RegistriesD::load(&RegistriesD::standard()) } else { RegistriesD::load(folders) }?;
     for ignored in found.ignored() {
         let (file, member) = (ignored.path.display().to_string(), ignored.member.escaped());
         tracing::warn!("{}: `{member}` means nothing there", manifest_schema::text::escape(&file));

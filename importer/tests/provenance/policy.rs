@@ -222,7 +222,10 @@ fn without_a_policy_the_signed_manifest_vouches_and_says_so() {
     sign(&tree, &site, &key, &origin_name(&site), &documents(&site));
     let bundle = site.packed(1);
     let inspected = run_ok(site.import(&["inspect"]).arg(&bundle));
-    assert!(inspected.stdout.contains("the signed manifest vouches for it; no image policy is configured"), "{inspected}");
+    assert!(
+        inspected.stdout.contains("the signed manifest vouches for it; no image policy is configured"),
+        "{inspected}"
+    );
     assert_eq!(inspected.stdout.matches("not judged: no image policy").count(), 3, "{inspected}");
     site.receive(&bundle, &[]).expect_code(0);
     let shown = run_ok(&mut site.import(&["ledger", "show", "payments-1"]));

@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 
 use ledger::{
-    Announced, Begun, Created, EntryNumber, EvidenceKind, Fingerprint, Ledger, LedgerId, MovedTag, Recorded, RecordedEvidence, RecordedImage,
-    RecordedSignature, Refused, Signing, Stamp, Subject, Vouched,
+    Announced, Begun, Created, EntryNumber, EvidenceKind, Fingerprint, Ledger, LedgerId, MovedTag, Recorded,
+    RecordedEvidence, RecordedImage, RecordedSignature, Refused, Signing, Stamp, Subject, Vouched,
 };
 use manifest_schema::manifest::PlatformManifest;
 use manifest_schema::{BundleId, Digest, OutsideText, Reference, Sequence, Timestamp};
