@@ -9,6 +9,8 @@ pub struct Limits {
     pub manifest: u64,
     /// One detached signature file, or one simple signature.
     pub signature: u64,
+    /// One sigstore bundle; a list of contents may be inside.
+    pub sigstore_bundle: u64,
     /// `SHA256SUMS`, `LABEL.txt`.
     pub seal: u64,
     /// One image manifest or index. Registries refuse more than 4 MiB.
@@ -73,6 +75,7 @@ pub struct Limits {
 pub const LIMITS: Limits = Limits {
     manifest: 256 << 20,
     signature: 1 << 20,
+    sigstore_bundle: 32 << 20,
     seal: 8 << 20,
     document: 4 << 20,
     blob: 1 << 43,

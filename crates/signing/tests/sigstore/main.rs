@@ -5,6 +5,9 @@
 mod common;
 
 mod attachment;
+mod bundle;
+mod forge;
+mod keyless;
 mod keys;
 mod support;
 mod verify;

@@ -46,6 +46,13 @@ fn what_stands_beside_a_signature_does_not_matter() {
         signature.annotations.insert(format!("dev.sigstore.cosign/{name}"), "nothing that can be read".into());
     }
     verify_sigstore(&signature, std::slice::from_ref(&key)).unwrap();
+    // Of one that no key made, the certificate is no reason to believe it.
+    for others in [vec![], vec![SigstoreKey::from_pem(&openssl.make("other", KINDS[0])).unwrap()]] {
+        let tried = others.iter().map(SigstoreKey::fingerprint).collect();
+        let error = verify_sigstore(&signature, &others).unwrap_err();
+        assert!(error.to_string().contains("made with a certificate"), "{error}");
+        assert_eq!(error, SigstoreRejected::Keyless { tried });
+    }
     let text = signature.annotations.get_mut(SIGNATURE_ANNOTATION).unwrap();
     text.insert(20, '\n');
     verify_sigstore(&signature, std::slice::from_ref(&key)).unwrap();
