@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[allow(dead_code)]
 mod common;
 
 use blobs::{VerifiedBytes, sha256};
@@ -18,7 +19,7 @@ const SIGNATURES: Features = Features { referrers: false, page: 0, signatures: t
 /// Pushes a small image.
 fn image(client: &RepositoryClient) -> Digest {
     let config = VerifiedBytes::of(b"{}".to_vec());
-    client.push_small_blob(&config).unwrap();
+    assert_eq!(client.push_small_blob(&config).unwrap().digest(), config.digest());
     let document = json!({
         "schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "layers": [],
         "config": { "mediaType": MediaType::OCI_CONFIG, "digest": config.digest().to_string(), "size": 2 },
