@@ -27,7 +27,7 @@ pub struct Release {
     pub recipients_files: Vec<PathBuf>,
     /// Who signs.
     pub sign: Option<Sign>,
-    /// The images: `docker://` (the default), `oci:`, `oci-archive:` or `docker-archive:`.
+    /// The images: `docker://` (the default), `oci:`, `oci-archive:`, `docker-archive:` or `dir:`.
     pub images: Vec<ImageSpec>,
     /// Only these platforms of multi-platform images (all if empty).
     pub platforms: Vec<PlatformSpec>,
@@ -77,7 +77,7 @@ impl JsonSchema for ImageSpec {
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
             "type": "string",
-            "description": "[docker://]HOST/PATH[:TAG][@DIGEST], oci:DIR[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:NAME]; =FULL/NAME:TAG behind it names what has no full name"
+            "description": "[docker://]HOST/PATH[:TAG][@DIGEST], oci:DIR[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:NAME], dir:DIR; =FULL/NAME:TAG behind it names what has no full name"
         })
     }
 }

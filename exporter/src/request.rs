@@ -22,7 +22,7 @@ use crate::error::Error;
 #[derive(Debug, Clone, Args)]
 pub struct RequestArgs {
     /// Images: [docker://]HOST/PATH[:TAG][@DIGEST], oci:DIR[:NAME], oci-archive:FILE[:NAME],
-    /// docker-archive:FILE[:NAME]; =HOST/PATH:TAG behind it names what has no full name
+    /// docker-archive:FILE[:NAME], dir:DIR; =HOST/PATH:TAG behind it names what has no full name
     #[arg(value_name = "IMAGE")]
     pub images: Vec<String>,
     /// The release file [default: release.yaml, if it is there]

@@ -26,7 +26,8 @@ const JSON: &str = "application/json";
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct List {
-    /// `null` is how Go writes a list that was never made.
+    /// `null` is how Go writes a list that was never made. That nothing is said is another matter.
+    #[serde(deserialize_with = "Option::deserialize")]
     signatures: Option<Vec<Signature>>,
 }
 

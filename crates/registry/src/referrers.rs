@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use blobs::VerifiedBytes;
 use manifest_schema::document::Attached;
@@ -23,6 +24,8 @@ use crate::transport::Request;
 
 /// How often a list is changed before other writers have won.
 const ATTEMPTS: u32 = 5;
+/// How long another writer has for a change of its own.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// A document that is said to refer to another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,7 +161,7 @@ impl RepositoryClient {
             if self.fetch_list(&tag)?.is_some_and(|list| lists(list.bytes(), digest)) {
                 return Ok(());
             }
-            if !backoff.wait(None) {
+            if !backoff.wait(Some(PAUSE)) {
                 return Err(Error::Contended { what, attempts: ATTEMPTS });
             }
         }

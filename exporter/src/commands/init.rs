@@ -85,7 +85,7 @@ sign:
   key: @KEY@
   # passphrase_file: release.passphrase
 
-# The images: a registry is the default; oci:DIR:NAME, oci-archive:FILE and docker-archive:FILE are read too.
+# The images: a registry is the default; oci:DIR:NAME, oci-archive:FILE, docker-archive:FILE and dir:DIR are read too.
 images: []
 #  - registry.dev.example/payments/api:2.3.1
 #  - oci:build/web:1.0=registry.dev.example/payments/web:1.0
