@@ -33,6 +33,13 @@ pub struct Release {
     pub platforms: Vec<PlatformSpec>,
     /// Allow an index of which only some platforms are carried.
     pub sparse_index: bool,
+    /// Which referrers are carried: `all` (the default), `none`, or types separated by commas (`sig`, `att`, `sbom`, or
+    /// artifact types).
+    pub referrers: Option<String>,
+    /// Folders that say where signatures are, as in containers-registries.d(5); the usual ones if there are none.
+    pub registries_d: Vec<PathBuf>,
+    /// Sign the images with the release key too, as `skopeo copy --sign-by` would.
+    pub sign_images: bool,
     /// Labels for people, shown on LABEL.txt: ticket, classification.
     #[serde(deserialize_with = "manifest_schema::json::unique_map")]
     pub labels: BTreeMap<LabelKey, LabelValue>,
@@ -152,6 +159,7 @@ impl Release {
             relative(&mut sign.key);
             sign.passphrase_file.iter_mut().for_each(relative);
         }
+        release.registries_d.iter_mut().for_each(relative);
         release.output.iter_mut().for_each(relative);
         for image in &mut release.images {
             image.0 = image.0.relative_to(base);

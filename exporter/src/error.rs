@@ -89,6 +89,36 @@ pub enum Error {
         /// The image.
         origin: Box<Reference>,
     },
+    /// More signatures than are carried.
+    #[error("{origin}: the release has more than {} bytes of signatures", manifest_schema::LIMITS.evidence)]
+    TooManySignatures {
+        /// The image.
+        origin: Box<Reference>,
+    },
+    /// More referrers than are carried.
+    #[error(
+        "{origin}: more than {} signatures and referrers, or more than {} referrers in a row",
+        manifest_schema::LIMITS.attachments,
+        manifest_schema::LIMITS.referrer_depth
+    )]
+    TooManyReferrers {
+        /// The image.
+        origin: Box<Reference>,
+    },
+    /// Signatures of an image could not be read.
+    #[error("{origin}: its signatures cannot be read")]
+    Signatures {
+        /// The image.
+        origin: Box<Reference>,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The signatures kept beside the record.
+    #[error(transparent)]
+    Lookaside(#[from] signing::LookasideError),
+    /// Not a choice of referrers.
+    #[error("`{}` is not a choice of referrers: expected all, none, or types such as sig,att,sbom,application/spdx+json", .0.escaped())]
+    ReferrersChoice(OutsideText),
     /// One name, two images.
     #[error("{origin} stands for two images: {first} and {second}")]
     SameName {

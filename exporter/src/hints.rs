@@ -25,7 +25,10 @@ impl Explain for Error {
             | Error::Age(_)
             | Error::SameName { .. }
             | Error::NoPlatform { .. }
+            | Error::ReferrersChoice(_)
             | Error::Sparse { .. }
+            | Error::TooManySignatures { .. }
+            | Error::TooManyReferrers { .. }
             | Error::TooMuch { .. }
             | Error::Exists { .. }
             | Error::ForeignPartial { .. }
@@ -38,6 +41,8 @@ impl Explain for Error {
             | Error::Nesting { .. }
             | Error::TwoSizes { .. }
             | Error::TwoKinds { .. }
+            | Error::Signatures { .. }
+            | Error::Lookaside(_)
             | Error::Manifest(_)
             | Error::Volume(_)
             | Error::Pull { .. }
@@ -69,7 +74,11 @@ impl Explain for Error {
                 "leave out --platform to carry all, name one platform, or allow it with --sparse-index (many registries refuse \
                  such an index)"
             }
-            Error::TooMuch { .. } => "split the release into several",
+            Error::TooMuch { .. } | Error::TooManySignatures { .. } => "split the release into several",
+            Error::TooManyReferrers { .. } => "choose what is carried with --referrers",
+            Error::Signatures { .. } => {
+                "where signatures are is said in registries.d (--registries-d); a server must answer 404 for those that are not there"
+            }
             Error::Exists { .. } => "choose another --output or another sequence, or move it away",
             Error::ForeignPartial { .. } => "remove it if nobody is writing to it, or choose another --output",
             Error::OtherRequest { partial: Some(partial), .. } => {
@@ -106,6 +115,7 @@ impl Explain for Error {
             Error::Source(e) => return source_hint(e),
             Error::Missing(_)
             | Error::Expires(_)
+            | Error::ReferrersChoice(_)
             | Error::ImagesFile { .. }
             | Error::LabelFlag(_)
             | Error::SourceDateEpoch(_)
@@ -118,6 +128,7 @@ impl Explain for Error {
             | Error::Nesting { .. }
             | Error::TwoSizes { .. }
             | Error::TwoKinds { .. }
+            | Error::Lookaside(_)
             | Error::Manifest(_)
             | Error::Volume(_)
             | Error::Output { .. }

@@ -8,6 +8,7 @@
 //! 4. [`pull`]: manifest signed, every blob streamed through its digest check into the volume
 //! 5. [`seal`]: label, checksums, signature; the folder gets its final name
 
+pub mod attached;
 pub mod commands;
 pub mod config;
 pub mod error;
@@ -22,6 +23,7 @@ pub mod seal;
 use console::Progress;
 use signing::SecretKey;
 
+use attached::ImageSigner;
 pub use error::Error;
 pub use plan::Plan;
 pub use request::Request;
@@ -40,7 +42,7 @@ pub enum Packed {
 /// # Errors
 /// [`Error`].
 pub fn make_plan(request: &Request, progress: &Progress) -> Result<Plan, Error> {
-    let resolved = resolve::resolve(request, progress)?;
+    let resolved = resolve::resolve(request, None, progress)?;
     plan::plan(request, resolved)
 }
 
@@ -53,7 +55,8 @@ pub fn pack(request: &Request, key: &SecretKey, progress: &Progress) -> Result<P
     if let Some(sealed) = claim.finished()? {
         return Ok(Packed::Already(sealed));
     }
-    let resolved = resolve::resolve(request, progress)?;
+    let signer = if request.sign_images { Some(ImageSigner::new(key, claim.signatures())?) } else { None };
+    let resolved = resolve::resolve(request, signer.as_ref(), progress)?;
     let plan = plan::plan(request, resolved)?;
     let signed = pull::sign(&claim, plan, request, key)?;
     let pulled = pull::pull(signed, request, &claim, progress)?;

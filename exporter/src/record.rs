@@ -159,6 +159,11 @@ impl Claim {
         self.output.join(self.name())
     }
 
+    /// Where signatures of images are kept that were made for this bundle.
+    pub(crate) fn signatures(&self) -> PathBuf {
+        self.folder.join("signatures")
+    }
+
     /// The finished bundle, if this request has been packed and its folder is still there.
     ///
     /// # Errors

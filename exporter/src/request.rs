@@ -12,8 +12,9 @@ use manifest_schema::{BundleId, LabelKey, LabelValue, Sequence, Stream, Timestam
 use registry::Registries;
 use registry::source::SourceRef;
 use serde::Serialize;
-use signing::SecretKey;
+use signing::{RegistriesD, SecretKey};
 
+use crate::attached::Referrers;
 use crate::config::{Release, SequenceSpec};
 use crate::error::Error;
 
@@ -48,6 +49,15 @@ pub struct RequestArgs {
     /// Allow an index of which only some platforms are carried
     #[arg(long, env = "SEALIFT_SPARSE_INDEX")]
     pub sparse_index: bool,
+    /// Which referrers are carried: all, none, or types (sig, att, sbom, or artifact types) [default: all]
+    #[arg(long, value_name = "CHOICE", env = "SEALIFT_REFERRERS")]
+    pub referrers: Option<String>,
+    /// Folder that says where signatures are, as in containers-registries.d(5) [default: the usual folders]
+    #[arg(long, value_name = "DIR", env = "SEALIFT_REGISTRIES_D")]
+    pub registries_d: Vec<PathBuf>,
+    /// Sign the images with the release key too, as `skopeo copy --sign-by` would
+    #[arg(long, env = "SEALIFT_SIGN_IMAGES")]
+    pub sign_images: bool,
     /// A label for people, shown on LABEL.txt
     #[arg(long = "label", value_name = "NAME=VALUE", env = "SEALIFT_LABEL", value_delimiter = ',')]
     pub labels: Vec<String>,
@@ -85,6 +95,14 @@ pub struct Request {
     pub platforms: Vec<Platform>,
     /// Allow sparse indexes.
     pub sparse_index: bool,
+    /// Which referrers are carried.
+    pub referrers: Referrers,
+    /// Where signatures are looked for.
+    pub registries_d: RegistriesD,
+    /// The folders that say so, if they were named.
+    pub registries_d_folders: Vec<PathBuf>,
+    /// Sign the images with the release key.
+    pub sign_images: bool,
     /// Labels.
     pub labels: BTreeMap<LabelKey, LabelValue>,
     /// End of admission.
@@ -140,6 +158,8 @@ struct Identity<'a> {
     recipients: &'a [String],
     platforms: &'a [Platform],
     sparse_index: bool,
+    referrers: &'a Referrers,
+    sign_images: bool,
     labels: &'a BTreeMap<LabelKey, LabelValue>,
     expires: Option<Expiry>,
 }
@@ -195,6 +215,7 @@ impl Request {
         platforms.sort();
         platforms.dedup();
         let sign = KeyFile::resolve(args.sign, release.sign.map(|sign| (sign.key, sign.passphrase_file)));
+        let registries_d_folders = [release.registries_d, args.registries_d].concat();
         let expires = args.expires.or(release.expires).map(|text| text.parse()).transpose()?;
         Ok(Self {
             stream: args.stream.or(release.stream).ok_or(Error::Missing("a stream"))?,
@@ -203,6 +224,10 @@ impl Request {
             recipients,
             platforms,
             sparse_index: args.sparse_index || release.sparse_index,
+            referrers: args.referrers.or(release.referrers).map(|text| text.parse()).transpose()?.unwrap_or_default(),
+            registries_d: settings::registries_d(&registries_d_folders)?,
+            registries_d_folders,
+            sign_images: args.sign_images || release.sign_images,
             labels,
             expires,
             output: args.output.or(release.output).unwrap_or_else(|| ".".into()),
@@ -251,6 +276,8 @@ impl Request {
             recipients: &self.recipients,
             platforms: &self.platforms,
             sparse_index: self.sparse_index,
+            referrers: &self.referrers,
+            sign_images: self.sign_images,
             labels: &self.labels,
             expires: self.expires,
         };

@@ -56,6 +56,13 @@ pub struct StreamConfig {
     pub release: ReleaseConfig,
     /// The parts of the name space that its images may claim to come from.
     pub origins: Vec<Scope>,
+    /// The image policy: a containers-policy.json(5) file, judged over the names that images had at their origin. Without
+    /// one the signed manifest alone vouches for what it lists.
+    #[serde(default)]
+    pub images: Option<PathBuf>,
+    /// Let images in whose index the policy refuses, if it accepts every image manifest below it.
+    #[serde(default)]
+    pub allow_unsigned_index: bool,
     /// Where its images go; the longest matching `from` decides.
     pub to: Vec<Mapping>,
     /// Tags meant to move, with `*` for any characters: they are replaced whatever `on_existing_tag` says.
@@ -96,6 +103,20 @@ pub struct ProductionConfig {
     pub sign: SignConfig,
     /// The folder for signatures; one for each registry host if there are several.
     pub lookaside: LookasideConfig,
+    /// Signs in the form of cosign too, which podman and CRI-O read with `use-sigstore-attachments`.
+    #[serde(default)]
+    pub cosign: Option<CosignConfig>,
+}
+
+/// A secret key for cosign signatures.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CosignConfig {
+    /// The secret key file: encrypted as cosign and skopeo write it, or PKCS #8 in PEM.
+    pub key: PathBuf,
+    /// File whose first line is the passphrase.
+    #[serde(default)]
+    pub passphrase_file: Option<PathBuf>,
 }
 
 /// A secret key.
@@ -152,6 +173,11 @@ impl Import {
         self.production.sign.passphrase_file.iter_mut().for_each(relative);
         for stream in self.streams.values_mut() {
             stream.release.certificates.iter_mut().for_each(relative);
+            stream.images.iter_mut().for_each(relative);
+        }
+        if let Some(cosign) = &mut self.production.cosign {
+            relative(&mut cosign.key);
+            cosign.passphrase_file.iter_mut().for_each(relative);
         }
         match &mut self.production.lookaside {
             LookasideConfig::One(path) => relative(path),

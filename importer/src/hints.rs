@@ -26,6 +26,9 @@ impl Explain for Error {
             | Error::Signing(_)
             | Error::Role(_)
             | Error::Age(_)
+            | Error::ImagePolicy(_)
+            | Error::CosignKey(_)
+            | Error::NoDigestTag { .. }
             | Error::NoSuchBundle(_) => Fault::Usage,
             Error::Common(e) => e.fault(),
             Error::Folder(e) => commands::folder_fault(e),
@@ -49,12 +52,18 @@ impl Explain for Error {
             | Error::TwoOrigins { .. }
             | Error::TagTaken { .. }
             | Error::SparseRefused { .. }
+            | Error::PolicyRefused { .. }
+            | Error::TooMuchEvidence
+            | Error::Attachment { .. }
+            | Error::NotJudged { .. }
             | Error::Document { .. }
             | Error::Inconsistent { .. } => Fault::Refused,
             Error::TagMoved { .. }
             | Error::Lost { .. }
             | Error::NoClient { .. }
             | Error::Lookaside(_)
+            | Error::CosignTag { .. }
+            | Error::Payload { .. }
             | Error::RecordedMeanwhile { .. }
             | Error::Stdout(_) => Fault::Failed,
             Error::Registry(e) => commands::registry_fault(e),
@@ -127,9 +136,28 @@ impl Explain for Error {
             }
             Error::TagMoved { .. } => "find out who writes to this repository, then run the same command again",
             Error::SparseRefused { .. } => "have the release packed with all platforms, or with one",
-            Error::Blob(_) | Error::Document { .. } | Error::Inconsistent { .. } | Error::Manifest(_) => {
-                "the bundle was sealed like this: do not use it, and tell the sender"
+            Error::PolicyRefused { verdict, .. } if verdict.is_index => {
+                "have the index signed too (`skopeo copy --all --sign-by` does), or accept that it is not with `allow_unsigned_index: true`"
             }
+            Error::PolicyRefused { .. } => {
+                "have the image signed by a key that the stream's image policy names, under the name it is packed as; \
+                 `sealift-import trust check` explains a policy"
+            }
+            Error::NoDigestTag { .. } => {
+                "leave --cosign-key out: images with SHA-512 digests can have simple signatures only"
+            }
+            Error::CosignTag { .. } => "find out what the tag names, and remove it if it is not needed",
+            Error::CosignKey(_) => "check the file and its passphrase; `sealift-import keygen cosign` makes a key",
+            Error::TooMuchEvidence => "have the release split into several",
+            Error::ImagePolicy(_) => {
+                "containers-policy.json(5) describes the form; the stream's `images:` names the file"
+            }
+            Error::Blob(_)
+            | Error::Document { .. }
+            | Error::Attachment { .. }
+            | Error::NotJudged { .. }
+            | Error::Inconsistent { .. }
+            | Error::Manifest(_) => "the bundle was sealed like this: do not use it, and tell the sender",
             Error::Lost { .. } => {
                 "run the same command again; if it happens again, look at the registry's garbage collection"
             }
@@ -150,6 +178,7 @@ impl Explain for Error {
             | Error::BundleName(_)
             | Error::NoClient { .. }
             | Error::Lookaside(_)
+            | Error::Payload { .. }
             | Error::RecordedMeanwhile { .. }
             | Error::Stdout(_) => return None,
         };

@@ -11,7 +11,8 @@ use console::args::RegistryArgs;
 use ledger::{Ledger, LedgerId};
 use manifest_schema::{OutsideText, Repository, Scope, Stream, Timestamp};
 use registry::Registries;
-use signing::{Certificates, Lookaside, SecretKey, Trust};
+use signing::sigstore::SigstoreSecretKey;
+use signing::{Certificates, ImagePolicy, Lookaside, SecretKey, Trust};
 
 use crate::config::{Import, LookasideConfig, Mapping, OnExistingTag};
 use crate::destination::Rules;
@@ -44,6 +45,12 @@ pub struct SiteArgs {
     /// With --trust: an origin that images may claim to come from [default: any]
     #[arg(long, value_name = "SCOPE", env = "SEALIFT_ORIGIN", value_delimiter = ',')]
     pub origin: Vec<Scope>,
+    /// With --trust: the image policy, a containers-policy.json(5) file over the names at the origin [default: none]
+    #[arg(long, value_name = "FILE", env = "SEALIFT_IMAGE_POLICY")]
+    pub image_policy: Option<PathBuf>,
+    /// With --trust: let images in whose index the policy refuses, if it accepts every image manifest below it
+    #[arg(long, env = "SEALIFT_ALLOW_UNSIGNED_INDEX")]
+    pub allow_unsigned_index: bool,
     /// The ledger
     #[arg(long, value_name = "FILE", env = "SEALIFT_LEDGER")]
     pub ledger: Option<PathBuf>,
@@ -67,6 +74,12 @@ pub struct ProductionArgs {
     /// The folder for signatures; HOST=DIR for each registry if there are several
     #[arg(long, value_name = "[HOST=]DIR", env = "SEALIFT_LOOKASIDE", value_delimiter = ',')]
     pub lookaside: Vec<String>,
+    /// Secret key that signs in the form of cosign too
+    #[arg(long, value_name = "FILE", env = "SEALIFT_COSIGN_KEY")]
+    pub cosign_key: Option<PathBuf>,
+    /// A file whose first line is that key's passphrase [also: SEALIFT_COSIGN_PASSPHRASE]
+    #[arg(long, value_name = "FILE", env = "SEALIFT_COSIGN_PASSPHRASE_FILE")]
+    pub cosign_passphrase_file: Option<PathBuf>,
     /// What to do with a tag that exists and names another image [default: fail]
     #[arg(long, value_enum, env = "SEALIFT_ON_EXISTING_TAG")]
     pub on_existing_tag: Option<OnExistingTag>,
@@ -76,12 +89,16 @@ pub struct ProductionArgs {
 }
 
 /// One release line that is accepted.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct StreamRules {
     /// Whose signatures count, and how many of them.
     pub trust: Trust,
     /// Where its images may claim to come from; anywhere if `None`.
     pub origins: Option<Vec<Scope>>,
+    /// What images are judged by; if `None`, the signed manifest alone vouches for them.
+    pub images: Option<ImagePolicy>,
+    /// Let an index in that the policy refuses, if it accepts every image manifest below.
+    pub allow_unsigned_index: bool,
     /// Where they go.
     pub to: Rules,
     /// Tags meant to move.
@@ -101,6 +118,7 @@ pub struct Site {
     ledger: Option<(PathBuf, Option<LedgerId>)>,
     sign: Option<KeyFile>,
     lookaside: Option<LookasideConfig>,
+    cosign: Option<(PathBuf, PassphraseSource)>,
     /// What to do with existing tags.
     pub on_existing_tag: OnExistingTag,
     /// Registries.
@@ -128,6 +146,8 @@ impl Site {
                 ("--stream", args.stream.is_some()),
                 ("--to", !args.to.is_empty()),
                 ("--origin", !args.origin.is_empty()),
+                ("--image-policy", args.image_policy.is_some()),
+                ("--allow-unsigned-index", args.allow_unsigned_index),
             ];
             if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
                 return Err(Error::OnlyWithTrust { flag });
@@ -148,6 +168,8 @@ impl Site {
                     let rules = StreamRules {
                         trust: trust(&stream.release.certificates, stream.release.threshold)?,
                         origins: Some(stream.origins.clone()),
+                        images: stream.images.as_deref().map(ImagePolicy::load).transpose()?,
+                        allow_unsigned_index: stream.allow_unsigned_index,
                         to: Rules { mappings: stream.to.clone(), prefix: None },
                         replace_tags: [stream.replace_tags.clone(), production.replace_tag.clone()].concat(),
                     };
@@ -164,6 +186,8 @@ impl Site {
                 let rules = StreamRules {
                     trust: trust(&args.trust, args.threshold.unwrap_or(1))?,
                     origins: (!args.origin.is_empty()).then_some(args.origin),
+                    images: args.image_policy.as_deref().map(ImagePolicy::load).transpose()?,
+                    allow_unsigned_index: args.allow_unsigned_index,
                     to,
                     replace_tags: production.replace_tag,
                 };
@@ -194,12 +218,18 @@ impl Site {
             .ledger
             .or_else(|| config.as_ref().map(|c| c.ledger.file.clone()))
             .map(|path| (path, args.ledger_id.or(configured)));
+        let cosign = match (production.cosign_key, config.as_ref().and_then(|c| c.production.cosign.clone())) {
+            (Some(key), _) => Some((key, production.cosign_passphrase_file)),
+            (None, Some(c)) => Some((c.key, production.cosign_passphrase_file.or(c.passphrase_file))),
+            (None, None) => None,
+        };
         let site = Self {
             streams,
             identity: identity.map(|(p, f)| (p, passphrase(f, "SEALIFT_IDENTITY_PASSPHRASE"))),
             ledger,
             sign,
             lookaside,
+            cosign: cosign.map(|(p, f)| (p, passphrase(f, "SEALIFT_COSIGN_PASSPHRASE"))),
             on_existing_tag: production
                 .on_existing_tag
                 .or(config.as_ref().map(|c| c.on_existing_tag))
@@ -292,7 +322,13 @@ impl Site {
             signing::distinct_roles(&[("production", &own), (name, certificates)])?;
         }
         let trust = Trust::new(own, 1, self.now)?;
-        Ok(Production { key, trust, lookaside })
+        let cosign = self.cosign.as_ref().map(|(path, passphrase)| -> Result<_, Error> {
+            let what = path.display().to_string();
+            let key = SigstoreSecretKey::load::<Error>(path, || Ok(passphrase.get(&what)?))?;
+            key.usable()?;
+            Ok(key)
+        });
+        Ok(Production { key, trust, lookaside, cosign: cosign.transpose()? })
     }
 
     /// A lookaside path has no host in it: two production registries must not share a tree.
@@ -328,6 +364,8 @@ pub struct Production {
     pub key: SecretKey,
     /// The key's own certificate, to find signatures that are there already.
     pub trust: Trust,
+    /// The key that signs in the form of cosign, if there is one.
+    pub cosign: Option<SigstoreSecretKey>,
     lookaside: LookasideConfig,
 }
 

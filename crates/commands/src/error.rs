@@ -50,6 +50,9 @@ pub enum Error {
     /// A key or certificate.
     #[error(transparent)]
     Signing(#[from] signing::Error),
+    /// Where signatures are looked for.
+    #[error(transparent)]
+    RegistriesD(#[from] signing::RegistriesDError),
     /// Files differ from the seal.
     #[error("{damaged} of {sealed} sealed files are missing or damaged: {names}")]
     Damaged {
@@ -90,7 +93,9 @@ impl Explain for Error {
             Error::ReadConfig { .. } | Error::Config { .. } => Fault::Usage,
             Error::NoSeal { .. } | Error::Seal(_) | Error::Rejected(_) => Fault::Refused,
             Error::Damaged { .. } | Error::CutSeal(_) => Fault::Damaged,
-            Error::Signing(_) | Error::Age(_) | Error::Passphrase(_) | Error::KeyExists(_) => Fault::Usage,
+            Error::Signing(_) | Error::RegistriesD(_) | Error::Age(_) | Error::Passphrase(_) | Error::KeyExists(_) => {
+                Fault::Usage
+            }
             Error::Write { .. } | Error::Stdout(_) => Fault::Failed,
         }
     }
@@ -116,7 +121,10 @@ impl Explain for Error {
             Error::Passphrase(_) => Some(
                 "name a passphrase file or set the variable that --help names for it; new keys can do with --no-passphrase".into(),
             ),
-            Error::ReadConfig { .. } | Error::Signing(_) | Error::Age(_) | Error::Write { .. } | Error::Stdout(_) => None,
+            Error::ReadConfig { .. }
+            | Error::RegistriesD(_)
+            | Error::Signing(_)
+            | Error::Age(_) | Error::Write { .. } | Error::Stdout(_) => None,
         }
     }
 }

@@ -8,7 +8,7 @@ use console::args::RegistryArgs;
 use manifest_schema::{LIMITS, OutsideText, Timestamp};
 use registry::Registries;
 use serde::de::DeserializeOwned;
-use signing::SecretKey;
+use signing::{RegistriesD, SecretKey};
 
 use crate::error::Error;
 
@@ -49,6 +49,20 @@ pub fn registries(args: RegistryArgs, user_agent: &str) -> Result<Registries, Er
         user_agent: user_agent.into(),
         ..registry::Config::default()
     })?)
+}
+
+/// Where signatures are looked for: these folders, or the usual ones if there are none.
+///
+/// # Errors
+/// If a file in them cannot be used.
+pub fn registries_d(folders: &[PathBuf]) -> Result<RegistriesD, Error> {
+    let found =
+        if folders.is_empty() { RegistriesD::load(&RegistriesD::standard()) } else { RegistriesD::load(folders) }?;
+    for ignored in found.ignored() {
+        let (file, member) = (ignored.path.display().to_string(), ignored.member.escaped());
+        tracing::warn!("{}: `{member}` means nothing there", manifest_schema::text::escape(&file));
+    }
+    Ok(found)
 }
 
 /// A signing key on the command line.

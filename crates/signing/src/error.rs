@@ -105,6 +105,14 @@ pub enum Error {
         /// Why.
         reason: OutsideText,
     },
+    /// A key that gpg-agent holds cannot be used.
+    #[error("key {fingerprint}: {fault}")]
+    Agent {
+        /// The fingerprint that was asked for, or the certificate's.
+        fingerprint: Fingerprint,
+        /// Why.
+        fault: crate::AgentError,
+    },
     /// The key must not sign now.
     #[error("key {fingerprint} cannot sign: {reason}")]
     Unusable {

@@ -69,6 +69,7 @@ fn text(report: &Report) -> String {
             text += &format!("{}: some entries of the index are left out\n", image.origin);
         }
     }
+    text += &evidence(report);
     text += &format!(
         "\n{} images, {} blobs, {} (shared blobs counted once; {} saved)\n",
         report.images.len(),
@@ -80,6 +81,23 @@ fn text(report: &Report) -> String {
         text += &format!("volume {}: at most {}\n", volume.number, console::bytes(volume.at_most_bytes));
     }
     text
+}
+
+/// What travels with the images to vouch for them.
+fn evidence(report: &Report) -> String {
+    let row = |image: &crate::plan::ImageReport, e: &crate::attached::Evidence| {
+        let claims = e.claims.as_ref().map(|c| {
+            let reference = c.reference.as_ref().map_or("?".into(), |r| r.escaped().to_string());
+            format!("{reference} by {}", c.key.as_deref().unwrap_or("?"))
+        });
+        let claims = claims.unwrap_or_else(|| e.digest.to_string());
+        vec![image.origin.to_string(), e.kind.escaped().to_string(), e.found.clone(), e.subject.to_string(), claims]
+    };
+    let rows: Vec<_> = report.images.iter().flat_map(|i| i.evidence.iter().map(move |e| row(i, e))).collect();
+    if rows.is_empty() {
+        return "\nno signatures or referrers were found\n".into();
+    }
+    format!("\n{}", console::table(&["IMAGE", "ATTACHED", "FOUND", "TO", "SAYS (NOT JUDGED HERE)"], &rows))
 }
 
 /// A release file that pins every image. JSON strings are YAML strings, so values need no quoting rules of their own.
@@ -94,6 +112,12 @@ fn lock_file(request: &Request, report: &Report) -> Result<String, Error> {
         platforms: &'a [manifest_schema::document::Platform],
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         sparse_index: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        referrers: Option<String>,
+        #[serde(skip_serializing_if = "<[_]>::is_empty")]
+        registries_d: Vec<PathBuf>,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        sign_images: bool,
         labels: &'a std::collections::BTreeMap<manifest_schema::LabelKey, manifest_schema::LabelValue>,
         #[serde(skip_serializing_if = "Option::is_none")]
         expires: Option<String>,
@@ -125,6 +149,12 @@ fn lock_file(request: &Request, report: &Report) -> Result<String, Error> {
             .collect(),
         platforms: &request.platforms,
         sparse_index: request.sparse_index,
+        referrers: match &request.referrers {
+            crate::attached::Referrers::All => None,
+            other => Some(other.to_string()),
+        },
+        registries_d: request.registries_d_folders.iter().map(absolute).collect(),
+        sign_images: request.sign_images,
         labels: &request.labels,
         expires: request.expires.map(|e| match e {
             crate::request::Expiry::At(time) => time.to_string(),
