@@ -1,4 +1,4 @@
-//! OpenPGP trust and production signatures.
+//! OpenPGP trust, cosign signatures, production signatures.
 //!
 //! Bytes become trusted in one place only: [`Trust`] checks a signature and gives an [`Authentic`] value. What an
 //! attacker may try, and what answers it:
@@ -16,6 +16,7 @@
 //! | duplicate or unknown JSON members, bytes after the document | `simple::read_payload` |
 //! | one key in two roles | [`distinct_roles`] |
 //! | symbolic links in a lookaside tree | [`Lookaside`] opens every component without following links |
+//! | cosign signatures, sigstore bundles, certificates and logs | the table of [`sigstore`] |
 
 #![deny(missing_docs)]
 
