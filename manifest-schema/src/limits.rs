@@ -9,6 +9,8 @@ pub struct Limits {
     pub manifest: u64,
     /// One detached signature file, or one simple signature.
     pub signature: u64,
+    /// One sigstore bundle; a list of contents may be inside.
+    pub sigstore_bundle: u64,
     /// `SHA256SUMS`, `LABEL.txt`.
     pub seal: u64,
     /// One image manifest or index. Registries refuse more than 4 MiB.
@@ -45,6 +47,8 @@ pub struct Limits {
     pub zstd_window_log: u32,
     /// log2 of the work of a scrypt-encrypted age identity that is accepted.
     pub scrypt_log_n: u8,
+    /// What unlocking a cosign key may take, 128 · N · r · p of scrypt (RFC 7914): memory times passes.
+    pub scrypt_work: u64,
     /// One answer of a registry that is not a blob: errors, tokens, tag lists.
     pub registry_answer: u64,
     /// Redirects followed for one request.
@@ -63,6 +67,7 @@ pub struct Limits {
 pub const LIMITS: Limits = Limits {
     manifest: 256 << 20,
     signature: 1 << 20,
+    sigstore_bundle: 32 << 20,
     seal: 8 << 20,
     document: 4 << 20,
     blob: 1 << 43,
@@ -81,6 +86,7 @@ pub const LIMITS: Limits = Limits {
     tar_padding: 64 << 10,
     zstd_window_log: 27,
     scrypt_log_n: 22,
+    scrypt_work: 256 << 20,
     registry_answer: 4 << 20,
     redirects: 8,
     lookaside_signatures: 127,

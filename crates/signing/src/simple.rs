@@ -76,12 +76,15 @@ pub(crate) fn document(kind: &str, reference: &str, digest: &Digest, creator: &s
         },
         "optional": { "creator": creator, "timestamp": timestamp.unix() },
     });
-    // Go's encoder also escapes these five; in JSON text they can only stand inside strings.
-    let mut text = json.to_string();
+    go_json(json.to_string()).into_bytes()
+}
+
+/// JSON as Go writes it: its encoder also escapes these five, which in JSON text can only stand inside strings.
+pub(crate) fn go_json(mut text: String) -> String {
     for c in ['<', '>', '&', '\u{2028}', '\u{2029}'] {
         text = text.replace(c, &format!("\\u{:04x}", u32::from(c)));
     }
-    text.into_bytes()
+    text
 }
 
 /// Verifies a simple signature: a binary inline OpenPGP message by one signer over exactly the members of

@@ -67,6 +67,15 @@ pub enum SigstoreRejected {
         /// The fingerprints of the keys it was compared with.
         tried: Vec<String>,
     },
+    /// No key made it, but a certificate came with it.
+    #[error(
+        "the signature was made with a certificate; those of attached signatures are not verified{}",
+        tried.iter().map(|key| format!(", nor is it by key {key}")).collect::<String>()
+    )]
+    Keyless {
+        /// The fingerprints of the keys it was compared with.
+        tried: Vec<String>,
+    },
     /// The signature is good, but what it signs is of another type.
     #[error("critical.type: expected `cosign container image signature`, found `{}`", .0.escaped())]
     Type(OutsideText),

@@ -3,9 +3,11 @@
 use std::fmt;
 
 use manifest_schema::{LIMITS, OutsideText};
+use p256::ecdsa::signature::hazmat::PrehashVerifier;
+use p256::ecdsa::{Signature, VerifyingKey};
 use ring::signature::{
-    ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA256_ASN1, ED25519, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey,
-    VerificationAlgorithm,
+    ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ED25519, RSA_PKCS1_2048_8192_SHA256,
+    UnparsedPublicKey, VerificationAlgorithm,
 };
 use spki::der::{Decode, Reader, SliceReader, asn1::UintRef};
 use spki::{ObjectIdentifier, SubjectPublicKeyInfoRef};
@@ -13,15 +15,15 @@ use spki::{ObjectIdentifier, SubjectPublicKeyInfoRef};
 use super::SigstoreError;
 use super::pem;
 
-const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
-const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+pub(crate) const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+pub(crate) const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
 const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
 const ED: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 
 /// How signatures by a key are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+enum Kind {
     P256,
     P384,
     Ed25519,
@@ -108,15 +110,6 @@ impl SigstoreKey {
         &self.spki
     }
 
-    pub(crate) fn kind(&self) -> Kind {
-        self.kind
-    }
-
-    /// The content of the key's bit string.
-    pub(crate) fn point(&self) -> &[u8] {
-        &self.point
-    }
-
     /// Whether this key signed the message.
     #[must_use]
     pub(crate) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
@@ -128,6 +121,25 @@ impl SigstoreKey {
         };
         UnparsedPublicKey::new(algorithm, &self.point).verify(message, signature).is_ok()
     }
+
+    /// Whether this key signed the message with a hash that sigstore bundles may use: P-384 goes with SHA-384 there.
+    #[must_use]
+    pub(crate) fn verifies_in_bundle(&self, message: &[u8], signature: &[u8]) -> bool {
+        let with_384 = || UnparsedPublicKey::new(&ECDSA_P384_SHA384_ASN1, &self.point).verify(message, signature);
+        self.verifies(message, signature) || (self.kind == Kind::P384 && with_384().is_ok())
+    }
+
+    /// Whether this key signed the message of which only the SHA-256 is known; `None` if such a key cannot tell.
+    #[must_use]
+    pub(crate) fn verifies_sha256(&self, hash: &[u8; 32], signature: &[u8]) -> Option<bool> {
+        (self.kind == Kind::P256).then(|| p256_verifies_sha256(&self.point, hash, signature))
+    }
+}
+
+/// ECDSA over P-256 with a hash that is computed already, which ring does not offer.
+pub(crate) fn p256_verifies_sha256(point: &[u8], hash: &[u8; 32], signature: &[u8]) -> bool {
+    let Ok(key) = VerifyingKey::from_sec1_bytes(point) else { return false };
+    Signature::from_der(signature).is_ok_and(|signature| key.verify_prehash(hash, &signature).is_ok())
 }
 
 impl fmt::Debug for SigstoreKey {

@@ -25,6 +25,13 @@ pub struct SigstoreSignature {
     pub annotations: BTreeMap<String, String>,
 }
 
+impl SigstoreSignature {
+    /// Whether a certificate came with it, as with signatures that no lasting key made.
+    pub fn has_certificate(&self) -> bool {
+        self.annotations.get("dev.sigstore.cosign/certificate").is_some_and(|certificate| !certificate.is_empty())
+    }
+}
+
 /// Verifies a cosign signature: its payload is signed by one of the keys and has exactly the members of a cosign payload.
 ///
 /// A certificate or log entry beside the signature is neither needed nor looked at.
@@ -41,13 +48,18 @@ pub fn verify_sigstore(
             return Err(SigstoreRejected::TooLarge { found, limit: LIMITS.signature });
         }
     }
-    if keys.is_empty() {
+    if keys.is_empty() && !signature.has_certificate() {
         return Err(SigstoreRejected::NoKeys);
     }
     let bytes = decode(encoded).ok_or(SigstoreRejected::Base64)?;
     let key = keys.iter().find(|key| key.verifies(&signature.payload, &bytes));
-    let key =
-        key.ok_or_else(|| SigstoreRejected::UnknownKey { tried: keys.iter().map(SigstoreKey::fingerprint).collect() })?;
+    let Some(key) = key else {
+        let tried = keys.iter().map(SigstoreKey::fingerprint).collect();
+        return Err(match signature.has_certificate() {
+            true => SigstoreRejected::Keyless { tried },
+            false => SigstoreRejected::UnknownKey { tried },
+        });
+    };
     payload::read(&signature.payload, key.fingerprint())
 }
 

@@ -1,87 +1,10 @@
-//! cosign signatures: verified with keys and signatures that OpenSSL made, and made for OpenSSL to verify.
-#![allow(clippy::unwrap_used)]
+//! Verifying with keys.
 
-mod common;
-
-use std::path::Path;
-use std::process::Command;
-
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use common::{have, time};
-use manifest_schema::{Digest, Reference};
-use signing::sigstore::{SIGNATURE_ANNOTATION, SigstoreError, sigstore_payload};
+use signing::sigstore::{SIGNATURE_ANNOTATION, SigstoreError};
 use signing::{SigstoreKey, SigstoreRejected, SigstoreSignature, verify_sigstore};
 
-const DIGEST: &str = "sha256:20bf21ed457b390829cdbeec8795a7bea1626991fda603e0d01b4e7f60427e55";
-
-/// The kinds of key that count, as `openssl genpkey` is asked for them.
-const KINDS: [&[&str]; 4] = [
-    &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"],
-    &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"],
-    &["-algorithm", "ED25519"],
-    &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"],
-];
-
-/// OpenSSL in a folder of its own.
-struct OpenSsl(tempfile::TempDir);
-
-impl OpenSsl {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn run(&self, args: &[&str]) -> Vec<u8> {
-        let output = Command::new("openssl").args(args).current_dir(self.0.path()).output().unwrap();
-        assert!(output.status.success(), "openssl {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        output.stdout
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    fn write(&self, name: &str, bytes: &[u8]) {
-        std::fs::write(self.path().join(name), bytes).unwrap();
-    }
-
-    /// Makes `NAME.key` (PKCS #8) and gives the public key in PEM, which is in `NAME.pub` too.
-    fn make(&self, name: &str, kind: &[&str]) -> Vec<u8> {
-        let (key, public) = (format!("{name}.key"), format!("{name}.pub"));
-        self.run(&[&["genpkey", "-out", &key], kind].concat());
-        self.run(&["pkey", "-in", &key, "-pubout", "-out", &public]);
-        std::fs::read(self.path().join(public)).unwrap()
-    }
-
-    /// Signs as cosign does: SHA-256 for all kinds but Ed25519.
-    fn sign(&self, name: &str, payload: &[u8]) -> Vec<u8> {
-        self.write("payload", payload);
-        let key = format!("{name}.key");
-        let pem = std::fs::read(self.path().join(format!("{name}.pub"))).unwrap();
-        let ed =
-            self.run(&["pkey", "-pubin", "-in", &format!("{name}.pub"), "-noout", "-text"]).starts_with(b"ED25519");
-        assert!(!pem.is_empty());
-        if ed {
-            self.run(&["pkeyutl", "-sign", "-rawin", "-inkey", &key, "-in", "payload"])
-        } else {
-            self.run(&["dgst", "-sha256", "-sign", &key, "payload"])
-        }
-    }
-}
-
-fn payload() -> Vec<u8> {
-    let reference = Reference::parse_normalized("registry.prod.example/payments/api:2.3.1").unwrap();
-    sigstore_payload(&reference, &digest(), "test", time("2026-01-02T03:04:05Z")).unwrap()
-}
-
-fn digest() -> Digest {
-    DIGEST.parse().unwrap()
-}
-
-fn attached(payload: &[u8], signature: &[u8]) -> SigstoreSignature {
-    let annotations = [(SIGNATURE_ANNOTATION.to_string(), STANDARD.encode(signature))].into();
-    SigstoreSignature { payload: payload.into(), annotations }
-}
+use crate::common::{have, time};
+use crate::support::{KINDS, OpenSsl, attached, digest, payload};
 
 #[test]
 fn signatures_of_every_kind_of_key_count() {
@@ -123,6 +46,13 @@ fn what_stands_beside_a_signature_does_not_matter() {
         signature.annotations.insert(format!("dev.sigstore.cosign/{name}"), "nothing that can be read".into());
     }
     verify_sigstore(&signature, std::slice::from_ref(&key)).unwrap();
+    // Of one that no key made, the certificate is no reason to believe it.
+    for others in [vec![], vec![SigstoreKey::from_pem(&openssl.make("other", KINDS[0])).unwrap()]] {
+        let tried = others.iter().map(SigstoreKey::fingerprint).collect();
+        let error = verify_sigstore(&signature, &others).unwrap_err();
+        assert!(error.to_string().contains("made with a certificate"), "{error}");
+        assert_eq!(error, SigstoreRejected::Keyless { tried });
+    }
     let text = signature.annotations.get_mut(SIGNATURE_ANNOTATION).unwrap();
     text.insert(20, '\n');
     verify_sigstore(&signature, std::slice::from_ref(&key)).unwrap();
