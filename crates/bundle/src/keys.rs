@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use age::secrecy::{ExposeSecret, SecretString};
 use manifest_schema::{LIMITS, OutsideText};
@@ -77,8 +78,9 @@ pub enum AgeError {
 pub trait PluginTalk: Send + Sync {
     /// Shows a message, such as "touch your token".
     fn message(&self, plugin: &str, text: &OutsideText);
-    /// Asks for a secret. `None` if nobody can be asked.
-    fn secret(&self, plugin: &str, prompt: &OutsideText) -> Option<SecretString>;
+    /// Asks for a secret. `None` if nobody can be asked. `again`: the plugin has been given one in this run; the same one once
+    /// more would use up a token's attempts.
+    fn secret(&self, plugin: &str, prompt: &OutsideText, again: bool) -> Option<SecretString>;
 }
 
 /// Nobody is there: messages are lost, and nothing is answered.
@@ -86,16 +88,23 @@ struct Silent;
 
 impl PluginTalk for Silent {
     fn message(&self, _: &str, _: &OutsideText) {}
-    fn secret(&self, _: &str, _: &OutsideText) -> Option<SecretString> {
+    fn secret(&self, _: &str, _: &OutsideText, _: bool) -> Option<SecretString> {
         None
     }
 }
 
-/// A plugin's callbacks, as the library wants them.
+/// The callbacks of one run of a plugin, as the library wants them.
 #[derive(Clone)]
 struct Talk {
     program: String,
     with: Arc<dyn PluginTalk>,
+    asked: Arc<AtomicBool>,
+}
+
+impl Talk {
+    fn new(plugin: &str, with: &Arc<dyn PluginTalk>) -> Self {
+        Self { program: program(plugin), with: with.clone(), asked: Arc::default() }
+    }
 }
 
 impl age::Callbacks for Talk {
@@ -110,7 +119,8 @@ impl age::Callbacks for Talk {
         None
     }
     fn request_passphrase(&self, description: &str) -> Option<SecretString> {
-        self.with.secret(&self.program, &OutsideText::new(description))
+        let again = self.asked.swap(true, Ordering::Relaxed);
+        self.with.secret(&self.program, &OutsideText::new(description), again)
     }
 }
 
@@ -217,8 +227,7 @@ impl Recipients {
             no_debugging()?;
         }
         let plugin = |(name, recipients): (&String, &Vec<_>)| {
-            let talk = Talk { program: program(name), with: self.talk.clone() };
-            age::plugin::RecipientPluginV1::new(name, recipients, &[], talk)
+            age::plugin::RecipientPluginV1::new(name, recipients, &[], Talk::new(name, &self.talk))
                 .map_err(|_| AgeError::NoPlugin(program(name)))
         };
         self.plugins.iter().map(plugin).collect()
@@ -280,8 +289,7 @@ struct PluginIdentities {
 impl PluginIdentities {
     fn plugin(&self) -> Result<age::plugin::IdentityPluginV1<Talk>, AgeError> {
         no_debugging()?;
-        let talk = Talk { program: program(&self.name), with: self.talk.clone() };
-        age::plugin::IdentityPluginV1::new(&self.name, &self.identities, talk)
+        age::plugin::IdentityPluginV1::new(&self.name, &self.identities, Talk::new(&self.name, &self.talk))
             .map_err(|_| AgeError::NoPlugin(program(&self.name)))
     }
 }
