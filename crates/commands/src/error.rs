@@ -180,9 +180,7 @@ pub fn signing_hint(error: &signing::Error) -> Option<String> {
             A::NoPinentry(_) => {
                 "set GPG_TTY=$(tty), or give the passphrase with --sign-passphrase-file or SEALIFT_SIGN_PASSPHRASE"
             }
-            A::NoLoopback => {
-                "let gpg-agent ask by itself: leave out the passphrase file and SEALIFT_SIGN_PASSPHRASE"
-            }
+            A::NoLoopback => "let gpg-agent ask by itself: leave out the passphrase file and SEALIFT_SIGN_PASSPHRASE",
             A::NoCard => "plug in the card, then run the same command again",
             A::Cancelled => "run the same command again",
             A::Failed { .. } | A::Unreachable { .. } | A::Broken(_) => {
@@ -200,8 +198,12 @@ pub fn age_hint(error: &bundle::AgeError) -> Option<String> {
     use bundle::AgeError as E;
     let text = match error {
         E::WrongPassphrase(_) => "check the passphrase, and which key file is named",
-        E::NoRecipient => "get the recipient (age1...) from the receiving side and name it with -r, or as `recipients:`",
-        E::SshRsa(_) | E::SshKind(_) => "use an ssh-ed25519 key, or make an age identity (`sealift-import keygen identity`)",
+        E::NoRecipient => {
+            "get the recipient (age1...) from the receiving side and name it with -r, or as `recipients:`"
+        }
+        E::SshRsa(_) | E::SshKind(_) => {
+            "use an ssh-ed25519 key, or make an age identity (`sealift-import keygen identity`)"
+        }
         E::NoPlugin(_) => "install the plugin, and check PATH",
         E::Debugging => "unset AGEDEBUG",
         E::Plugin(_) => "do what the plugin asks for, then run the same command again",

@@ -130,10 +130,8 @@ impl KeySource {
     /// # Errors
     /// [`Error::SignConfig`], [`Error::NeedsSignBy`].
     pub fn several(args: SignArgs, configured: Vec<SignConfig>) -> Result<Vec<Self>, Error> {
-        let source = |holder, file| Self {
-            holder,
-            passphrase: PassphraseSource { file, variable: "SEALIFT_SIGN_PASSPHRASE" },
-        };
+        let source =
+            |holder, file| Self { holder, passphrase: PassphraseSource { file, variable: "SEALIFT_SIGN_PASSPHRASE" } };
         let SignArgs { sign_key, sign_by, sign_certificate, sign_passphrase_file: given } = args;
         if !sign_certificate.is_empty() && sign_by.is_empty() {
             return Err(Error::NeedsSignBy);
