@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use commands::settings;
+use commands::settings::{self, SignConfig};
 use manifest_schema::{Repository, Scope, Stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use crate::error::Error;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Import {
-    /// The age identity that opens bundles.
+    /// The age identity that opens bundles: a file of age or of one of its plugins, or an SSH key (ssh-ed25519).
     pub identity: PathBuf,
     /// File whose first line is the identity's passphrase.
     #[serde(default)]
@@ -103,7 +103,7 @@ pub struct IdentityConfig {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReleaseConfig {
-    /// OpenPGP certificate files.
+    /// OpenPGP certificate files, or folders of them.
     pub certificates: Vec<PathBuf>,
     /// How many distinct certificates must have signed.
     #[serde(default = "one")]
@@ -142,17 +142,6 @@ pub struct ProductionConfig {
 #[serde(deny_unknown_fields)]
 pub struct CosignConfig {
     /// The secret key file: encrypted as cosign and skopeo write it, or PKCS #8 in PEM.
-    pub key: PathBuf,
-    /// File whose first line is the passphrase.
-    #[serde(default)]
-    pub passphrase_file: Option<PathBuf>,
-}
-
-/// A secret key.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SignConfig {
-    /// OpenPGP secret key file.
     pub key: PathBuf,
     /// File whose first line is the passphrase.
     #[serde(default)]
@@ -198,8 +187,7 @@ impl Import {
         relative(&mut self.identity);
         self.identity_passphrase_file.iter_mut().for_each(relative);
         relative(&mut self.ledger.file);
-        relative(&mut self.production.sign.key);
-        self.production.sign.passphrase_file.iter_mut().for_each(relative);
+        self.production.sign.make_relative_to(base);
         for stream in self.streams.values_mut() {
             stream.release.certificates.iter_mut().for_each(relative);
             stream.images.iter_mut().for_each(relative);

@@ -79,7 +79,9 @@ impl Explain for Error {
             Error::Missing("a ledger") => {
                 "name it with --ledger, or as `ledger:` in import.yaml; `sealift-import init` makes one"
             }
-            Error::Missing("a production key") => "name it with --sign-key, or as `production: {sign: {key: FILE}}`",
+            Error::Missing("a production key") => {
+                "name it with --sign-key or --sign-by, or as `production: {sign: {key: FILE}}`"
+            }
             Error::Missing("a folder for signatures") => {
                 "name it with --lookaside, or as `production: {lookaside: DIR}`"
             }
@@ -89,7 +91,8 @@ impl Explain for Error {
             Error::LookasideRoot { .. } => {
                 "name a folder that can be written with `production: {lookaside: DIR}` or --lookaside"
             }
-            Error::Age(bundle::AgeError::WrongPassphrase(_)) => "check the passphrase, and which identity is named",
+            Error::Age(e) => return commands::age_hint(e),
+            Error::Signing(e) => return commands::signing_hint(e),
             Error::OnlyWithTrust { .. } => {
                 "leave the flag (or its variable) out, or use --trust instead of a configuration"
             }
@@ -107,8 +110,8 @@ impl Explain for Error {
             Error::UnknownStream { .. } => {
                 "if it shall be accepted, add it under `streams:` in import.yaml, with the certificates of those who release it"
             }
-            Error::SealRejected { .. } | Error::ManifestRejected { .. } => {
-                "ask the sender, by another way than this medium, which key released it; a new key must be configured here first"
+            Error::SealRejected { source, .. } | Error::ManifestRejected { source, .. } => {
+                commands::rejected_hint(source)
             }
             Error::Damaged { .. } | Error::MissingFile { .. } | Error::UnreadableFile { .. } => {
                 "copy the file from the medium again, or ask the sender for it; the other files stay good"
@@ -117,6 +120,7 @@ impl Explain for Error {
                 bundle::ContentsError::Volume(bundle::VolumeError::Io(_)) => {
                     "check the medium, then run the same command again"
                 }
+                bundle::ContentsError::Volume(bundle::VolumeError::Age(e)) => return commands::age_hint(e),
                 _ => "the bundle was sealed like this: do not use it, and tell the sender",
             },
             Error::OtherManifest { .. }
@@ -174,8 +178,6 @@ impl Explain for Error {
             | Error::Reference(_)
             | Error::Label(_)
             | Error::LedgerName(_)
-            | Error::Signing(_)
-            | Error::Age(_)
             | Error::Seal(_)
             | Error::BundleName(_)
             | Error::NoClient { .. }

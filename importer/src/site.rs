@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bundle::Identities;
 use clap::Args;
-use commands::settings::{self, KeyFile, SignArgs};
+use commands::settings::{self, KeySource, SignArgs, Talk};
 use console::PassphraseSource;
 use console::args::RegistryArgs;
 use ledger::{Ledger, LedgerId};
@@ -24,13 +24,13 @@ pub struct SiteArgs {
     /// The configuration [default: import.yaml, if it is there and --trust is not given]
     #[arg(short, long, value_name = "FILE", env = "SEALIFT_CONFIG")]
     pub config: Option<PathBuf>,
-    /// The age identity that opens the bundle
+    /// The identity that opens the bundle: a file of age or of one of its plugins, or an SSH key (ssh-ed25519)
     #[arg(short, long, value_name = "FILE", env = "SEALIFT_IDENTITY")]
     pub identity: Option<PathBuf>,
     /// A file whose first line is the identity's passphrase [also: SEALIFT_IDENTITY_PASSPHRASE]
     #[arg(long, value_name = "FILE", env = "SEALIFT_IDENTITY_PASSPHRASE_FILE")]
     pub identity_passphrase_file: Option<PathBuf>,
-    /// The sender's release certificate, for a site without a configuration; several may be given
+    /// The sender's release certificate, or a folder of them, for a site without a configuration; several may be given
     #[arg(long, value_name = "FILE", env = "SEALIFT_TRUST", value_delimiter = ',')]
     pub trust: Vec<PathBuf>,
     /// With --trust: how many distinct certificates must have signed [default: 1]
@@ -120,7 +120,7 @@ pub struct Site {
     streams: Streams,
     identity: Option<(PathBuf, PassphraseSource)>,
     ledger: Option<(PathBuf, Option<LedgerId>)>,
-    sign: Option<KeyFile>,
+    sign: Option<KeySource>,
     lookaside: Option<LookasideConfig>,
     cosign: Option<(PathBuf, PassphraseSource)>,
     /// What to do with existing tags.
@@ -211,8 +211,7 @@ impl Site {
             }
             (None, None) => None,
         };
-        let configured = config.as_ref().map(|c| c.production.sign.clone()).map(|s| (s.key, s.passphrase_file));
-        let sign = KeyFile::resolve(production.sign, configured);
+        let sign = KeySource::one(production.sign, config.as_ref().map(|c| c.production.sign.clone()))?;
         let lookaside = match lookaside_from_flags(&production.lookaside)? {
             Some(lookaside) => Some(lookaside),
             None => config.as_ref().map(|c| c.production.lookaside.clone()),
@@ -279,7 +278,10 @@ impl Site {
         });
         match failed {
             Some(e) => Err(e.into()),
-            None => Ok(identities?),
+            None => {
+                let talk = Talk { passphrase: passphrase.clone() };
+                Ok(identities?.with_talk(std::sync::Arc::new(talk)))
+            }
         }
     }
 

@@ -36,7 +36,9 @@ pub fn find_in_layer(layer: impl Read, path: &str) -> io::Result<LayerSays> {
             walk(&mut tar, path, &mut says)?;
             layer = tar.into_inner();
         }
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => return Err(invalid("the layer is compressed with zstd, which is not looked into")),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+            return Err(invalid("the layer is compressed with zstd, which is not looked into"));
+        }
         _ => walk(&mut layer, path, &mut says)?,
     }
     // To the end, so that the reader below can check the digest of all of it.
@@ -60,7 +62,8 @@ fn walk(tar: &mut impl Read, path: &str, says: &mut LayerSays) -> io::Result<()>
         }
         let mut header = tar::Header::new_old();
         header.as_mut_bytes().copy_from_slice(&block);
-        let sum: u32 = block.iter().enumerate().map(|(i, b)| if (148..156).contains(&i) { 32 } else { u32::from(*b) }).sum();
+        let sum: u32 =
+            block.iter().enumerate().map(|(i, b)| if (148..156).contains(&i) { 32 } else { u32::from(*b) }).sum();
         if header.cksum()? != sum {
             return Err(invalid("the layer is not a tar archive"));
         }
@@ -103,7 +106,10 @@ fn walk(tar: &mut impl Read, path: &str, says: &mut LayerSays) -> io::Result<()>
             Entry::Folder => return Err(invalid(format!("`{path}` lies behind something that is no folder"))),
             Entry::File if kind.is_file() || kind.is_contiguous() => {
                 if size > LIMITS.document {
-                    return Err(invalid(format!("`{path}` has {size} bytes; at most {} are accepted", LIMITS.document)));
+                    return Err(invalid(format!(
+                        "`{path}` has {size} bytes; at most {} are accepted",
+                        LIMITS.document
+                    )));
                 }
                 *says = LayerSays::Content(content(tar, size)?);
             }
@@ -155,7 +161,9 @@ impl<'a> Wanted<'a> {
 fn bounded(tar: &mut impl Read, size: u64) -> io::Result<Vec<u8>> {
     if size > LIMITS.pax {
         let limit = LIMITS.pax;
-        return Err(invalid(format!("an extension header of the layer has {size} bytes; at most {limit} are accepted")));
+        return Err(invalid(format!(
+            "an extension header of the layer has {size} bytes; at most {limit} are accepted"
+        )));
     }
     content(tar, size)
 }
