@@ -210,6 +210,11 @@ fn signatures(
             let fetched = fetched.map_err(|e| unreadable(place, e))?;
             found.extend(fetched.into_iter().map(|bytes| (Found::Lookaside, bytes)));
         }
+        for store in request.release_signatures.iter().filter(|_| !image.release.is_empty()) {
+            let fetched = signing::fetch_release_signatures(store, subject, &Fetch(request));
+            let fetched = fetched.map_err(|e| unreadable(place, e))?;
+            found.extend(fetched.into_iter().map(|bytes| (Found::ReleaseStore, bytes)));
+        }
         if let Some(signer) = signer {
             let made = signer.sign(&image.origin, subject)?;
             found.extend(made.into_iter().map(|bytes| (Found::Made, bytes)));

@@ -40,6 +40,10 @@ pub struct Release {
     pub registries_d: Vec<PathBuf>,
     /// Sign the images with the release key too, as `skopeo copy --sign-by` would.
     pub sign_images: bool,
+    /// The images are OpenShift release images: every image that they list is packed too.
+    pub release: bool,
+    /// Stores of OpenShift release signatures: URLs, or folders relative to this file's.
+    pub release_signatures: Vec<String>,
     /// Labels for people, shown on LABEL.txt: ticket, classification.
     #[serde(deserialize_with = "manifest_schema::json::unique_map")]
     pub labels: BTreeMap<LabelKey, LabelValue>,
@@ -184,6 +188,9 @@ impl Release {
         release.recipients_files.iter_mut().for_each(relative);
         release.sign.0.iter_mut().for_each(|sign| sign.make_relative_to(base));
         release.registries_d.iter_mut().for_each(relative);
+        for store in release.release_signatures.iter_mut().filter(|store| !store.contains("://")) {
+            *store = base.join(&*store).display().to_string();
+        }
         release.output.iter_mut().for_each(relative);
         for image in &mut release.images {
             image.0 = image.0.relative_to(base);

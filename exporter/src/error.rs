@@ -191,6 +191,35 @@ pub enum Error {
     /// The signatures kept beside the record.
     #[error(transparent)]
     Lookaside(#[from] signing::LookasideError),
+    /// Not a release image.
+    #[error(
+        "{origin}: {manifest} is not an OpenShift release image: no layer holds {}",
+        manifest_schema::release::IMAGE_REFERENCES
+    )]
+    NotARelease {
+        /// The image.
+        origin: Box<Reference>,
+        /// The image manifest.
+        manifest: Digest,
+    },
+    /// A release image whose list cannot be read.
+    #[error("{origin}: its layer {layer} cannot be read")]
+    ReleaseLayer {
+        /// The image.
+        origin: Box<Reference>,
+        /// The layer.
+        layer: Digest,
+        /// Why.
+        source: io::Error,
+    },
+    /// A release image whose list is wrong.
+    #[error("{origin} is not a usable release image")]
+    ReleaseList {
+        /// The image.
+        origin: Box<Reference>,
+        /// Why.
+        source: manifest_schema::release::ImageReferencesError,
+    },
     /// Signatures that would be made on packing, in a plan that is signed before.
     #[error(
         "a plan that is signed before it is packed cannot hold signatures that are made on packing (--sign-images)"

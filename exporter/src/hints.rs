@@ -32,6 +32,7 @@ impl Explain for Error {
             | Error::NoPlatform { .. }
             | Error::ReferrersChoice(_)
             | Error::PlannedSignatures
+            | Error::NotARelease { .. }
             | Error::Sparse { .. }
             | Error::TooManySignatures { .. }
             | Error::TooManyReferrers { .. }
@@ -54,6 +55,8 @@ impl Explain for Error {
             | Error::TwoSizes { .. }
             | Error::TwoKinds { .. }
             | Error::Signatures { .. }
+            | Error::ReleaseLayer { .. }
+            | Error::ReleaseList { .. }
             | Error::Lookaside(_)
             | Error::Manifest(_)
             | Error::Volume(_)
@@ -103,6 +106,7 @@ impl Explain for Error {
                  such an index)"
             }
             Error::TooMuch { .. } | Error::TooManySignatures { .. } => "split the release into several",
+            Error::NotARelease { .. } => "leave --release out for images that are none",
             Error::PlannedSignatures => {
                 "sign the images at their origin (`skopeo copy --sign-by`), or pack without a plan"
             }
@@ -157,6 +161,8 @@ impl Explain for Error {
             | Error::Nesting { .. }
             | Error::TwoSizes { .. }
             | Error::TwoKinds { .. }
+            | Error::ReleaseLayer { .. }
+            | Error::ReleaseList { .. }
             | Error::Lookaside(_)
             | Error::Manifest(_)
             | Error::Volume(_)

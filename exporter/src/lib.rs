@@ -17,6 +17,7 @@ pub mod plan;
 pub mod planned;
 pub mod pull;
 pub mod record;
+mod release;
 pub mod request;
 pub mod resolve;
 pub mod seal;

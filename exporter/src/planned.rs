@@ -49,6 +49,10 @@ pub(crate) struct Sources {
     pub referrers: String,
     /// Folders that say where signatures are; the usual ones if there are none.
     pub registries_d: Vec<PathBuf>,
+    /// The images are OpenShift release images.
+    pub release: bool,
+    /// Stores of release signatures, as URLs.
+    pub release_signatures: Vec<String>,
 }
 
 impl Sources {
@@ -64,6 +68,8 @@ impl Sources {
             sparse_index: request.sparse_index,
             referrers: request.referrers.to_string(),
             registries_d: request.registries_d_folders.clone(),
+            release: request.release,
+            release_signatures: request.release_signatures.clone(),
         }
     }
 }

@@ -59,6 +59,12 @@ pub struct RequestArgs {
     /// Sign the images with the release key too, as `skopeo copy --sign-by` would
     #[arg(long, env = "SEALIFT_SIGN_IMAGES")]
     pub sign_images: bool,
+    /// The images are OpenShift release images: pack every image that they list, too
+    #[arg(long, env = "SEALIFT_RELEASE")]
+    pub release: bool,
+    /// With --release: a store of release signatures, as a URL or folder; several may be given
+    #[arg(long, value_name = "URL|DIR", env = "SEALIFT_RELEASE_SIGNATURES", value_delimiter = ',')]
+    pub release_signatures: Vec<String>,
     /// A label for people, shown on LABEL.txt
     #[arg(long = "label", value_name = "NAME=VALUE", env = "SEALIFT_LABEL", value_delimiter = ',')]
     pub labels: Vec<String>,
@@ -104,6 +110,10 @@ pub struct Request {
     pub registries_d_folders: Vec<PathBuf>,
     /// Sign the images with the release key.
     pub sign_images: bool,
+    /// The images are OpenShift release images, whose payload is packed too.
+    pub release: bool,
+    /// Stores of release signatures, as URLs.
+    pub release_signatures: Vec<String>,
     /// Labels.
     pub labels: BTreeMap<LabelKey, LabelValue>,
     /// End of admission.
@@ -161,6 +171,7 @@ struct Identity<'a> {
     sparse_index: bool,
     referrers: &'a Referrers,
     sign_images: bool,
+    release: bool,
     labels: &'a BTreeMap<LabelKey, LabelValue>,
     expires: Option<Expiry>,
 }
@@ -227,6 +238,8 @@ impl Request {
             registries_d: settings::registries_d(&registries_d_folders)?,
             registries_d_folders,
             sign_images: args.sign_images || release.sign_images,
+            release: args.release || release.release,
+            release_signatures: stores([release.release_signatures, args.release_signatures].concat())?,
             labels,
             expires,
             output: args.output.or(release.output).unwrap_or_else(|| ".".into()),
@@ -258,6 +271,8 @@ impl Request {
             ("--referrers", args.referrers.is_some()),
             ("--registries-d", !args.registries_d.is_empty()),
             ("--sign-images", args.sign_images),
+            ("--release", args.release),
+            ("--release-signatures", !args.release_signatures.is_empty()),
             ("--label", !args.labels.is_empty()),
             ("--expires", args.expires.is_some()),
             ("--bundle-id", args.bundle_id.is_some()),
@@ -278,6 +293,8 @@ impl Request {
             registries_d: settings::registries_d(&sources.registries_d)?,
             registries_d_folders: sources.registries_d.clone(),
             sign_images: false,
+            release: sources.release,
+            release_signatures: sources.release_signatures.clone(),
             labels: manifest.labels.clone(),
             expires: manifest.expires.map(Expiry::At),
             output: args.output.or(release.output).unwrap_or_else(|| ".".into()),
@@ -328,6 +345,7 @@ impl Request {
             sparse_index: self.sparse_index,
             referrers: &self.referrers,
             sign_images: self.sign_images,
+            release: self.release,
             labels: &self.labels,
             expires: self.expires,
         };
@@ -359,6 +377,18 @@ pub(crate) fn release_file(named: Option<&Path>) -> Result<Release, Error> {
         None if default.exists() => Release::load(default),
         None => Ok(Release::default()),
     }
+}
+
+/// Stores of signatures as URLs; what is no URL is a folder.
+fn stores(given: Vec<String>) -> Result<Vec<String>, Error> {
+    let store = |text: String| {
+        if ["http://", "https://", "file://"].iter().any(|scheme| text.starts_with(scheme)) {
+            return Ok(text);
+        }
+        let path = std::path::absolute(&text).map_err(|source| Error::Output { path: text.clone().into(), source })?;
+        Ok(format!("file://{}", path.display()))
+    };
+    given.into_iter().map(store).collect()
 }
 
 /// Now, or what `SOURCE_DATE_EPOCH` says (reproducible-builds.org).

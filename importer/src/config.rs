@@ -132,6 +132,10 @@ pub struct ProductionConfig {
     pub sign: SignConfig,
     /// The folder for signatures; one for each registry host if there are several.
     pub lookaside: LookasideConfig,
+    /// A folder for the signatures of OpenShift release images: as the cluster-version-operator reads them from a web
+    /// server, and as ConfigMaps.
+    #[serde(default)]
+    pub release_signatures: Option<PathBuf>,
     /// Signs in the form of cosign too, which podman and CRI-O read with `use-sigstore-attachments`.
     #[serde(default)]
     pub cosign: Option<CosignConfig>,
@@ -193,6 +197,7 @@ impl Import {
             stream.images.iter_mut().for_each(relative);
             stream.sigstore.keys.iter_mut().chain(&mut stream.sigstore.trusted_root).for_each(relative);
         }
+        self.production.release_signatures.iter_mut().for_each(relative);
         if let Some(cosign) = &mut self.production.cosign {
             relative(&mut cosign.key);
             cosign.passphrase_file.iter_mut().for_each(relative);

@@ -57,6 +57,8 @@ impl Explain for Error {
             | Error::PolicyRefused { .. }
             | Error::TooMuchEvidence
             | Error::Attachment { .. }
+            | Error::ReleaseLayer { .. }
+            | Error::ReleaseList { .. }
             | Error::NotJudged { .. }
             | Error::Document { .. }
             | Error::Inconsistent { .. } => Fault::Refused,
@@ -65,6 +67,7 @@ impl Explain for Error {
             | Error::NoClient { .. }
             | Error::Lookaside(_)
             | Error::CosignTag { .. }
+            | Error::HandOver { .. }
             | Error::Payload { .. }
             | Error::RecordedMeanwhile { .. }
             | Error::Stdout(_) => Fault::Failed,
@@ -160,6 +163,8 @@ impl Explain for Error {
             }
             Error::Blob(_)
             | Error::Document { .. }
+            | Error::ReleaseLayer { .. }
+            | Error::ReleaseList { .. }
             | Error::Attachment { .. }
             | Error::NotJudged { .. }
             | Error::Inconsistent { .. }
@@ -182,6 +187,7 @@ impl Explain for Error {
             | Error::BundleName(_)
             | Error::NoClient { .. }
             | Error::Lookaside(_)
+            | Error::HandOver { .. }
             | Error::Payload { .. }
             | Error::SigstoreKey { .. }
             | Error::Keyless { .. }

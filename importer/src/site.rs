@@ -74,6 +74,9 @@ pub struct ProductionArgs {
     /// The folder for signatures; HOST=DIR for each registry if there are several
     #[arg(long, value_name = "[HOST=]DIR", env = "SEALIFT_LOOKASIDE", value_delimiter = ',')]
     pub lookaside: Vec<String>,
+    /// A folder for the signatures of OpenShift release images, as clusters take them
+    #[arg(long, value_name = "DIR", env = "SEALIFT_RELEASE_SIGNATURES")]
+    pub release_signatures: Option<PathBuf>,
     /// Secret key that signs in the form of cosign too
     #[arg(long, value_name = "FILE", env = "SEALIFT_COSIGN_KEY")]
     pub cosign_key: Option<PathBuf>,
@@ -123,6 +126,7 @@ pub struct Site {
     sign: Option<KeySource>,
     lookaside: Option<LookasideConfig>,
     cosign: Option<(PathBuf, PassphraseSource)>,
+    release_signatures: Option<PathBuf>,
     /// What to do with existing tags.
     pub on_existing_tag: OnExistingTag,
     /// Registries.
@@ -236,6 +240,9 @@ impl Site {
             ledger,
             sign,
             lookaside,
+            release_signatures: production
+                .release_signatures
+                .or_else(|| config.as_ref().and_then(|c| c.production.release_signatures.clone())),
             cosign: cosign.map(|(p, f)| (p, passphrase(f, "SEALIFT_COSIGN_PASSPHRASE"))),
             on_existing_tag: production
                 .on_existing_tag
@@ -338,7 +345,13 @@ impl Site {
             key.usable()?;
             Ok(key)
         });
-        Ok(Production { key, trust, lookaside, cosign: cosign.transpose()? })
+        Ok(Production {
+            key,
+            trust,
+            lookaside,
+            cosign: cosign.transpose()?,
+            release_signatures: self.release_signatures.clone(),
+        })
     }
 
     /// A lookaside path has no host in it: two production registries must not share a tree.
@@ -376,6 +389,8 @@ pub struct Production {
     pub trust: Trust,
     /// The key that signs in the form of cosign, if there is one.
     pub cosign: Option<SigstoreSecretKey>,
+    /// Where signatures of release images are handed over.
+    pub release_signatures: Option<PathBuf>,
     lookaside: LookasideConfig,
 }
 

@@ -161,6 +161,10 @@ fn lock_file(request: &Request, report: &Report) -> Result<String, Error> {
         registries_d: Vec<PathBuf>,
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         sign_images: bool,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        release: bool,
+        #[serde(skip_serializing_if = "<[_]>::is_empty")]
+        release_signatures: &'a [String],
         labels: &'a std::collections::BTreeMap<manifest_schema::LabelKey, manifest_schema::LabelValue>,
         #[serde(skip_serializing_if = "Option::is_none")]
         expires: Option<String>,
@@ -199,6 +203,8 @@ fn lock_file(request: &Request, report: &Report) -> Result<String, Error> {
         },
         registries_d: request.registries_d_folders.iter().map(absolute).collect(),
         sign_images: request.sign_images,
+        release: request.release,
+        release_signatures: &request.release_signatures,
         labels: &request.labels,
         expires: request.expires.map(|e| match e {
             crate::request::Expiry::At(time) => time.to_string(),
