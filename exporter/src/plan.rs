@@ -8,6 +8,7 @@ use manifest_schema::{
 };
 use serde::Serialize;
 
+use crate::attached;
 use crate::error::Error;
 use crate::request::{Expiry, Request};
 use crate::resolve::{Resolved, ResolvedImage};
@@ -62,6 +63,8 @@ pub struct ImageReport {
     pub bytes: u64,
     /// Bytes of its blobs that another image of the bundle has too.
     pub shared_bytes: u64,
+    /// Signatures and referrers that travel with it. Nothing of it is judged on this side.
+    pub evidence: Vec<attached::Evidence>,
 }
 
 /// One volume of a plan.
@@ -111,6 +114,7 @@ pub fn plan(request: &Request, mut resolved: Resolved) -> Result<Plan, Error> {
             blobs: image.blobs.len(),
             bytes: image.blobs.iter().map(size).sum(),
             shared_bytes: image.blobs.iter().filter(|d| users[*d] > 1).map(size).sum(),
+            evidence: image.evidence.clone(),
         })
         .collect();
     let mut plan = Plan {
@@ -187,6 +191,8 @@ fn image(image: &ResolvedImage) -> Image {
         size: image.top.size,
         platforms: image.platforms.clone(),
         sparse: image.sparse,
+        signatures: image.signatures.clone(),
+        referrers: image.referrers.clone(),
     }
 }
 

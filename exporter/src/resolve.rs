@@ -6,10 +6,12 @@ use blobs::VerifiedBytes;
 use console::Progress;
 use manifest_schema::document::{Child, Platform};
 use manifest_schema::{
-    Descriptor, Digest, Document, LIMITS, MediaType, OutsideText, PlatformManifest, Reference, Section,
+    Descriptor, Digest, Document, ImageSignature, LIMITS, MediaType, OutsideText, PlatformManifest, Reference,
+    Referrer, Section,
 };
 use registry::source::Source;
 
+use crate::attached;
 use crate::error::Error;
 use crate::request::Request;
 
@@ -25,7 +27,7 @@ pub struct Resolved {
     pub images: Vec<ResolvedImage>,
     /// Every blob once, in the order it was reached.
     pub blobs: Vec<ResolvedBlob>,
-    /// Some documents' bytes.
+    /// Some documents' bytes, and all signatures'.
     pub documents: HashMap<Digest, VerifiedBytes>,
 }
 
@@ -47,8 +49,16 @@ pub struct ResolvedImage {
     pub platforms: Vec<PlatformManifest>,
     /// Entries of the index are left out.
     pub sparse: bool,
-    /// Every blob it consists of.
+    /// Its indexes and image manifests, children first.
+    pub documents: Vec<Digest>,
+    /// Every blob it consists of, and what is attached to it.
     pub blobs: BTreeSet<Digest>,
+    /// Simple signatures of its documents.
+    pub signatures: Vec<ImageSignature>,
+    /// What refers to its documents, and what refers to that.
+    pub referrers: Vec<Referrer>,
+    /// The same, for people.
+    pub evidence: Vec<attached::Evidence>,
     /// Where the tag points now, if it was pinned to something else.
     pub moved: Option<Digest>,
 }
@@ -67,13 +77,18 @@ pub struct ResolvedBlob {
 ///
 /// # Errors
 /// [`Error`] names the reference.
-pub fn resolve(request: &Request, progress: &Progress) -> Result<Resolved, Error> {
+pub(crate) fn resolve(
+    request: &Request,
+    signer: Option<&attached::ImageSigner<'_>>,
+    progress: &Progress,
+) -> Result<Resolved, Error> {
     let mut walk = Walk::default();
     let mut sources = Vec::new();
     let mut images: Vec<ResolvedImage> = Vec::new();
     for asked in &request.images {
         let source = asked.open(&request.registries)?;
-        let image = walk.image(request, asked.to_string(), source.as_ref(), sources.len(), progress)?;
+        let mut image = walk.image(request, asked.to_string(), source.as_ref(), sources.len(), progress)?;
+        attached::collect(&mut walk, &mut image, asked, source.as_ref(), request, signer, progress)?;
         tracing::info!("{asked} is {}", image.top.digest);
         if let Some(now) = &image.moved {
             progress.warn(format_args!("{}: the tag now names {now}; the pinned digest is packed", image.origin));
@@ -94,12 +109,36 @@ pub fn resolve(request: &Request, progress: &Progress) -> Result<Resolved, Error
     Ok(Resolved { sources, images, blobs: walk.blobs, documents: walk.documents })
 }
 
+/// What has been reached so far.
 #[derive(Default)]
-struct Walk {
+pub(crate) struct Walk {
     blobs: Vec<ResolvedBlob>,
     by_digest: HashMap<Digest, usize>,
     documents: HashMap<Digest, VerifiedBytes>,
     kept: usize,
+    /// Bytes of signatures, which are kept all.
+    signatures: u64,
+}
+
+/// Where a document is read.
+pub(crate) struct Place<'a> {
+    /// What its image is called.
+    pub(crate) origin: &'a Reference,
+    pub(crate) source: &'a dyn Source,
+    /// The source's number.
+    pub(crate) number: usize,
+}
+
+/// A document with everything below it, as it is walked.
+#[derive(Default)]
+pub(crate) struct Tree {
+    /// Documents, children first.
+    pub(crate) documents: Vec<Digest>,
+    pub(crate) blobs: BTreeSet<Digest>,
+    pub(crate) platforms: Vec<PlatformManifest>,
+    pub(crate) sparse: bool,
+    /// Attached to an image: its small blobs decide on admission.
+    pub(crate) attached: bool,
 }
 
 impl Walk {
@@ -149,32 +188,39 @@ impl Walk {
                 }
             }
         }
-        let mut image = ResolvedImage {
+        // A tag that was resolved to one platform of an index by digest must not claim the index's digest.
+        let origin = match (origin.digest(), origin.tag()) {
+            (Some(d), Some(tag)) if *d != top.digest => Reference::tagged(origin.repository().clone(), tag.clone()),
+            (Some(d), None) if *d != top.digest => Reference::pinned(origin.repository().clone(), top.digest),
+            _ => origin,
+        };
+        let mut tree = Tree::default();
+        let place = Place { origin: &origin, source, number };
+        self.document(&mut tree, &place, &top, bytes, None, keep.as_ref(), 0)?;
+        Ok(ResolvedImage {
             asked: OutsideText::new(asked),
             source: number,
             chosen_from,
             chosen_platform,
-            top: top.clone(),
-            platforms: Vec::new(),
-            sparse: false,
-            blobs: BTreeSet::new(),
+            top,
+            platforms: tree.platforms,
+            sparse: tree.sparse,
+            documents: tree.documents,
+            blobs: tree.blobs,
+            signatures: Vec::new(),
+            referrers: Vec::new(),
+            evidence: Vec::new(),
             moved: resolved.moved,
-            // A tag that was resolved to one platform of an index by digest must not claim the index's digest.
-            origin: match (origin.digest(), origin.tag()) {
-                (Some(d), Some(tag)) if *d != top.digest => Reference::tagged(origin.repository().clone(), tag.clone()),
-                (Some(d), None) if *d != top.digest => Reference::pinned(origin.repository().clone(), top.digest),
-                _ => origin,
-            },
-        };
-        self.document(&mut image, source, &top, bytes, None, keep.as_ref(), 0)?;
-        Ok(image)
+            origin,
+        })
     }
 
+    /// Takes in a document and everything below it.
     #[allow(clippy::too_many_arguments)]
-    fn document(
+    pub(crate) fn document(
         &mut self,
-        image: &mut ResolvedImage,
-        source: &dyn Source,
+        tree: &mut Tree,
+        place: &Place<'_>,
         descriptor: &Descriptor,
         bytes: VerifiedBytes,
         platform: Option<Platform>,
@@ -182,60 +228,88 @@ impl Walk {
         depth: usize,
     ) -> Result<(), Error> {
         if depth > LIMITS.nesting {
-            return Err(Error::Nesting { origin: Box::new(image.origin.clone()) });
+            return Err(Error::Nesting { origin: Box::new(place.origin.clone()) });
         }
-        let document = parse(&image.origin, &bytes, &descriptor.media_type)?;
+        let document = parse(place.origin, &bytes, &descriptor.media_type)?;
         if self.kept + bytes.bytes().len() <= KEEP && !self.documents.contains_key(&descriptor.digest) {
             self.kept += bytes.bytes().len();
             self.documents.insert(descriptor.digest, bytes);
         }
         match document {
-            Document::Index { children } => {
+            Document::Index { children, .. } => {
                 for Child { descriptor: child, platform } in children {
                     let wanted = keep.is_none_or(|keep| keep.contains(&child.digest));
                     if !wanted && !child.media_type.is_index() {
-                        image.sparse = true;
+                        tree.sparse = true;
                         continue;
                     }
-                    if image.blobs.contains(&child.digest) {
+                    if tree.blobs.contains(&child.digest) {
                         continue;
                     }
-                    let bytes = source.document(&child.digest, child.size)?;
-                    self.document(image, source, &child, bytes, platform, keep, depth + 1)?;
+                    let bytes = place.source.document(&child.digest, child.size)?;
+                    self.document(tree, place, &child, bytes, platform, keep, depth + 1)?;
                 }
             }
-            Document::Manifest { config, layers } => {
-                image.platforms.push(PlatformManifest { platform, digest: descriptor.digest });
-                self.blob(image, &config, Section::Admission)?;
+            Document::Manifest { config, layers, .. } => {
+                tree.platforms.push(PlatformManifest { platform, digest: descriptor.digest });
+                self.blob(tree, place, &config, Section::Admission)?;
                 for layer in &layers {
-                    self.blob(image, layer, Section::Layers)?;
+                    let decides = tree.attached && layer.size <= LIMITS.document;
+                    self.blob(tree, place, layer, if decides { Section::Admission } else { Section::Layers })?;
                 }
             }
         }
         // After what it refers to: the format lists a document behind its children, so that they can be pushed in order.
-        self.blob(image, descriptor, Section::Admission)
+        tree.documents.push(descriptor.digest);
+        self.blob(tree, place, descriptor, Section::Admission)
     }
 
-    fn blob(&mut self, image: &mut ResolvedImage, descriptor: &Descriptor, section: Section) -> Result<(), Error> {
-        image.blobs.insert(descriptor.digest);
+    /// Takes in a simple signature. It is kept: a server need not give it again.
+    pub(crate) fn signature(&mut self, tree: &mut Tree, place: &Place<'_>, bytes: Vec<u8>) -> Result<Digest, Error> {
+        let bytes = VerifiedBytes::of(bytes);
+        let (digest, size) = (*bytes.digest(), bytes.bytes().len() as u64);
+        if !self.documents.contains_key(&digest) {
+            self.signatures += size;
+            if self.signatures > LIMITS.evidence {
+                return Err(Error::TooManySignatures { origin: Box::new(place.origin.clone()) });
+            }
+            self.documents.insert(digest, bytes);
+        }
+        let media_type = MediaType::SIMPLE_SIGNATURE.parse().map_err(|source| Error::Document {
+            origin: Box::new(place.origin.clone()),
+            digest,
+            source,
+        })?;
+        self.blob(tree, place, &Descriptor { media_type, digest, size, urls: Vec::new() }, Section::Admission)?;
+        Ok(digest)
+    }
+
+    fn blob(
+        &mut self,
+        tree: &mut Tree,
+        place: &Place<'_>,
+        descriptor: &Descriptor,
+        section: Section,
+    ) -> Result<(), Error> {
+        tree.blobs.insert(descriptor.digest);
         match self.by_digest.get(&descriptor.digest) {
             None => {
                 self.by_digest.insert(descriptor.digest, self.blobs.len());
-                self.blobs.push(ResolvedBlob { descriptor: descriptor.clone(), section, source: image.source });
+                self.blobs.push(ResolvedBlob { descriptor: descriptor.clone(), section, source: place.number });
                 Ok(())
             }
             Some(&at) => {
                 let known = &mut self.blobs[at];
                 if known.descriptor.size != descriptor.size {
                     return Err(Error::TwoSizes {
-                        origin: Box::new(image.origin.clone()),
+                        origin: Box::new(place.origin.clone()),
                         digest: descriptor.digest,
                         sizes: (known.descriptor.size, descriptor.size),
                     });
                 }
                 let document = descriptor.media_type.is_document();
                 if document != known.descriptor.media_type.is_document() {
-                    return Err(Error::TwoKinds { origin: Box::new(image.origin.clone()), digest: descriptor.digest });
+                    return Err(Error::TwoKinds { origin: Box::new(place.origin.clone()), digest: descriptor.digest });
                 }
                 if section == Section::Admission {
                     known.section = Section::Admission;
@@ -293,7 +367,7 @@ impl Choice {
     }
 }
 
-fn parse(origin: &Reference, bytes: &VerifiedBytes, media_type: &MediaType) -> Result<Document, Error> {
+pub(crate) fn parse(origin: &Reference, bytes: &VerifiedBytes, media_type: &MediaType) -> Result<Document, Error> {
     Document::parse(bytes.bytes(), media_type).map_err(|source| Error::Document {
         origin: Box::new(origin.clone()),
         digest: *bytes.digest(),

@@ -1,25 +1,29 @@
 //! Step 3: admitted, from the admission section, before any layer is pushed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use blobs::VerifiedBytes;
 use bundle::Contents;
 use console::Progress;
 use glob_match::glob_match;
 use ledger::{Begun, Ledger, Stamp, Standing, Subject};
-use manifest_schema::{Digest, Image, Manifest, Repository, Section, TagRef};
+use manifest_schema::{Blob, Digest, Image, Manifest, Reference, Repository, Section, TagRef};
 use registry::RepositoryClient;
 
 use crate::authenticate::Authenticated;
 use crate::config::OnExistingTag;
 use crate::destination::destination;
 use crate::error::Error;
+use crate::evidence::Evidence;
 use crate::graph::{Closure, Graph};
-use crate::site::Site;
+use crate::provenance::{self, Judged, Provenance};
+use crate::site::{Site, StreamRules};
 use crate::sparse;
 
 /// The steps of admission for which this site has no policy; the ledger says so of every bundle.
-pub const NO_POLICY: [&str; 3] = ["image-policy", "referrers", "scan-gate"];
+pub fn no_policy(rules: &StreamRules) -> impl Iterator<Item = &'static str> {
+    rules.images.is_none().then_some("image-policy").into_iter().chain(["referrers", "scan-gate"])
+}
 
 /// What will become of an image's tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +55,8 @@ pub struct Placed {
     pub action: TagAction,
     /// Everything it consists of.
     pub closure: Closure,
+    /// Why it may enter, and what is attached to it.
+    pub provenance: Provenance,
 }
 
 impl Placed {
@@ -75,9 +81,9 @@ impl Placement {
     }
 
     /// The repositories that need a blob or document.
-    pub(crate) fn users(
-        &self,
-        select: impl Fn(&Closure) -> &BTreeSet<Digest>,
+    pub(crate) fn users<'p, I: Iterator<Item = &'p Digest>>(
+        &'p self,
+        select: impl Fn(&'p Closure) -> I,
     ) -> BTreeMap<Digest, BTreeSet<Repository>> {
         let mut users: BTreeMap<Digest, BTreeSet<Repository>> = BTreeMap::new();
         for placed in self.images.iter().filter(|p| !p.is_skipped()) {
@@ -145,8 +151,30 @@ pub fn examine(
     sequence(ledger, bundle)?;
     expiry(site, bundle.manifest.get())?;
     let destinations = destinations(bundle)?;
-    let graph = documents(bundle, |_| ())?;
-    tags(site, bundle, destinations, &graph, progress, probe)
+    let (graph, evidence) = documents(bundle)?;
+    let mut provenance = HashMap::new();
+    for judged in judged(site, bundle, &graph, &evidence)? {
+        provenance.insert(judged.origin.clone(), judged.accept()?);
+    }
+    drop(evidence);
+    tags(site, bundle, destinations, &graph, provenance, progress, probe)
+}
+
+/// Every image judged by the stream's image policy, under the name that the sender claims for it.
+///
+/// # Errors
+/// As [`provenance::judge`].
+pub fn judged(
+    site: &Site,
+    bundle: &Authenticated<'_>,
+    graph: &Graph,
+    evidence: &Evidence,
+) -> Result<Vec<Judged>, Error> {
+    let judge = |image: &Image| {
+        let closure = graph.closure(image)?;
+        provenance::judge(image, &closure, graph, evidence, bundle.sealed.rules, site.now)
+    };
+    bundle.manifest.get().images.iter().map(judge).collect()
 }
 
 /// What the ledger calls this bundle.
@@ -204,24 +232,39 @@ pub fn destinations(bundle: &Authenticated<'_>) -> Result<Vec<(Image, TagRef)>, 
     Ok(placed)
 }
 
-/// Every document of the admission section, checked; `each` is told of each.
-pub fn documents(bundle: &Authenticated<'_>, mut each: impl FnMut(&VerifiedBytes)) -> Result<Graph, Error> {
+/// Every document of the admission section, checked; and what the images are to be judged by.
+pub fn documents(bundle: &Authenticated<'_>) -> Result<(Graph, Evidence), Error> {
     let manifest = bundle.manifest.get();
     let listed = manifest.blobs_by_digest();
-    let mut graph = Graph::default();
-    for_each_document(bundle, |blob, document| {
-        graph.add(blob, &document, &listed)?;
-        each(&document);
-        Ok(())
-    })?;
+    let (mut graph, mut evidence) = (Graph::of(manifest), Evidence::of(manifest));
+    let wanted = Evidence::of(manifest);
+    for_each_admitted(
+        bundle,
+        |blob| wanted.wants(blob),
+        |blob, bytes| {
+            if blob.media_type.is_document() {
+                graph.add(blob, &bytes, &listed)?;
+            }
+            evidence.take(blob, bytes)
+        },
+    )?;
     graph.check(manifest)?;
-    Ok(graph)
+    Ok((graph, evidence))
 }
 
 /// Reads the admission section, and hands on its indexes and image manifests in order, checked against their digests.
 pub fn for_each_document(
     bundle: &Authenticated<'_>,
-    mut act: impl FnMut(&manifest_schema::Blob, VerifiedBytes) -> Result<(), Error>,
+    act: impl FnMut(&Blob, VerifiedBytes) -> Result<(), Error>,
+) -> Result<(), Error> {
+    for_each_admitted(bundle, |blob| blob.media_type.is_document(), act)
+}
+
+/// Reads the admission section, and hands on the blobs that are wanted, in order, checked against their digests.
+fn for_each_admitted(
+    bundle: &Authenticated<'_>,
+    wanted: impl Fn(&Blob) -> bool,
+    mut act: impl FnMut(&Blob, VerifiedBytes) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let manifest = bundle.manifest.get();
     for volume in 1..=manifest.volumes.admission {
@@ -234,7 +277,7 @@ pub fn for_each_document(
         while let Some((blob, content)) = contents.next_blob().map_err(wrong)? {
             debug_assert_eq!(blob.section, Section::Admission);
             let failed = |e| wrong(Contents::content_error(e));
-            if blob.media_type.is_document() {
+            if wanted(blob) {
                 act(blob, VerifiedBytes::read(content, blob.digest, blob.size).map_err(failed)?)?;
             } else {
                 let _ = content.finish().map_err(failed)?;
@@ -250,6 +293,7 @@ fn tags(
     bundle: &Authenticated<'_>,
     destinations: Vec<(Image, TagRef)>,
     graph: &Graph,
+    mut provenance: HashMap<Reference, Provenance>,
     progress: &Progress,
     probe: Probe,
 ) -> Result<Placement, Error> {
@@ -288,7 +332,10 @@ fn tags(
             }
         }
         let closure = graph.closure(&image)?;
-        images.push(Placed { image, destination, action, closure });
+        let judged = provenance.remove(&image.origin);
+        // Every image of the manifest was judged, and none is listed twice.
+        let provenance = judged.ok_or_else(|| Error::NotJudged { origin: Box::new(image.origin.clone()) })?;
+        images.push(Placed { image, destination, action, closure, provenance });
     }
     Ok(Placement { images, repositories })
 }

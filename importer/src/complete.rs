@@ -20,7 +20,7 @@ pub fn complete<'s>(pushed: Pushed<'s>, progress: &Progress) -> Result<Complete<
     let admitted = pushed.admitted;
     let placement = &admitted.placement;
     let sizes = admitted.bundle.manifest.get().blobs_by_digest();
-    for (digest, repositories) in placement.users(|closure| &closure.blobs) {
+    for (digest, repositories) in placement.users(|closure| closure.blobs.iter()) {
         let size = sizes.get(&digest).map_or(0, |b| b.size);
         for repository in repositories {
             if !placement.client(&repository)?.has_blob(&digest, size)? {
@@ -29,7 +29,7 @@ pub fn complete<'s>(pushed: Pushed<'s>, progress: &Progress) -> Result<Complete<
         }
     }
     progress.say("pushing image manifests");
-    let users = placement.users(|closure| &closure.documents);
+    let users = placement.users(|closure| closure.documents.iter().chain(&closure.attached));
     for_each_document(&admitted.bundle, |blob, document| {
         for repository in users.get(&blob.digest).into_iter().flatten() {
             let client = placement.client(repository)?;

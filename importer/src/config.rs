@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use commands::settings;
+use commands::settings::{self, SignConfig};
 use manifest_schema::{Repository, Scope, Stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use crate::error::Error;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Import {
-    /// The age identity that opens bundles.
+    /// The age identity that opens bundles: a file of age or of one of its plugins, or an SSH key (ssh-ed25519).
     pub identity: PathBuf,
     /// File whose first line is the identity's passphrase.
     #[serde(default)]
@@ -56,6 +56,17 @@ pub struct StreamConfig {
     pub release: ReleaseConfig,
     /// The parts of the name space that its images may claim to come from.
     pub origins: Vec<Scope>,
+    /// The image policy: a containers-policy.json(5) file, judged over the names that images had at their origin. Without
+    /// one the signed manifest alone vouches for what it lists.
+    #[serde(default)]
+    pub images: Option<PathBuf>,
+    /// Let images in whose index the policy refuses, if it accepts every image manifest below it.
+    #[serde(default)]
+    pub allow_unsigned_index: bool,
+    /// What sigstore bundles that refer to its images are verified with. The result is told and recorded; it does not
+    /// decide.
+    #[serde(default)]
+    pub sigstore: SigstoreConfig,
     /// Where its images go; the longest matching `from` decides.
     pub to: Vec<Mapping>,
     /// Tags meant to move, with `*` for any characters: they are replaced whatever `on_existing_tag` says.
@@ -63,11 +74,36 @@ pub struct StreamConfig {
     pub replace_tags: Vec<String>,
 }
 
+/// What sigstore bundles are verified with.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SigstoreConfig {
+    /// Public keys, in PEM.
+    #[serde(default)]
+    pub keys: Vec<PathBuf>,
+    /// A sigstore trusted root (JSON), for bundles that were signed with a certificate.
+    #[serde(default)]
+    pub trusted_root: Option<PathBuf>,
+    /// Whom such a certificate may name. Nobody else counts.
+    #[serde(default)]
+    pub identities: Vec<IdentityConfig>,
+}
+
+/// Whom a certificate names, and who says so.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IdentityConfig {
+    /// The OpenID Connect issuer.
+    pub issuer: String,
+    /// The subject alternative name: an email address, or the URI of a workflow.
+    pub subject: String,
+}
+
 /// Release certificates.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReleaseConfig {
-    /// OpenPGP certificate files.
+    /// OpenPGP certificate files, or folders of them.
     pub certificates: Vec<PathBuf>,
     /// How many distinct certificates must have signed.
     #[serde(default = "one")]
@@ -96,13 +132,16 @@ pub struct ProductionConfig {
     pub sign: SignConfig,
     /// The folder for signatures; one for each registry host if there are several.
     pub lookaside: LookasideConfig,
+    /// Signs in the form of cosign too, which podman and CRI-O read with `use-sigstore-attachments`.
+    #[serde(default)]
+    pub cosign: Option<CosignConfig>,
 }
 
-/// A secret key.
+/// A secret key for cosign signatures.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct SignConfig {
-    /// OpenPGP secret key file.
+pub struct CosignConfig {
+    /// The secret key file: encrypted as cosign and skopeo write it, or PKCS #8 in PEM.
     pub key: PathBuf,
     /// File whose first line is the passphrase.
     #[serde(default)]
@@ -148,10 +187,15 @@ impl Import {
         relative(&mut self.identity);
         self.identity_passphrase_file.iter_mut().for_each(relative);
         relative(&mut self.ledger.file);
-        relative(&mut self.production.sign.key);
-        self.production.sign.passphrase_file.iter_mut().for_each(relative);
+        self.production.sign.make_relative_to(base);
         for stream in self.streams.values_mut() {
             stream.release.certificates.iter_mut().for_each(relative);
+            stream.images.iter_mut().for_each(relative);
+            stream.sigstore.keys.iter_mut().chain(&mut stream.sigstore.trusted_root).for_each(relative);
+        }
+        if let Some(cosign) = &mut self.production.cosign {
+            relative(&mut cosign.key);
+            cosign.passphrase_file.iter_mut().for_each(relative);
         }
         match &mut self.production.lookaside {
             LookasideConfig::One(path) => relative(path),

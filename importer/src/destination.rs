@@ -58,6 +58,8 @@ mod tests {
             size: 1,
             platforms: vec![],
             sparse: false,
+            signatures: vec![],
+            referrers: vec![],
         }
     }
     fn mapping(from: &str, to: &str) -> Mapping {

@@ -263,6 +263,81 @@ pub enum Error {
         /// Why.
         source: manifest_schema::document::DocumentError,
     },
+    /// The image policy refuses an image.
+    #[error(
+        "{origin}: the image policy refuses {}{}: scope {}: {}",
+        .verdict.digest,
+        .verdict.platform.as_ref().map(|p| format!(" ({p})")).unwrap_or_else(|| if .verdict.is_index { " (the index)".into() } else { String::new() }),
+        .verdict.verdict.scope,
+        crate::provenance::reasons(.verdict)
+    )]
+    PolicyRefused {
+        /// The image, as the sender calls it.
+        origin: Box<Reference>,
+        /// The verdict, with its reasons.
+        verdict: Box<crate::provenance::DocumentVerdict>,
+    },
+    /// More signatures than are held to judge images by.
+    #[error("the bundle has more than {} bytes of signatures", manifest_schema::LIMITS.evidence)]
+    TooMuchEvidence,
+    /// A document with cosign signatures that is none.
+    #[error("{digest} is not what cosign writes")]
+    Attachment {
+        /// The document.
+        digest: Digest,
+        /// Why.
+        source: signing::sigstore::AttachmentError,
+    },
+    /// A tag for cosign signatures that cannot be made.
+    #[error("{tag}: the cosign signatures cannot be put under it")]
+    CosignTag {
+        /// The tag.
+        tag: String,
+        /// Why.
+        source: signing::sigstore::AttachmentError,
+    },
+    /// A digest too long for a tag.
+    #[error("{digest}: no tag is that long, so no cosign signature can be found for it")]
+    NoDigestTag {
+        /// The digest.
+        digest: Digest,
+    },
+    /// A payload in production that is not what its digest says, or cannot be read.
+    #[error("the cosign signature {digest} in production cannot be read")]
+    Payload {
+        /// The payload.
+        digest: Digest,
+        /// Why.
+        source: io::Error,
+    },
+    /// A public key for sigstore bundles.
+    #[error("{}: not a usable public key", .path.display())]
+    SigstoreKey {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: signing::sigstore::SigstoreError,
+    },
+    /// A trusted root for sigstore bundles.
+    #[error("{}: not a usable trusted root", .path.display())]
+    Keyless {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: signing::sigstore::KeylessError,
+    },
+    /// The key for cosign signatures.
+    #[error(transparent)]
+    CosignKey(#[from] signing::sigstore::SigstoreSecretError),
+    /// An image that nobody judged.
+    #[error("{origin}: it was not judged by the image policy")]
+    NotJudged {
+        /// The image.
+        origin: Box<Reference>,
+    },
+    /// An image policy.
+    #[error(transparent)]
+    ImagePolicy(#[from] signing::PolicyError),
     /// Documents and manifest disagree.
     #[error("{digest}: {reason}")]
     Inconsistent {

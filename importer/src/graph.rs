@@ -4,10 +4,12 @@
 //! blob must be one that an image needs, and a document must stand behind everything it refers to (so that pushing in the
 //! bundle's order always finds the children there).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use blobs::VerifiedBytes;
-use manifest_schema::{Blob, Descriptor, Digest, Document, Image, LIMITS, Manifest, PlatformManifest, Section};
+use manifest_schema::{
+    Blob, Descriptor, Digest, Document, Image, LIMITS, Manifest, OutsideText, PlatformManifest, Section,
+};
 
 use crate::error::Error;
 
@@ -15,6 +17,8 @@ use crate::error::Error;
 #[derive(Debug, Default)]
 pub struct Graph {
     nodes: HashMap<Digest, Node>,
+    /// What the manifest lists as referrers.
+    referrers: HashSet<Digest>,
 }
 
 #[derive(Debug)]
@@ -25,6 +29,10 @@ struct Node {
     /// Configuration and layers.
     blobs: Vec<Digest>,
     is_index: bool,
+    /// The document that it says it refers to.
+    subject: Option<Digest>,
+    /// What it is, for people, if it is listed as a referrer.
+    kind: Option<OutsideText>,
     /// How many levels of indexes and manifests lie below it.
     depth: usize,
 }
@@ -34,8 +42,12 @@ struct Node {
 pub struct Closure {
     /// Indexes and image manifests, the image itself among them.
     pub documents: BTreeSet<Digest>,
-    /// Configurations and layers.
+    /// Documents of what refers to it.
+    pub attached: BTreeSet<Digest>,
+    /// Configurations and layers, of what refers to it too.
     pub blobs: BTreeSet<Digest>,
+    /// Simple signatures, which no registry keeps as blobs.
+    pub signatures: BTreeSet<Digest>,
     /// Image manifests in the index's order.
     pub platforms: Vec<PlatformManifest>,
     /// Entries of an index are left out.
@@ -43,6 +55,12 @@ pub struct Closure {
 }
 
 impl Graph {
+    /// The graph of a manifest's documents, none of which has been seen yet.
+    pub fn of(manifest: &Manifest) -> Self {
+        let referrers = manifest.images.iter().flat_map(|i| &i.referrers).map(|r| r.digest).collect();
+        Self { nodes: HashMap::new(), referrers }
+    }
+
     /// Takes in the next document of the admission section.
     ///
     /// # Errors
@@ -52,9 +70,11 @@ impl Graph {
             .map_err(|source| Error::Document { digest: blob.digest, source })?;
         let wrong = |reason: String| Error::Inconsistent { digest: blob.digest, reason };
         let is_index = blob.media_type.is_index();
-        let mut node = Node { children: vec![], absent: false, blobs: vec![], is_index, depth: 0 };
+        let (subject, kind) = (document.attached().subject, self.referrers.contains(&blob.digest));
+        let kind = kind.then(|| OutsideText::new(signing::sigstore::EvidenceKind::of_document(&document).label()));
+        let mut node = Node { children: vec![], absent: false, blobs: vec![], is_index, subject, kind, depth: 0 };
         match document {
-            Document::Index { children } => {
+            Document::Index { children, .. } => {
                 for child in children {
                     let d = &child.descriptor;
                     match (self.nodes.get(&d.digest), listed.get(&d.digest)) {
@@ -77,7 +97,7 @@ impl Graph {
                     return Err(wrong(format!("indexes are nested too deeply: at most {} levels", LIMITS.nesting)));
                 }
             }
-            Document::Manifest { config, layers } => {
+            Document::Manifest { config, layers, .. } => {
                 for (d, section) in
                     std::iter::once((&config, Section::Admission)).chain(layers.iter().map(|l| (l, Section::Layers)))
                 {
@@ -115,12 +135,14 @@ impl Graph {
             if closure.platforms != image.platforms {
                 return Err(wrong("its platforms are not those that the manifest lists"));
             }
-            references += closure.documents.len() + closure.blobs.len();
+            references += closure.documents.len() + closure.attached.len() + closure.blobs.len();
             if references > LIMITS.references {
                 return Err(wrong("the images of the bundle refer to more documents and blobs than are accepted"));
             }
             reached.extend(closure.documents);
+            reached.extend(closure.attached);
             reached.extend(closure.blobs);
+            reached.extend(closure.signatures);
         }
         match manifest.blobs.iter().find(|b| !reached.contains(&b.digest)) {
             Some(b) => Err(Error::Inconsistent { digest: b.digest, reason: "no image of the bundle needs it".into() }),
@@ -128,14 +150,48 @@ impl Graph {
         }
     }
 
-    /// Everything below an image.
+    /// Everything below an image, and what is attached to it.
     ///
     /// # Errors
-    /// [`Error::Inconsistent`] if the image is not among the documents.
+    /// [`Error::Inconsistent`] if the image is not among the documents, or something is attached to what is none of its
+    /// documents.
     pub fn closure(&self, image: &Image) -> Result<Closure, Error> {
         let mut closure = Closure::default();
         self.walk(&image.digest, None, &mut closure)?;
+        for signature in &image.signatures {
+            if !closure.documents.contains(&signature.subject) {
+                let reason = format!("it signs {}, which is no document of {}", signature.subject, image.origin);
+                return Err(Error::Inconsistent { digest: signature.digest, reason });
+            }
+            closure.signatures.insert(signature.digest);
+        }
+        for referrer in &image.referrers {
+            let wrong = |reason: String| Err(Error::Inconsistent { digest: referrer.digest, reason });
+            let subject = &referrer.subject;
+            if !closure.documents.contains(subject) && !closure.attached.contains(subject) {
+                return wrong(format!(
+                    "it is listed as a referrer of {subject}, which is no document of {}",
+                    image.origin
+                ));
+            }
+            let says = self.nodes.get(&referrer.digest).and_then(|node| node.subject);
+            if referrer.tag.is_none() && says != Some(*subject) {
+                return wrong(format!("it is listed as a referrer of {subject}, but does not refer to it"));
+            }
+            let mut below = Closure::default();
+            self.walk(&referrer.digest, None, &mut below)?;
+            if below.sparse {
+                return wrong("it is a referrer of which entries are missing".into());
+            }
+            closure.attached.extend(below.documents.difference(&closure.documents));
+            closure.blobs.extend(below.blobs);
+        }
         Ok(closure)
+    }
+
+    /// What a document that is listed as a referrer is, for people.
+    pub fn kind(&self, referrer: &Digest) -> Option<&OutsideText> {
+        self.nodes.get(referrer)?.kind.as_ref()
     }
 
     fn walk(
@@ -188,8 +244,9 @@ mod tests {
         };
         let document = number(u32::MAX);
         let blobs = (0..LIMITS.children as u32).map(number).collect();
-        let node = Node { children: vec![], absent: false, blobs, is_index: false, depth: 0 };
-        let graph = Graph { nodes: [(document, node)].into() };
+        let node =
+            Node { children: vec![], absent: false, blobs, is_index: false, subject: None, kind: None, depth: 0 };
+        let graph = Graph { nodes: [(document, node)].into(), ..Graph::default() };
         let image = |n: usize| Image {
             asked: OutsideText::new("x"),
             origin: format!("r.example/x:{n}").parse().expect("a reference"),
@@ -198,6 +255,8 @@ mod tests {
             size: 1,
             platforms: vec![PlatformManifest { platform: None, digest: document }],
             sparse: false,
+            signatures: vec![],
+            referrers: vec![],
         };
         let manifest = |images: usize| Manifest {
             kind: ManifestType::V1,

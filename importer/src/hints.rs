@@ -26,6 +26,11 @@ impl Explain for Error {
             | Error::Signing(_)
             | Error::Role(_)
             | Error::Age(_)
+            | Error::ImagePolicy(_)
+            | Error::CosignKey(_)
+            | Error::SigstoreKey { .. }
+            | Error::Keyless { .. }
+            | Error::NoDigestTag { .. }
             | Error::NoSuchBundle(_) => Fault::Usage,
             Error::Common(e) => e.fault(),
             Error::Folder(e) => commands::folder_fault(e),
@@ -49,12 +54,18 @@ impl Explain for Error {
             | Error::TwoOrigins { .. }
             | Error::TagTaken { .. }
             | Error::SparseRefused { .. }
+            | Error::PolicyRefused { .. }
+            | Error::TooMuchEvidence
+            | Error::Attachment { .. }
+            | Error::NotJudged { .. }
             | Error::Document { .. }
             | Error::Inconsistent { .. } => Fault::Refused,
             Error::TagMoved { .. }
             | Error::Lost { .. }
             | Error::NoClient { .. }
             | Error::Lookaside(_)
+            | Error::CosignTag { .. }
+            | Error::Payload { .. }
             | Error::RecordedMeanwhile { .. }
             | Error::Stdout(_) => Fault::Failed,
             Error::Registry(e) => commands::registry_fault(e),
@@ -68,7 +79,9 @@ impl Explain for Error {
             Error::Missing("a ledger") => {
                 "name it with --ledger, or as `ledger:` in import.yaml; `sealift-import init` makes one"
             }
-            Error::Missing("a production key") => "name it with --sign-key, or as `production: {sign: {key: FILE}}`",
+            Error::Missing("a production key") => {
+                "name it with --sign-key or --sign-by, or as `production: {sign: {key: FILE}}`"
+            }
             Error::Missing("a folder for signatures") => {
                 "name it with --lookaside, or as `production: {lookaside: DIR}`"
             }
@@ -78,7 +91,8 @@ impl Explain for Error {
             Error::LookasideRoot { .. } => {
                 "name a folder that can be written with `production: {lookaside: DIR}` or --lookaside"
             }
-            Error::Age(bundle::AgeError::WrongPassphrase(_)) => "check the passphrase, and which identity is named",
+            Error::Age(e) => return commands::age_hint(e),
+            Error::Signing(e) => return commands::signing_hint(e),
             Error::OnlyWithTrust { .. } => {
                 "leave the flag (or its variable) out, or use --trust instead of a configuration"
             }
@@ -96,8 +110,8 @@ impl Explain for Error {
             Error::UnknownStream { .. } => {
                 "if it shall be accepted, add it under `streams:` in import.yaml, with the certificates of those who release it"
             }
-            Error::SealRejected { .. } | Error::ManifestRejected { .. } => {
-                "ask the sender, by another way than this medium, which key released it; a new key must be configured here first"
+            Error::SealRejected { source, .. } | Error::ManifestRejected { source, .. } => {
+                commands::rejected_hint(source)
             }
             Error::Damaged { .. } | Error::MissingFile { .. } | Error::UnreadableFile { .. } => {
                 "copy the file from the medium again, or ask the sender for it; the other files stay good"
@@ -106,6 +120,7 @@ impl Explain for Error {
                 bundle::ContentsError::Volume(bundle::VolumeError::Io(_)) => {
                     "check the medium, then run the same command again"
                 }
+                bundle::ContentsError::Volume(bundle::VolumeError::Age(e)) => return commands::age_hint(e),
                 _ => "the bundle was sealed like this: do not use it, and tell the sender",
             },
             Error::OtherManifest { .. }
@@ -127,9 +142,28 @@ impl Explain for Error {
             }
             Error::TagMoved { .. } => "find out who writes to this repository, then run the same command again",
             Error::SparseRefused { .. } => "have the release packed with all platforms, or with one",
-            Error::Blob(_) | Error::Document { .. } | Error::Inconsistent { .. } | Error::Manifest(_) => {
-                "the bundle was sealed like this: do not use it, and tell the sender"
+            Error::PolicyRefused { verdict, .. } if verdict.is_index => {
+                "have the index signed too (`skopeo copy --all --sign-by` does), or accept that it is not with `allow_unsigned_index: true`"
             }
+            Error::PolicyRefused { .. } => {
+                "have the image signed by a key that the stream's image policy names, under the name it is packed as; \
+                 `sealift-import trust check` explains a policy"
+            }
+            Error::NoDigestTag { .. } => {
+                "leave --cosign-key out: images with SHA-512 digests can have simple signatures only"
+            }
+            Error::CosignTag { .. } => "find out what the tag names, and remove it if it is not needed",
+            Error::CosignKey(_) => "check the file and its passphrase; `sealift-import keygen cosign` makes a key",
+            Error::TooMuchEvidence => "have the release split into several",
+            Error::ImagePolicy(_) => {
+                "containers-policy.json(5) describes the form; the stream's `images:` names the file"
+            }
+            Error::Blob(_)
+            | Error::Document { .. }
+            | Error::Attachment { .. }
+            | Error::NotJudged { .. }
+            | Error::Inconsistent { .. }
+            | Error::Manifest(_) => "the bundle was sealed like this: do not use it, and tell the sender",
             Error::Lost { .. } => {
                 "run the same command again; if it happens again, look at the registry's garbage collection"
             }
@@ -144,12 +178,13 @@ impl Explain for Error {
             | Error::Reference(_)
             | Error::Label(_)
             | Error::LedgerName(_)
-            | Error::Signing(_)
-            | Error::Age(_)
             | Error::Seal(_)
             | Error::BundleName(_)
             | Error::NoClient { .. }
             | Error::Lookaside(_)
+            | Error::Payload { .. }
+            | Error::SigstoreKey { .. }
+            | Error::Keyless { .. }
             | Error::RecordedMeanwhile { .. }
             | Error::Stdout(_) => return None,
         };

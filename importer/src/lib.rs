@@ -7,7 +7,7 @@
 //! 0. [`open::seal`]: the seal is signed by the stream's release certificates
 //! 1. [`open::Sealed::open`]: an identity opens volume 1; nothing in it is believed yet
 //! 2. [`authenticate`]: the manifest, as received, is signed by them too, and is the one that was sealed
-//! 3. [`admit`]: sequence, expiry, origins, destinations, tags, documents; the ledger reserves the number
+//! 3. [`admit`]: sequence, expiry, origins, destinations, documents, image policy, tags; the ledger reserves the number
 //! 4. [`push`]: every blob streams through its digest check into the registry
 //! 5. [`complete`]: every blob is asked for again; image manifests and indexes are pushed by digest
 //! 6. [`sign`]: a ledger entry, then the production signatures
@@ -15,15 +15,18 @@
 //! 8. [`record`]: one ledger transaction
 
 pub mod admit;
+pub mod attach;
 pub mod authenticate;
 pub mod commands;
 pub mod complete;
 pub mod config;
 pub mod destination;
 pub mod error;
+pub mod evidence;
 pub mod graph;
 mod hints;
 pub mod open;
+pub mod provenance;
 pub mod publish;
 pub mod push;
 pub mod record;

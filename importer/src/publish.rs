@@ -7,6 +7,7 @@ use ledger::MovedTag;
 use manifest_schema::Digest;
 
 use crate::admit::{Placed, TagAction, for_each_document};
+use crate::attach;
 use crate::error::Error;
 use crate::sign::SignedImages;
 
@@ -17,7 +18,7 @@ pub struct Published<'s> {
     pub(crate) tags: Vec<MovedTag>,
 }
 
-/// Moves the tags. All are asked for once more before the first moves, and each again before it does: what changed since
+/// Makes what is attached to the images findable, then moves the tags. All are asked for once more before the first moves, and each again before it does: what changed since
 /// admission is refused, not overwritten.
 ///
 /// # Errors
@@ -32,6 +33,7 @@ pub fn publish<'s>(signed: SignedImages<'s>, progress: &Progress, state: &mut St
     for placed in images.values().flatten() {
         unmoved(placed, placement.client(&placed.destination.repository)?.head_tag(&placed.destination.tag)?)?;
     }
+    attach::attach(&signed.admitted, progress)?;
     *state = format!("0 of {total} images published, all are signed; run the same command again to continue");
     let mut done = 0;
     let mut tags = Vec::new();

@@ -30,7 +30,7 @@ pub struct Pushed<'s> {
 /// # Errors
 /// [`Error`] names the blob or volume. Sound blobs that came before may lie in the registry, unreferenced.
 pub fn push<'s>(admitted: Admitted<'s>, progress: &Progress) -> Result<Pushed<'s>, Error> {
-    let users = admitted.placement.users(|closure| &closure.blobs);
+    let users = admitted.placement.users(|closure| closure.blobs.iter());
     let mut open: BTreeMap<Digest, BTreeSet<Repository>> = users;
     let (mut pass, mut in_a_row) = (1, 0);
     loop {

@@ -4,7 +4,7 @@ use ledger::{EntryNumber, Ledger, Recorded as Entry, RecordedImage, Refused, Sta
 use manifest_schema::{OutsideText, Timestamp};
 use serde::Serialize;
 
-use crate::admit::{NO_POLICY, stamp, subject};
+use crate::admit::{no_policy, stamp, subject};
 use crate::authenticate::Authenticated;
 use crate::error::Error;
 use crate::publish::Published;
@@ -48,11 +48,14 @@ pub fn record(published: Published<'_>, ledger: &mut Ledger) -> Result<Recorded,
         if placed.is_skipped() {
             skipped.push(placed.destination);
         } else {
+            let (vouched, evidence) = placed.provenance.into_record();
             images.push(RecordedImage {
                 origin: placed.image.origin,
                 production: placed.destination,
                 digest: placed.image.digest,
                 platforms: placed.image.platforms,
+                vouched,
+                evidence,
             });
         }
     }
@@ -64,7 +67,8 @@ pub fn record(published: Published<'_>, ledger: &mut Ledger) -> Result<Recorded,
         .map(|s| s.fingerprint.as_str().parse())
         .collect::<Result<_, _>>()
         .map_err(Error::LedgerName)?;
-    let no_policy = NO_POLICY.iter().map(|s| s.parse()).collect::<Result<_, _>>().map_err(Error::Label)?;
+    let no_policy =
+        no_policy(admitted.bundle.sealed.rules).map(str::parse).collect::<Result<_, _>>().map_err(Error::Label)?;
     let record = Entry { subject: admitted.subject, signers, images, signatures: signed.signatures, tags, no_policy };
     let entry = ledger.record(&stamp()?, record.clone())?;
     Ok(Recorded { entry, record, skipped, production: signed.production })

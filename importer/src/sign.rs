@@ -8,6 +8,7 @@ use manifest_schema::{Digest, OutsideText, Reference, Repository, Timestamp};
 use signing::Lookaside;
 
 use crate::admit::{Admitted, stamp};
+use crate::attach;
 use crate::complete::Complete;
 use crate::error::Error;
 use crate::site::Production;
@@ -20,7 +21,8 @@ pub struct SignedImages<'s> {
     pub(crate) production: String,
 }
 
-/// Signs every image: the index and each document below it, as its production reference.
+/// Signs every image: the index and each document below it, as its production reference; in the lookaside tree, and in the
+/// form of cosign if there is a key for that.
 ///
 /// Signatures that are there already, by the same key for the same reference and digest, are found and kept.
 ///
@@ -63,6 +65,12 @@ pub fn sign<'s>(
         let lookaside = production.lookaside(&repository)?;
         let signature = sign_one(production, &lookaside, &repository, &reference, &digest)?;
         signatures.push(signature);
+        if let Some(key) = &production.cosign {
+            let client = admitted.placement.client(&repository)?;
+            let signed = attach::cosign(client, key, &reference, &digest)?;
+            let path = OutsideText::new(format!("{repository}:{}", signed.tag));
+            signatures.push(RecordedSignature { reference, digest, path, file: signed.payload });
+        }
     }
     Ok(SignedImages { admitted, signatures, production: fingerprint })
 }

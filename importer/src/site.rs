@@ -1,19 +1,20 @@
 //! Arguments and configuration, resolved once. No stage sees either.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bundle::Identities;
 use clap::Args;
-use commands::settings::{self, KeyFile, SignArgs};
+use commands::settings::{self, KeySource, SignArgs, Talk};
 use console::PassphraseSource;
 use console::args::RegistryArgs;
 use ledger::{Ledger, LedgerId};
-use manifest_schema::{OutsideText, Repository, Scope, Stream, Timestamp};
+use manifest_schema::{LIMITS, OutsideText, Repository, Scope, Stream, Timestamp};
 use registry::Registries;
-use signing::{Certificates, Lookaside, SecretKey, Trust};
+use signing::sigstore::{Keyless, KeylessIdentity, SigstoreKey, SigstoreSecretKey};
+use signing::{Certificates, ImagePolicy, Lookaside, SecretKey, Trust};
 
-use crate::config::{Import, LookasideConfig, Mapping, OnExistingTag};
+use crate::config::{IdentityConfig, Import, LookasideConfig, Mapping, OnExistingTag, SigstoreConfig};
 use crate::destination::Rules;
 use crate::error::Error;
 
@@ -23,13 +24,13 @@ pub struct SiteArgs {
     /// The configuration [default: import.yaml, if it is there and --trust is not given]
     #[arg(short, long, value_name = "FILE", env = "SEALIFT_CONFIG")]
     pub config: Option<PathBuf>,
-    /// The age identity that opens the bundle
+    /// The identity that opens the bundle: a file of age or of one of its plugins, or an SSH key (ssh-ed25519)
     #[arg(short, long, value_name = "FILE", env = "SEALIFT_IDENTITY")]
     pub identity: Option<PathBuf>,
     /// A file whose first line is the identity's passphrase [also: SEALIFT_IDENTITY_PASSPHRASE]
     #[arg(long, value_name = "FILE", env = "SEALIFT_IDENTITY_PASSPHRASE_FILE")]
     pub identity_passphrase_file: Option<PathBuf>,
-    /// The sender's release certificate, for a site without a configuration; several may be given
+    /// The sender's release certificate, or a folder of them, for a site without a configuration; several may be given
     #[arg(long, value_name = "FILE", env = "SEALIFT_TRUST", value_delimiter = ',')]
     pub trust: Vec<PathBuf>,
     /// With --trust: how many distinct certificates must have signed [default: 1]
@@ -44,6 +45,12 @@ pub struct SiteArgs {
     /// With --trust: an origin that images may claim to come from [default: any]
     #[arg(long, value_name = "SCOPE", env = "SEALIFT_ORIGIN", value_delimiter = ',')]
     pub origin: Vec<Scope>,
+    /// With --trust: the image policy, a containers-policy.json(5) file over the names at the origin [default: none]
+    #[arg(long, value_name = "FILE", env = "SEALIFT_IMAGE_POLICY")]
+    pub image_policy: Option<PathBuf>,
+    /// With --trust: let images in whose index the policy refuses, if it accepts every image manifest below it
+    #[arg(long, env = "SEALIFT_ALLOW_UNSIGNED_INDEX")]
+    pub allow_unsigned_index: bool,
     /// The ledger
     #[arg(long, value_name = "FILE", env = "SEALIFT_LEDGER")]
     pub ledger: Option<PathBuf>,
@@ -67,6 +74,12 @@ pub struct ProductionArgs {
     /// The folder for signatures; HOST=DIR for each registry if there are several
     #[arg(long, value_name = "[HOST=]DIR", env = "SEALIFT_LOOKASIDE", value_delimiter = ',')]
     pub lookaside: Vec<String>,
+    /// Secret key that signs in the form of cosign too
+    #[arg(long, value_name = "FILE", env = "SEALIFT_COSIGN_KEY")]
+    pub cosign_key: Option<PathBuf>,
+    /// A file whose first line is that key's passphrase [also: SEALIFT_COSIGN_PASSPHRASE]
+    #[arg(long, value_name = "FILE", env = "SEALIFT_COSIGN_PASSPHRASE_FILE")]
+    pub cosign_passphrase_file: Option<PathBuf>,
     /// What to do with a tag that exists and names another image [default: fail]
     #[arg(long, value_enum, env = "SEALIFT_ON_EXISTING_TAG")]
     pub on_existing_tag: Option<OnExistingTag>,
@@ -76,12 +89,20 @@ pub struct ProductionArgs {
 }
 
 /// One release line that is accepted.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct StreamRules {
     /// Whose signatures count, and how many of them.
     pub trust: Trust,
     /// Where its images may claim to come from; anywhere if `None`.
     pub origins: Option<Vec<Scope>>,
+    /// What images are judged by; if `None`, the signed manifest alone vouches for them.
+    pub images: Option<ImagePolicy>,
+    /// Let an index in that the policy refuses, if it accepts every image manifest below.
+    pub allow_unsigned_index: bool,
+    /// Keys that sigstore bundles are verified with.
+    pub sigstore_keys: Vec<SigstoreKey>,
+    /// Certificates that sigstore bundles are verified with, and whose they may be.
+    pub keyless: Option<Keyless>,
     /// Where they go.
     pub to: Rules,
     /// Tags meant to move.
@@ -99,8 +120,9 @@ pub struct Site {
     streams: Streams,
     identity: Option<(PathBuf, PassphraseSource)>,
     ledger: Option<(PathBuf, Option<LedgerId>)>,
-    sign: Option<KeyFile>,
+    sign: Option<KeySource>,
     lookaside: Option<LookasideConfig>,
+    cosign: Option<(PathBuf, PassphraseSource)>,
     /// What to do with existing tags.
     pub on_existing_tag: OnExistingTag,
     /// Registries.
@@ -128,6 +150,8 @@ impl Site {
                 ("--stream", args.stream.is_some()),
                 ("--to", !args.to.is_empty()),
                 ("--origin", !args.origin.is_empty()),
+                ("--image-policy", args.image_policy.is_some()),
+                ("--allow-unsigned-index", args.allow_unsigned_index),
             ];
             if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
                 return Err(Error::OnlyWithTrust { flag });
@@ -148,6 +172,10 @@ impl Site {
                     let rules = StreamRules {
                         trust: trust(&stream.release.certificates, stream.release.threshold)?,
                         origins: Some(stream.origins.clone()),
+                        images: stream.images.as_deref().map(ImagePolicy::load).transpose()?,
+                        allow_unsigned_index: stream.allow_unsigned_index,
+                        sigstore_keys: sigstore_keys(&stream.sigstore)?,
+                        keyless: keyless(&stream.sigstore)?,
                         to: Rules { mappings: stream.to.clone(), prefix: None },
                         replace_tags: [stream.replace_tags.clone(), production.replace_tag.clone()].concat(),
                     };
@@ -164,6 +192,10 @@ impl Site {
                 let rules = StreamRules {
                     trust: trust(&args.trust, args.threshold.unwrap_or(1))?,
                     origins: (!args.origin.is_empty()).then_some(args.origin),
+                    images: args.image_policy.as_deref().map(ImagePolicy::load).transpose()?,
+                    allow_unsigned_index: args.allow_unsigned_index,
+                    sigstore_keys: Vec::new(),
+                    keyless: None,
                     to,
                     replace_tags: production.replace_tag,
                 };
@@ -179,8 +211,7 @@ impl Site {
             }
             (None, None) => None,
         };
-        let configured = config.as_ref().map(|c| c.production.sign.clone()).map(|s| (s.key, s.passphrase_file));
-        let sign = KeyFile::resolve(production.sign, configured);
+        let sign = KeySource::one(production.sign, config.as_ref().map(|c| c.production.sign.clone()))?;
         let lookaside = match lookaside_from_flags(&production.lookaside)? {
             Some(lookaside) => Some(lookaside),
             None => config.as_ref().map(|c| c.production.lookaside.clone()),
@@ -194,12 +225,18 @@ impl Site {
             .ledger
             .or_else(|| config.as_ref().map(|c| c.ledger.file.clone()))
             .map(|path| (path, args.ledger_id.or(configured)));
+        let cosign = match (production.cosign_key, config.as_ref().and_then(|c| c.production.cosign.clone())) {
+            (Some(key), _) => Some((key, production.cosign_passphrase_file)),
+            (None, Some(c)) => Some((c.key, production.cosign_passphrase_file.or(c.passphrase_file))),
+            (None, None) => None,
+        };
         let site = Self {
             streams,
             identity: identity.map(|(p, f)| (p, passphrase(f, "SEALIFT_IDENTITY_PASSPHRASE"))),
             ledger,
             sign,
             lookaside,
+            cosign: cosign.map(|(p, f)| (p, passphrase(f, "SEALIFT_COSIGN_PASSPHRASE"))),
             on_existing_tag: production
                 .on_existing_tag
                 .or(config.as_ref().map(|c| c.on_existing_tag))
@@ -241,7 +278,10 @@ impl Site {
         });
         match failed {
             Some(e) => Err(e.into()),
-            None => Ok(identities?),
+            None => {
+                let talk = Talk { passphrase: passphrase.clone() };
+                Ok(identities?.with_talk(std::sync::Arc::new(talk)))
+            }
         }
     }
 
@@ -292,7 +332,13 @@ impl Site {
             signing::distinct_roles(&[("production", &own), (name, certificates)])?;
         }
         let trust = Trust::new(own, 1, self.now)?;
-        Ok(Production { key, trust, lookaside })
+        let cosign = self.cosign.as_ref().map(|(path, passphrase)| -> Result<_, Error> {
+            let what = path.display().to_string();
+            let key = SigstoreSecretKey::load::<Error>(path, || Ok(passphrase.get(&what)?))?;
+            key.usable()?;
+            Ok(key)
+        });
+        Ok(Production { key, trust, lookaside, cosign: cosign.transpose()? })
     }
 
     /// A lookaside path has no host in it: two production registries must not share a tree.
@@ -328,6 +374,8 @@ pub struct Production {
     pub key: SecretKey,
     /// The key's own certificate, to find signatures that are there already.
     pub trust: Trust,
+    /// The key that signs in the form of cosign, if there is one.
+    pub cosign: Option<SigstoreSecretKey>,
     lookaside: LookasideConfig,
 }
 
@@ -342,6 +390,27 @@ impl Production {
             None => Err(Error::NoLookaside { host: repository.registry().into() }),
         }
     }
+}
+
+fn sigstore_keys(config: &SigstoreConfig) -> Result<Vec<SigstoreKey>, Error> {
+    let key = |path: &PathBuf| {
+        let source = |source| Error::SigstoreKey { path: path.clone(), source };
+        SigstoreKey::from_pem(&sigstore_file(path)?).map_err(source)
+    };
+    config.keys.iter().map(key).collect()
+}
+
+fn keyless(config: &SigstoreConfig) -> Result<Option<Keyless>, Error> {
+    let Some(path) = &config.trusted_root else { return Ok(None) };
+    let identity = |i: &IdentityConfig| KeylessIdentity { issuer: i.issuer.clone(), subject: i.subject.clone() };
+    let identities = config.identities.iter().map(identity).collect();
+    let keyless = Keyless::new(&sigstore_file(path)?, identities);
+    keyless.map(Some).map_err(|source| Error::Keyless { path: path.clone(), source })
+}
+
+fn sigstore_file(path: &Path) -> Result<Vec<u8>, Error> {
+    let read = |source| commands::Error::ReadConfig { path: path.into(), source };
+    Ok(console::read_text(path, LIMITS.config).map_err(read)?.into_bytes())
 }
 
 /// No two release lines write the same part of production.

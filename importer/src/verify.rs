@@ -98,7 +98,11 @@ pub fn verify(site: &Site, folder: &Path, progress: &Progress) -> Verification {
     }
     v.note("expiry", admit::expiry(site, bundle.manifest.get()));
     v.note("origins and destinations", admit::destinations(&bundle));
-    v.note("image manifests", admit::documents(&bundle, |_| ()));
+    if let Some((graph, evidence)) = v.note("image manifests", admit::documents(&bundle)) {
+        for judged in v.note("signatures", admit::judged(site, &bundle, &graph, &evidence)).into_iter().flatten() {
+            v.note(&format!("image policy for {}", judged.origin), judged.accept());
+        }
+    }
     progress.begin("verifying blobs", bundle.manifest.get().total_bytes());
     let mut wrong = Vec::new();
     let read = read_all(&bundle, |blob, mut content| {

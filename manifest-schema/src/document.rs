@@ -31,6 +31,8 @@ impl MediaType {
     pub const OCI_CONFIG: &'static str = "application/vnd.oci.image.config.v1+json";
     /// `application/vnd.oci.image.layer.v1.tar`
     pub const OCI_LAYER_TAR: &'static str = "application/vnd.oci.image.layer.v1.tar";
+    /// A simple signature, as the bundle carries it. No registry has blobs of this type.
+    pub const SIMPLE_SIGNATURE: &'static str = "application/vnd.sealift.simple-signature.v1";
 
     /// The media types of the documents that are carried, in the order a client asks for them.
     pub const DOCUMENTS: [&'static str; 4] =
@@ -49,6 +51,11 @@ impl MediaType {
     /// Whether it names an index or an image manifest.
     pub fn is_document(&self) -> bool {
         Self::DOCUMENTS.contains(&self.0.as_str())
+    }
+
+    /// Whether it names a simple signature.
+    pub fn is_simple_signature(&self) -> bool {
+        self.0 == Self::SIMPLE_SIGNATURE
     }
 
     /// Whether it names a layer that a registry need not hold (`urls` say where it is).
@@ -144,6 +151,8 @@ pub enum Document {
     Index {
         /// Its entries.
         children: Vec<Child>,
+        /// What it is attached to.
+        attached: Attached,
     },
     /// An image manifest; of a container image, a Helm chart, or any other artifact.
     Manifest {
@@ -151,7 +160,18 @@ pub enum Document {
         config: Descriptor,
         /// The layers, lowest first.
         layers: Vec<Descriptor>,
+        /// What it is attached to.
+        attached: Attached,
     },
+}
+
+/// What a document says of itself as a referrer (image-spec 1.1, `subject` and `artifactType`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Attached {
+    /// The document it refers to.
+    pub subject: Option<Digest>,
+    /// Its own `artifactType`, or of a manifest without one the media type of its configuration.
+    pub artifact_type: Option<OutsideText>,
 }
 
 /// Why a document is refused.
@@ -237,7 +257,8 @@ impl Document {
                 return Err(shape("`schemaVersion` is not 2".into()));
             }
             let children = index.manifests().iter().map(child).collect::<Result<Vec<_>, _>>().map_err(shape)?;
-            Document::Index { children }
+            let attached = attached(index.subject(), index.artifact_type(), None).map_err(shape)?;
+            Document::Index { children, attached }
         } else {
             let manifest: oci::ImageManifest = serde_json::from_slice(bytes).map_err(|e| shape(e.to_string()))?;
             says(manifest.media_type().as_ref().map(|m| m.to_string()).as_deref())?;
@@ -246,10 +267,12 @@ impl Document {
             }
             let config = descriptor(manifest.config()).map_err(shape)?;
             let layers = manifest.layers().iter().map(descriptor).collect::<Result<Vec<_>, _>>().map_err(shape)?;
-            Document::Manifest { config, layers }
+            let attached =
+                attached(manifest.subject(), manifest.artifact_type(), Some(&config.media_type)).map_err(shape)?;
+            Document::Manifest { config, layers, attached }
         };
         let count = match &document {
-            Document::Index { children } => children.len(),
+            Document::Index { children, .. } => children.len(),
             Document::Manifest { layers, .. } => layers.len(),
         };
         if count > LIMITS.children {
@@ -261,8 +284,15 @@ impl Document {
     /// The documents it points to (an index's entries; none for a manifest).
     pub fn children(&self) -> &[Child] {
         match self {
-            Document::Index { children } => children,
+            Document::Index { children, .. } => children,
             Document::Manifest { .. } => &[],
+        }
+    }
+
+    /// What it says of itself as a referrer.
+    pub fn attached(&self) -> &Attached {
+        match self {
+            Document::Index { attached, .. } | Document::Manifest { attached, .. } => attached,
         }
     }
 }
@@ -287,6 +317,17 @@ fn unambiguous(keys: &BTreeMap<String, serde::de::IgnoredAny>, media_type: &Medi
         }
     }
     Ok(())
+}
+
+fn attached(
+    subject: &Option<oci::Descriptor>,
+    own: &Option<oci::MediaType>,
+    config: Option<&MediaType>,
+) -> Result<Attached, String> {
+    let subject = subject.as_ref().map(descriptor).transpose()?.map(|d| d.digest);
+    let own = own.as_ref().map(ToString::to_string).filter(|t| !t.is_empty());
+    let artifact_type = own.or(config.map(ToString::to_string)).map(OutsideText::new);
+    Ok(Attached { subject, artifact_type })
 }
 
 fn descriptor(d: &oci::Descriptor) -> Result<Descriptor, String> {

@@ -3,6 +3,7 @@
 //! Data only: no input or output, no cryptography. Everything here is parsed once, strictly, into a type that
 //! cannot hold a wrong value, so no later stage looks at a string again.
 
+pub mod attachment;
 pub mod digest;
 pub mod document;
 pub mod ids;
@@ -10,8 +11,10 @@ pub mod json;
 pub mod limits;
 pub mod manifest;
 pub mod reference;
+pub mod release;
 pub mod text;
 
+pub use attachment::{DigestTag, Found, ImageSignature, Referrer, referrers_tag};
 pub use digest::{Algorithm, Digest};
 pub use document::{Descriptor, Document, MediaType};
 pub use ids::{BundleId, Sequence, Stream, Timestamp};

@@ -29,6 +29,12 @@ pub struct Limits {
     pub volumes: u32,
     /// Labels in one bundle.
     pub labels: usize,
+    /// Signatures and referrers of one image and of what belongs to it.
+    pub attachments: usize,
+    /// Simple signatures and payloads that decide on admission, all of one bundle together.
+    pub evidence: u64,
+    /// How many referrers may refer to each other in a row.
+    pub referrer_depth: usize,
     /// How deep indexes may nest.
     pub nesting: usize,
     /// Children of one index, or layers of one manifest.
@@ -55,6 +61,8 @@ pub struct Limits {
     pub redirects: u32,
     /// Signatures of one image in a lookaside tree. c/image fails at 128.
     pub lookaside_signatures: usize,
+    /// Documents that refer to one document (OCI referrers).
+    pub referrers: usize,
     /// OpenPGP packets in one signature file or message.
     pub openpgp_packets: usize,
     /// One entry of the ledger.
@@ -77,6 +85,9 @@ pub const LIMITS: Limits = Limits {
     references: 4_000_000,
     volumes: 9999,
     labels: 64,
+    attachments: 10_000,
+    evidence: 256 << 20,
+    referrer_depth: 8,
     nesting: 4,
     children: 10_000,
     folder_entries: 100_000,
@@ -90,6 +101,7 @@ pub const LIMITS: Limits = Limits {
     registry_answer: 4 << 20,
     redirects: 8,
     lookaside_signatures: 127,
+    referrers: 1000,
     openpgp_packets: 64,
     ledger_entry: 256 << 20,
     config: 16 << 20,

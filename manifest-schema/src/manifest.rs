@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::attachment::{ImageSignature, Referrer};
 use crate::digest::Digest;
 use crate::document::{MediaType, Platform, WrittenDescriptor};
 use crate::ids::{BundleId, Sequence, Stream, Timestamp};
@@ -100,6 +101,12 @@ pub struct Image {
     /// Some entries of the index are left out on purpose.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sparse: bool,
+    /// Its simple signatures, and those of the documents below it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signatures: Vec<ImageSignature>,
+    /// What refers to it and to the documents below it, and what refers to that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub referrers: Vec<Referrer>,
 }
 
 /// One image manifest of an image.
@@ -117,7 +124,8 @@ pub struct PlatformManifest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Section {
-    /// Image indexes and manifests, configurations: what is needed to decide on admission.
+    /// Image indexes and manifests, configurations, signatures, small blobs of referrers: what is needed to decide on
+    /// admission.
     Admission,
     /// Layers.
     Layers,
@@ -243,7 +251,8 @@ impl Manifest {
         format!("{}-{}", self.stream, self.sequence)
     }
 
-    /// `index.json` of the OCI layout that the volumes make: one entry an image, named by its origin reference.
+    /// `index.json` of the OCI layout that the volumes make: one entry an image, named by its origin reference; behind
+    /// them one entry for each referrer, named if a digest tag names it.
     pub fn layout_index(&self) -> Vec<u8> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
@@ -252,16 +261,28 @@ impl Manifest {
             media_type: &'static str,
             manifests: Vec<WrittenDescriptor>,
         }
-        let manifests = self
-            .images
-            .iter()
-            .map(|image| WrittenDescriptor {
-                media_type: image.media_type.clone(),
-                digest: image.digest,
-                size: image.size,
-                annotations: [("org.opencontainers.image.ref.name".to_string(), image.origin.to_string())].into(),
+        const NAME: &str = "org.opencontainers.image.ref.name";
+        let blobs = self.blobs_by_digest();
+        let images = self.images.iter().map(|image| WrittenDescriptor {
+            media_type: image.media_type.clone(),
+            digest: image.digest,
+            size: image.size,
+            annotations: [(NAME.to_string(), image.origin.to_string())].into(),
+        });
+        let mut seen = BTreeSet::new();
+        let referrers = self.images.iter().flat_map(|image| image.referrers.iter().map(move |r| (image, r)));
+        let referrers = referrers.filter_map(|(image, referrer)| {
+            let tag = referrer.tag.and_then(|tag| tag.for_subject(&referrer.subject));
+            let name = tag.map(|tag| format!("{}:{tag}", image.origin.repository()));
+            let blob = blobs.get(&referrer.digest)?;
+            seen.insert((referrer.digest, name.clone())).then(|| WrittenDescriptor {
+                media_type: blob.media_type.clone(),
+                digest: blob.digest,
+                size: blob.size,
+                annotations: name.map(|name| (NAME.to_string(), name)).into_iter().collect(),
             })
-            .collect();
+        });
+        let manifests = images.chain(referrers).collect();
         serde_json::to_vec(&Index { schema_version: 2, media_type: MediaType::OCI_INDEX, manifests })
             .unwrap_or_default()
     }
@@ -307,6 +328,7 @@ impl Manifest {
             if blob.size != image.size || blob.media_type != image.media_type {
                 return wrong(format!("{}: its blob has another size or media type", image.origin));
             }
+            check_attachments(image, &blobs)?;
         }
         Ok(())
     }
@@ -346,6 +368,42 @@ impl Manifest {
     }
 }
 
+/// Signatures and referrers: listed once, in the admission section, of something that is a document.
+fn check_attachments(image: &Image, blobs: &HashMap<Digest, &Blob>) -> Result<(), ManifestError> {
+    let wrong = |text: String| Err(ManifestError::Inconsistent(format!("{}: {text}", image.origin)));
+    let count = image.signatures.len() + image.referrers.len();
+    if count > LIMITS.attachments {
+        return wrong(format!("{count} signatures and referrers; at most {} are accepted", LIMITS.attachments));
+    }
+    let admitted = |digest: &Digest| blobs.get(digest).filter(|b| b.section == Section::Admission);
+    let is_document = |digest: &Digest| admitted(digest).is_some_and(|b| b.media_type.is_document());
+    let mut seen = BTreeSet::new();
+    for signature in &image.signatures {
+        let digest = &signature.digest;
+        match admitted(digest) {
+            Some(b) if b.media_type.is_simple_signature() && b.size <= LIMITS.signature => {}
+            _ => return wrong(format!("{digest} is not a simple signature of the admission section")),
+        }
+        if !is_document(&signature.subject) {
+            return wrong(format!("{digest} signs {}, which is no document of the bundle", signature.subject));
+        }
+        if !seen.insert((signature.subject, *digest)) {
+            return wrong(format!("the signature {digest} is listed twice"));
+        }
+    }
+    let mut seen = BTreeSet::new();
+    for referrer in &image.referrers {
+        let digest = &referrer.digest;
+        if !is_document(digest) || !is_document(&referrer.subject) || *digest == referrer.subject {
+            return wrong(format!("{digest}, which refers to {}, is not in the admission section", referrer.subject));
+        }
+        if !seen.insert(referrer) {
+            return wrong(format!("the referrer {digest} is listed twice"));
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -372,6 +430,8 @@ mod tests {
                 size: 10,
                 platforms: vec![PlatformManifest { platform: None, digest }],
                 sparse: false,
+                signatures: vec![],
+                referrers: vec![],
             }],
             blobs: vec![
                 Blob { digest, size: 10, media_type, section: Section::Admission, stored: Stored::Whole { volume: 1 } },

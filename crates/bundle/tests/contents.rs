@@ -69,6 +69,8 @@ impl Fixture {
             size: document.size,
             platforms: vec![PlatformManifest { platform: None, digest: document.digest }],
             sparse: false,
+            signatures: vec![],
+            referrers: vec![],
         };
         let manifest = Manifest {
             kind: ManifestType::V1,

@@ -167,6 +167,79 @@ pub struct RecordedImage {
     pub digest: Digest,
     /// The image manifests below it; the image itself if it is no index.
     pub platforms: Vec<PlatformManifest>,
+    /// What vouched for it.
+    pub vouched: Vouched,
+    /// What is attached to it, and what was found of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<RecordedEvidence>,
+}
+
+/// Why an image was let in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Vouched {
+    /// The signed manifest lists it; no image policy was configured.
+    Manifest,
+    /// The image policy accepted it and every document below it.
+    Policy {
+        /// The parts of the policy that decided, such as `docker: registry.dev.example/payments`.
+        scopes: Vec<LabelValue>,
+    },
+    /// A release image that the policy accepted lists it by its digest.
+    Release {
+        /// The digest of that release image's manifest.
+        by: Digest,
+    },
+}
+
+/// Something that was attached to an image: a signature, or a document that refers to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedEvidence {
+    /// What kind of evidence it is.
+    pub kind: EvidenceKind,
+    /// The document that it is about.
+    pub subject: Digest,
+    /// Its own digest: of a signature's bytes or payload, of a referrer's document.
+    pub digest: Digest,
+    /// The reference that a verified signature names; what a referrer is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub what: Option<OutsideText>,
+    /// Whether its signature was verified; absent if it was not judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified: Option<bool>,
+    /// The key or identity that it was verified with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signer: Option<OutsideText>,
+    /// Why it does not count, or was not judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<OutsideText>,
+}
+
+/// A kind of evidence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EvidenceKind {
+    /// A simple signature (OpenPGP).
+    SimpleSignature,
+    /// A signature in the form of cosign, under a `.sig` tag.
+    CosignSignature,
+    /// A sigstore bundle.
+    SigstoreBundle,
+    /// A document that refers to the image.
+    Referrer,
+}
+
+impl EvidenceKind {
+    /// For tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            EvidenceKind::SimpleSignature => "simple signature",
+            EvidenceKind::CosignSignature => "cosign signature",
+            EvidenceKind::SigstoreBundle => "sigstore bundle",
+            EvidenceKind::Referrer => "referrer",
+        }
+    }
 }
 
 /// A production signature.
@@ -177,9 +250,9 @@ pub struct RecordedSignature {
     pub reference: Reference,
     /// The digest that it names.
     pub digest: Digest,
-    /// Its file, below the lookaside tree.
+    /// Its file below the lookaside tree; of a cosign signature the tag that it is under.
     pub path: OutsideText,
-    /// The SHA-256 digest of that file.
+    /// The SHA-256 digest of that file; of a cosign signature that of its payload.
     pub file: Digest,
 }
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::append::write_entry;
-use crate::entry::{Begun, Created, Recorded, RecordedImage, Refused, Signing};
+use crate::entry::{Begun, Created, Recorded, RecordedImage, Refused, Signing, Vouched};
 use crate::{EntryType, Stamp};
 
 /// A ledger of 20,001 entries, written in one transaction.
@@ -28,6 +28,8 @@ fn large() -> (tempfile::TempDir, Ledger) {
             production: format!("p.example/{stream}:{n}").parse().expect("a tag"),
             digest: blobs::sha256(&(n / 10).to_be_bytes()),
             platforms: vec![],
+            vouched: Vouched::Manifest,
+            evidence: vec![],
         };
         let recorded = Recorded {
             subject: subject.clone(),

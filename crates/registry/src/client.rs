@@ -6,7 +6,7 @@ use std::sync::Arc;
 use blobs::{Hasher, VerifiedBytes};
 use manifest_schema::{Digest, LIMITS, MediaType, OutsideText, Repository, Tag};
 use ureq::http::Method;
-use ureq::http::header::{ACCEPT, CONTENT_RANGE, CONTENT_TYPE, LINK, RANGE};
+use ureq::http::header::{ACCEPT, CONTENT_RANGE, CONTENT_TYPE, RANGE};
 
 use crate::error::Error;
 use crate::host::{Access, Action, Host};
@@ -204,47 +204,6 @@ impl RepositoryClient {
         }
     }
 
-    /// What the registry lists as referring to a document: the pages of an OCI index, whose claims nobody has checked.
-    /// `None` if the registry has no referrers API; the tag schema is asked for with [`RepositoryClient::fetch_tag`]
-    /// then (distribution specification, "Listing Referrers").
-    ///
-    /// # Errors
-    /// Anything but an answer; [`Error::TooLarge`] if the list does not end.
-    pub fn fetch_referrers(&self, subject: &Digest) -> Result<Option<Vec<VerifiedBytes>>, Error> {
-        let what = format!("{}@{subject}: referrers", self.repository);
-        let mut url = self.url(&what, &format!("referrers/{subject}"))?;
-        let mut pages = Vec::new();
-        let mut left = LIMITS.document;
-        loop {
-            let request = Request::new(Method::GET, url, &what).header(ACCEPT, MediaType::OCI_INDEX);
-            let answer = self.host.send(self.access(Action::Pull), request)?;
-            let media_type = answer.header(CONTENT_TYPE).unwrap_or_default();
-            let is_index = media_type.split(';').next().is_some_and(|m| m.trim() == MediaType::OCI_INDEX);
-            match answer.status {
-                200 if is_index => {}
-                200 | 400 | 404 | 405 | 406 if pages.is_empty() => {
-                    answer.discard();
-                    return Ok(None);
-                }
-                _ => return Err(answer.into_error(&what)),
-            }
-            let next = answer
-                .header(LINK)
-                .as_deref()
-                .and_then(next_page)
-                .map(|next| self.host.transport().step(&answer.url, &next, &what, false));
-            let page = answer.bytes(&what, left)?;
-            // An empty page counts too.
-            left = left.saturating_sub(page.len().max(1024) as u64);
-            pages.push(VerifiedBytes::of(page));
-            match next.transpose()? {
-                Some(next) if left > 0 => url = next,
-                Some(_) => return Err(Error::TooLarge { what, limit: LIMITS.document }),
-                None => return Ok(Some(pages)),
-            }
-        }
-    }
-
     /// Deletes an index or manifest; also if it is not there. `false` if the registry does not allow it.
     ///
     /// # Errors
@@ -434,13 +393,6 @@ pub(crate) fn same(named: Option<Digest>, expected: &Digest, what: &str, server:
         }),
         _ => Ok(()),
     }
-}
-
-/// The URL of `Link: <url>; rel="next"` (RFC 8288).
-fn next_page(link: &str) -> Option<String> {
-    let (url, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
-    let is_next = |p: &str| matches!(p.trim(), "rel=\"next\"" | "rel=next");
-    parameters.split(';').any(is_next).then(|| url.to_string())
 }
 
 pub(crate) fn content_digest(answer: &Answer, what: &str) -> Result<Option<Digest>, Error> {

@@ -11,11 +11,12 @@ use std::path::Path;
 
 use blobs::{Hasher, VerifiedBytes, sha256};
 use manifest_schema::document::WrittenDescriptor;
-use manifest_schema::{Algorithm, Descriptor, Digest, Document, LIMITS, MediaType, OutsideText, Reference};
+use manifest_schema::{Algorithm, Descriptor, Digest, DigestTag, Document, LIMITS, MediaType, OutsideText, Reference};
 use serde::{Deserialize, Serialize};
 
 use crate::Registries;
 use crate::layout::{Layout, read_document, small};
+use crate::referrers::FoundReferrer;
 use crate::source::error::SourceError;
 use crate::source::reference::{Wanted, full, origin};
 use crate::source::tar_index::{Section, TarIndex, plain_name};
@@ -297,7 +298,7 @@ fn copy(reader: &mut impl Read) -> io::Result<u64> {
     io::copy(&mut BufReader::with_capacity(128 << 10, reader), &mut io::sink())
 }
 
-/// An image made of an old archive.
+/// An image made of an old archive. Nothing belongs to it: its manifest is made anew, so nobody can have signed it there.
 struct DockerArchive {
     place: OutsideText,
     resolved: Resolved,
@@ -324,5 +325,17 @@ impl Source for DockerArchive {
     fn blob(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send + '_>, SourceError> {
         let section = self.content.get(&blob.digest).ok_or_else(|| self.missing(&blob.digest))?;
         Ok(Box::new(section.clone()))
+    }
+
+    fn referrers(&self, _subject: &Digest) -> Result<Vec<FoundReferrer>, SourceError> {
+        Ok(Vec::new())
+    }
+
+    fn digest_tag(&self, _: &Digest, _: DigestTag) -> Result<Option<(MediaType, VerifiedBytes)>, SourceError> {
+        Ok(None)
+    }
+
+    fn simple_signatures(&self, _manifest: &Digest) -> Result<Vec<Vec<u8>>, SourceError> {
+        Ok(Vec::new())
     }
 }

@@ -12,7 +12,7 @@ use manifest_schema::{Digest, LIMITS, OutsideText};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     // ---- configuration of this side ----
-    /// A file of credentials or certificates could not be read.
+    /// A file of this machine could not be read: one of credentials or certificates, or one that a `file:` URL names.
     #[error("cannot read {}", OutsideText::new(.path.to_string_lossy()).escaped())]
     File {
         /// The file or folder.
@@ -153,6 +153,14 @@ pub enum Error {
         /// The limit in bytes.
         limit: u64,
     },
+    /// The list is longer than is read of a list of this kind.
+    #[error("{what}: more than {limit} are listed")]
+    TooMany {
+        /// What was asked about.
+        what: String,
+        /// The limit.
+        limit: usize,
+    },
     /// The answer is not of the form that it should have.
     #[error("{what}: the answer of {server} is malformed: {}", .reason.escaped())]
     Malformed {
@@ -186,6 +194,24 @@ pub enum Error {
         expected: u64,
         /// The size the registry says, in bytes.
         found: u64,
+    },
+
+    // ---- referrers and signatures ----
+    /// A document does not refer to the one it is to be listed under.
+    #[error("{what}: its subject is not {subject}")]
+    Subject {
+        /// The document.
+        what: String,
+        /// What it should refer to.
+        subject: Box<Digest>,
+    },
+    /// Others changed the list of referrers each time before a change of this side became visible.
+    #[error("{what}: the list of referrers was changed by others {attempts} times in a row")]
+    Contended {
+        /// The tag with the list.
+        what: String,
+        /// How often it was tried.
+        attempts: u32,
     },
 
     // ---- uploads ----
@@ -231,7 +257,7 @@ impl Error {
     /// Whether the same request may succeed later: the network, an overloaded server, an interrupted upload.
     pub fn is_transient(&self) -> bool {
         match self {
-            Error::Network { .. } | Error::Way { .. } => true,
+            Error::Network { .. } | Error::Way { .. } | Error::Contended { .. } => true,
             Error::Status { status, .. } => crate::retry::is_transient_status(*status),
             Error::Read { source, .. } => Error::of(source).is_some_and(Error::is_transient),
             Error::File { .. }
@@ -247,6 +273,8 @@ impl Error {
             | Error::NotFound { .. }
             | Error::Denied { .. }
             | Error::TooLarge { .. }
+            | Error::TooMany { .. }
+            | Error::Subject { .. }
             | Error::Malformed { .. }
             | Error::Digest { .. }
             | Error::Size { .. }

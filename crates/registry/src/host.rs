@@ -1,5 +1,6 @@
 //! One registry: how it is reached, how it wants to be asked, and what has been learned of it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use manifest_schema::{OutsideText, Repository};
@@ -14,6 +15,9 @@ use crate::quirks::Quirks;
 use crate::retry::Backoff;
 use crate::transport::{Answer, Request, Transport};
 use crate::url::Url;
+
+/// The header in which a registry says that it keeps simple signatures.
+const SUPPORTS_SIGNATURES: &str = "x-registry-supports-signatures";
 
 /// What a request wants to do.
 #[derive(Clone, Copy)]
@@ -56,6 +60,7 @@ pub(crate) struct Host {
     base: Mutex<Option<Url>>,
     authenticator: Authenticator,
     quirks: Mutex<Quirks>,
+    supports_signatures: AtomicBool,
 }
 
 impl Host {
@@ -66,6 +71,7 @@ impl Host {
             authenticator: Authenticator::new(transport.clone(), files),
             transport,
             quirks: Mutex::new(Quirks::new(registry)),
+            supports_signatures: AtomicBool::new(false),
         }
     }
 
@@ -75,6 +81,12 @@ impl Host {
 
     pub(crate) fn quirks(&self) -> MutexGuard<'_, Quirks> {
         self.quirks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the registry says, where it is asked for `/v2/`, that it keeps simple signatures.
+    pub(crate) fn supports_signatures(&self, what: &str) -> Result<bool, Error> {
+        self.base(what)?;
+        Ok(self.supports_signatures.load(Ordering::SeqCst))
     }
 
     /// A URL of this registry.
@@ -178,6 +190,8 @@ impl Host {
         match answer.status {
             200..300 | 401 => {
                 self.authenticator.learn(Scheme::choose(&challenges(&answer)));
+                let signatures = answer.header(SUPPORTS_SIGNATURES).is_some_and(|value| value.trim() == "1");
+                self.supports_signatures.store(signatures, Ordering::SeqCst);
                 answer.discard();
                 Ok(())
             }

@@ -7,14 +7,18 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use blobs::{BlobError, VerifiedBytes};
-use manifest_schema::{Descriptor, Digest, Document, LIMITS, MediaType, OutsideText};
+use manifest_schema::document::DocumentError;
+use manifest_schema::{Descriptor, Digest, DigestTag, Document, LIMITS, MediaType, OutsideText};
 use oci_spec::image as oci;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::Registries;
+use crate::attached::Subjects;
+use crate::referrers::FoundReferrer;
 use crate::source::error::SourceError;
 use crate::source::reference::{Wanted, full, origin};
 use crate::source::tar_index::{Section, kind_of};
@@ -24,6 +28,11 @@ use crate::source::{Resolved, Source, carried_elsewhere};
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// The annotation in which containerd and `docker save` give the full name, and only the tag in the other.
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
+
+/// The annotation in which `cosign save` says what an entry is.
+const KIND: &str = "kind";
+/// The annotation in which `cosign save` says which image it is, or belongs to.
+const IMAGE_REF: &str = "dev.cosignproject.cosign/imageRef";
 
 /// The files of a layout, by their path in it.
 pub(crate) trait Files: Send + Sync {
@@ -93,14 +102,19 @@ impl Files for Folder {
     }
 }
 
-/// Reads a small file whole.
+/// Reads a file of the size of a document whole.
 pub(crate) fn small(section: Section, file: OutsideText) -> Result<Vec<u8>, SourceError> {
+    bounded(section, file, LIMITS.document)
+}
+
+/// Reads a file of at most `limit` bytes whole.
+pub(crate) fn bounded(section: Section, file: OutsideText, limit: u64) -> Result<Vec<u8>, SourceError> {
     let size = section.size();
-    if size > LIMITS.document {
-        return Err(SourceError::TooLarge { file, size, limit: LIMITS.document });
+    if size > limit {
+        return Err(SourceError::TooLarge { file, size, limit });
     }
     let mut bytes = Vec::new();
-    section.take(LIMITS.document).read_to_end(&mut bytes).map_err(|source| SourceError::Io { file, source })?;
+    section.take(limit).read_to_end(&mut bytes).map_err(|source| SourceError::Io { file, source })?;
     Ok(bytes)
 }
 
@@ -109,6 +123,10 @@ pub(crate) struct Entry {
     pub(crate) descriptor: Descriptor,
     /// Its names, the fullest first.
     pub(crate) names: Vec<String>,
+    /// What `cosign save` says that it is.
+    pub(crate) kind: Option<String>,
+    /// Which image `cosign save` says that it is, or belongs to.
+    pub(crate) image_ref: Option<String>,
 }
 
 /// A layout whose `oci-layout` and `index.json` have been read.
@@ -131,7 +149,12 @@ impl Layout {
         let entries = document.children().iter().zip(index.manifests()).map(|(child, raw)| {
             let annotation = |key| raw.annotations().as_ref().and_then(|all| all.get(key)).cloned();
             let names = [annotation(CONTAINERD_NAME), annotation(REF_NAME)].into_iter().flatten();
-            Entry { descriptor: child.descriptor.clone(), names: names.collect() }
+            Entry {
+                descriptor: child.descriptor.clone(),
+                names: names.collect(),
+                kind: annotation(KIND),
+                image_ref: annotation(IMAGE_REF),
+            }
         });
         let entries = entries.collect();
         Ok(Self { files, entries })
@@ -161,7 +184,7 @@ impl Layout {
             .map_err(|source| SourceError::Document { file: self.files.at(&digest.layout_path()), source })?;
         let origin = origin(wanted, names, digest, path)?;
         let resolved = Resolved { origin, media_type, document, moved: None };
-        Ok(LayoutSource { files: self.files, resolved, registries: registries.clone() })
+        Ok(LayoutSource { layout: self, resolved, registries: registries.clone(), subjects: Mutex::default() })
     }
 
     /// The one entry that is wanted; `None` if a digest is wanted that `index.json` does not list.
@@ -170,13 +193,21 @@ impl Layout {
         if self.entries.is_empty() && wanted.digest.is_none() {
             return Err(SourceError::Empty { place: place() });
         }
+        let asked = wanted.name.is_some() || wanted.digest.is_some() || wanted.position.is_some();
         let fits = |(position, entry): &(usize, &Entry)| {
             wanted.position.is_none_or(|p| p == *position)
                 && wanted.digest.is_none_or(|d| d == entry.descriptor.digest)
                 && wanted.names(&entry.names, &entry.descriptor.digest)
+                && (wanted.digest.is_some() || !entry.is_cosigns())
         };
-        let found: Vec<&Entry> = self.entries.iter().enumerate().filter(fits).map(|(_, entry)| entry).collect();
+        let found: Vec<&Entry> = match asked {
+            true => self.entries.iter().enumerate().filter(fits).map(|(_, entry)| entry).collect(),
+            false => self.images(),
+        };
         let Some(first) = found.first() else {
+            if !asked {
+                return Err(SourceError::Empty { place: place() });
+            }
             if wanted.digest.is_some() && wanted.name.is_none() {
                 return Ok(None);
             }
@@ -201,8 +232,7 @@ impl Layout {
         Err(SourceError::Several { place: place(), names: shown(found.iter().copied()) })
     }
 
-    /// A document of the layout that `index.json` does not list. Its media type is the one kind of document that its
-    /// bytes are; no bytes are two of them.
+    /// A document of the layout that `index.json` does not list.
     fn unlisted(&self, wanted: &Wanted, digest: &Digest) -> Result<(MediaType, VerifiedBytes), SourceError> {
         let name = digest.layout_path();
         let Some(section) = self.files.file(&name)? else {
@@ -211,18 +241,7 @@ impl Layout {
         };
         let document = read_document(&*self.files, digest, section.size())?;
         let refused = |source| SourceError::Document { file: self.files.at(&name), source };
-        let mut last = None;
-        for media_type in MediaType::DOCUMENTS {
-            let media_type: MediaType = media_type.parse().map_err(refused)?;
-            match Document::parse(document.bytes(), &media_type) {
-                Ok(_) => return Ok((media_type, document)),
-                Err(error) => last = Some(error),
-            }
-        }
-        match last {
-            Some(error) => Err(refused(error)),
-            None => Err(SourceError::Missing { file: self.files.at(&name) }),
-        }
+        Ok((kind_of_document(document.bytes()).map_err(refused)?, document))
     }
 }
 
@@ -271,11 +290,38 @@ pub(crate) fn read_document(files: &dyn Files, digest: &Digest, size: u64) -> Re
     })
 }
 
+/// The one kind of document that some bytes are; no bytes are two of them.
+pub(crate) fn kind_of_document(bytes: &[u8]) -> Result<MediaType, DocumentError> {
+    let mut last = None;
+    for media_type in MediaType::DOCUMENTS {
+        let media_type: MediaType = media_type.parse()?;
+        match Document::parse(bytes, &media_type) {
+            Ok(_) => return Ok(media_type),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| DocumentError::Ambiguous("it is no document".into())))
+}
+
 /// One image of a layout.
 pub(crate) struct LayoutSource {
-    files: Box<dyn Files>,
+    layout: Layout,
     resolved: Resolved,
     registries: Registries,
+    /// What refers to what in `index.json`, once it has been asked for.
+    subjects: Mutex<Option<Arc<Subjects>>>,
+}
+
+impl LayoutSource {
+    fn subjects(&self) -> Result<Arc<Subjects>, SourceError> {
+        let mut known = self.subjects.lock().unwrap_or_else(PoisonError::into_inner);
+        let subjects = match &*known {
+            Some(subjects) => subjects.clone(),
+            None => Arc::new(self.layout.subjects()?),
+        };
+        *known = Some(subjects.clone());
+        Ok(subjects)
+    }
 }
 
 impl Source for LayoutSource {
@@ -284,14 +330,26 @@ impl Source for LayoutSource {
     }
 
     fn document(&self, digest: &Digest, size: u64) -> Result<VerifiedBytes, SourceError> {
-        read_document(&*self.files, digest, size)
+        read_document(&*self.layout.files, digest, size)
     }
 
     fn blob(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send + '_>, SourceError> {
-        match sized(&*self.files, &blob.digest, blob.size) {
+        match sized(&*self.layout.files, &blob.digest, blob.size) {
             Ok(section) => Ok(Box::new(section)),
             Err(error @ SourceError::Missing { .. }) => carried_elsewhere(&self.registries, blob, error),
             Err(error) => Err(error),
         }
+    }
+
+    fn referrers(&self, subject: &Digest) -> Result<Vec<FoundReferrer>, SourceError> {
+        self.layout.referrers(subject, &*self.subjects()?)
+    }
+
+    fn digest_tag(&self, subject: &Digest, tag: DigestTag) -> Result<Option<(MediaType, VerifiedBytes)>, SourceError> {
+        self.layout.digest_tag(subject, tag)
+    }
+
+    fn simple_signatures(&self, manifest: &Digest) -> Result<Vec<Vec<u8>>, SourceError> {
+        self.layout.simple_signatures(manifest)
     }
 }

@@ -7,6 +7,7 @@
 //! | other content than was asked for | documents are checked against their digest in `client.rs`; blobs are read through a `VerifyingReader` by the caller |
 //! | a digest in a header that is not the content's | `client.rs`, on fetching and on pushing |
 //! | endless or huge answers, headers, redirects | `transport.rs`, with [`LIMITS`](manifest_schema::LIMITS) |
+//! | endless lists of referrers or signatures, pages in a circle | `referrers.rs`, `extension.rs` |
 //! | a size that is not the blob's, a download that breaks or jumps | `stream.rs` |
 //! | a redirect or `Location` that collects credentials, or leads from https to http | `Url::may_share_credentials`, `Transport::step` |
 //! | a token realm without TLS | `Authenticator::realm` |
@@ -16,18 +17,23 @@
 //! To add a quirk of a registry: remember it in `quirks.rs`, act on it in `upload.rs` or `host.rs`, and test it against the
 //! server with faults of `tests/uploads.rs`.
 
+mod attached;
 mod auth;
 mod challenge;
 mod client;
 mod config;
 mod credentials;
+mod dir;
 mod docker_archive;
 mod error;
+mod extension;
 mod host;
+mod layer;
 mod layout;
 mod oci_archive;
 mod proxy;
 mod quirks;
+mod referrers;
 mod registries;
 mod retry;
 pub mod source;
@@ -40,5 +46,7 @@ mod url;
 pub use client::{FetchedDocument, PushedDocument, RepositoryClient};
 pub use config::Config;
 pub use error::Error;
+pub use layer::{LayerSays, find_in_layer};
+pub use referrers::FoundReferrer;
 pub use registries::Registries;
 pub use upload::PushedBlob;

@@ -1,4 +1,4 @@
-//! Where images are taken from: registries, OCI layouts, archives.
+//! Where images are taken from: registries, OCI layouts, archives, folders.
 //!
 //! A [`SourceRef`] is what a person asked for. Opening it gives a [`Source`], which reads one image: its top document
 //! once, then child documents and blobs by digest.
@@ -9,10 +9,12 @@
 //! |---|---|
 //! | content that is not what its digest promises | documents are [`VerifiedBytes`]; whoever reads a blob wraps it in a `VerifyingReader` |
 //! | a document of one kind offered as another | `Document::parse` of every top document, by the media type offered |
-//! | links, pipes and devices in a layout | `layout.rs`: every part of a path is opened without following links |
+//! | links, pipes and devices in a layout or folder | `layout.rs`: every part of a path is opened without following links |
 //! | names that lead elsewhere, two entries of one name, endless headers in an archive | `source/tar_index.rs` |
 //! | layers exchanged in an old docker archive | `docker_archive.rs`: compared with the configuration's `diff_ids` |
 //! | a name that claims another image's digest | `SourceError::NameDigest` |
+//! | endless lists of referrers and signatures, entries listed twice | `referrers.rs`, `extension.rs`, `attached.rs`, with [`LIMITS`] |
+//! | a signature or attestation that belongs to another image | `attached.rs`: what cannot be tied to a digest is not taken; the caller looks at each `subject` |
 //! | huge files where small ones should be | [`LIMITS`], before anything is read |
 //!
 //! To add a source: a transport in `source/reference.rs`, a file that makes a [`Source`], a line in
@@ -25,14 +27,15 @@ pub(crate) mod tar_index;
 use std::io::Read;
 
 use blobs::VerifiedBytes;
-use manifest_schema::{Descriptor, Digest, Document, LIMITS, MediaType, OutsideText, Reference};
+use manifest_schema::{Descriptor, Digest, DigestTag, Document, LIMITS, MediaType, OutsideText, Reference};
 
 pub use self::error::{ArchiveFault, SourceError};
 pub use self::reference::{SourceRef, SourceRefError, Transport};
 
 use self::reference::Target;
 use crate::layout::{Folder, Layout};
-use crate::{FetchedDocument, Registries, RepositoryClient, docker_archive, oci_archive};
+use crate::referrers::FoundReferrer;
+use crate::{FetchedDocument, Registries, RepositoryClient, dir, docker_archive, oci_archive};
 
 /// What a source offers under the reference asked for.
 #[derive(Debug, Clone)]
@@ -70,6 +73,30 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// [`SourceError`]; [`SourceError::Foreign`] for a foreign layer that is nowhere.
     fn blob(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send + '_>, SourceError>;
+
+    /// What is said to refer to a document, each once. Whoever fetches one of them looks whether it names the subject.
+    ///
+    /// Of a registry: its referrers API, or the tag schema (distribution specification 1.1). Of a layout: the documents
+    /// of `index.json` that name the subject, and the list under the tag of the tag schema.
+    ///
+    /// # Errors
+    /// [`SourceError`]; among others, if a list is none, or over
+    /// [`LIMITS.referrers`](manifest_schema::Limits::referrers).
+    fn referrers(&self, subject: &Digest) -> Result<Vec<FoundReferrer>, SourceError>;
+
+    /// The document that cosign's tag for a digest names, if there is one.
+    ///
+    /// # Errors
+    /// [`SourceError`]; among others, if it is neither an index nor an image manifest.
+    fn digest_tag(&self, subject: &Digest, tag: DigestTag) -> Result<Option<(MediaType, VerifiedBytes)>, SourceError>;
+
+    /// The signatures that are kept with the image for an index or image manifest: by a registry with
+    /// `X-Registry-Supports-Signatures`, or in files named `signature-N`. Their content is not verified; current versions
+    /// of containers/image keep signatures of other kinds in such files too.
+    ///
+    /// # Errors
+    /// [`SourceError`]; among others, over [`LIMITS`].
+    fn simple_signatures(&self, manifest: &Digest) -> Result<Vec<Vec<u8>>, SourceError>;
 }
 
 impl SourceRef {
@@ -90,6 +117,7 @@ impl SourceRef {
             Target::File { transport, path, wanted } => match transport {
                 Transport::OciArchive => Ok(Box::new(oci_archive::open(path, wanted, registries)?)),
                 Transport::DockerArchive => docker_archive::open(path, wanted, registries),
+                Transport::Dir => Ok(Box::new(dir::open(path, wanted, registries)?)),
                 Transport::Oci | Transport::Docker => {
                     let layout = Layout::read(Box::new(Folder::open(path)?))?;
                     Ok(Box::new(layout.source(path, wanted, registries)?))
@@ -142,6 +170,24 @@ impl Source for RegistrySource {
             Ok(reader) => Ok(reader),
             Err(error) => carried_elsewhere(&self.registries, blob, error.into()),
         }
+    }
+
+    fn referrers(&self, subject: &Digest) -> Result<Vec<FoundReferrer>, SourceError> {
+        Ok(self.client.list_referrers(subject)?)
+    }
+
+    fn digest_tag(&self, subject: &Digest, tag: DigestTag) -> Result<Option<(MediaType, VerifiedBytes)>, SourceError> {
+        let Some(FetchedDocument { media_type, document }) = self.client.fetch_digest_tag(subject, tag)? else {
+            return Ok(None);
+        };
+        let file = || OutsideText::new(format!("{}@{}", self.reference.repository(), document.digest()));
+        Document::parse(document.bytes(), &media_type)
+            .map_err(|source| SourceError::Document { file: file(), source })?;
+        Ok(Some((media_type, document)))
+    }
+
+    fn simple_signatures(&self, manifest: &Digest) -> Result<Vec<Vec<u8>>, SourceError> {
+        Ok(if self.client.has_signature_extension()? { self.client.fetch_signatures(manifest)? } else { Vec::new() })
     }
 }
 

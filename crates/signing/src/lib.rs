@@ -14,18 +14,24 @@
 //! | cleartext, armored, encrypted, unsigned messages where an inline one belongs | `packets::inline` |
 //! | compressed messages that unfold to gigabytes, or have bytes behind them | `packets::unfold` |
 //! | duplicate or unknown JSON members, bytes after the document | `simple::read_payload` |
+//! | a signature for another image or under another name; a policy that is misread | [`ImagePolicy`]: containers/image's rules, unknown members refused |
+//! | a signature that a server withholds | `fetch`: what is not simply missing fails the whole read |
 //! | one key in two roles | [`distinct_roles`] |
 //! | symbolic links in a lookaside tree | [`Lookaside`] opens every component without following links |
 //! | cosign signatures, sigstore bundles, certificates and logs | the table of [`sigstore`] |
 
 #![deny(missing_docs)]
 
+mod agent;
 mod certificates;
 mod error;
+mod fetch;
 mod fingerprint;
 mod generate;
 mod lookaside;
 mod packets;
+mod policy;
+mod registries_d;
 mod rejected;
 mod secret;
 pub mod sigstore;
@@ -33,16 +39,20 @@ mod simple;
 mod time;
 mod trust;
 
+pub use agent::{AgentAccess, AgentError};
 pub use certificates::{CertificateInfo, Certificates, RoleConflict, distinct_roles};
 pub use error::Error;
+pub use fetch::{FetchSignaturesError, FetchSmall, fetch_release_signatures, fetch_signatures};
 pub use fingerprint::{Fingerprint, FingerprintError};
 pub use generate::{Algorithm, GeneratedKey, KeyRequest, generate};
 pub use lookaside::{Lookaside, LookasideError};
 pub use packets::join_signatures;
+pub use policy::{ImagePolicy, PolicyError, PolicyImage, PolicyName, PolicyVerdict, RequirementVerdict};
+pub use registries_d::{IgnoredMember, RegistriesD, RegistriesDError};
 pub use rejected::{Fault, Reason, Rejected};
 pub use secret::{KeyWarning, SecretKey};
 pub use sigstore::{
     SigstoreKey, SigstorePayload, SigstoreRejected, SigstoreSecretKey, SigstoreSignature, verify_sigstore,
 };
-pub use simple::{PayloadError, SimpleSignature, payload, read_simple};
+pub use simple::{PayloadError, SimpleSignature, UntrustedSimple, payload, peek_simple, read_simple};
 pub use trust::{Authentic, DEFAULT_CLOCK_TOLERANCE, Signer, Trust};

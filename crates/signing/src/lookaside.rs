@@ -14,6 +14,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::error::shown;
+use crate::policy::looks_like_message;
 use crate::simple::read_simple;
 use crate::{Fingerprint, Trust};
 
@@ -103,7 +104,7 @@ impl Lookaside {
     pub fn add(&self, repository: &Repository, digest: &Digest, signature: &[u8]) -> Result<u32, LookasideError> {
         let relative = Self::path_for(repository, digest);
         let path = self.root.join(&relative);
-        if !looks_like_signature(signature) {
+        if !looks_like_message(signature) {
             return Err(LookasideError::NotASignature { path });
         }
         if signature.len() as u64 > LIMITS.signature {
@@ -113,7 +114,7 @@ impl Lookaside {
             return Err(LookasideError::NotPlain { path, expected: "directory" });
         };
         let there = self.read_all(&directory, &path)?;
-        if let Some(bad) = there.iter().position(|bytes| !looks_like_signature(bytes)) {
+        if let Some(bad) = there.iter().position(|bytes| !looks_like_message(bytes)) {
             return Err(LookasideError::NotASignature { path: path.join(file_name(bad + 1)) });
         }
         sweep(&directory).map_err(|e| failed(&path, "cannot be cleaned up", e))?;
@@ -304,12 +305,6 @@ fn place(directory: &OwnedFd, path: &Path, temporary: &str, first: usize) -> Res
         }
     }
     Err(LookasideError::Full { path: path.into(), limit: LIMITS.lookaside_signatures })
-}
-
-/// The first bytes readers of lookaside trees take for a binary OpenPGP message: a signature, one-pass signature or
-/// compressed packet, in the old or the new format.
-fn looks_like_signature(bytes: &[u8]) -> bool {
-    matches!(bytes.first(), Some(0xa0..=0xa3 | 0xc8 | 0x90..=0x92 | 0xc4 | 0x88..=0x8b | 0xc2))
 }
 
 fn file_name(number: usize) -> String {

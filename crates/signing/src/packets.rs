@@ -4,12 +4,12 @@ use std::io::Read;
 
 use flate2::bufread::{DeflateDecoder, ZlibDecoder};
 use manifest_schema::{LIMITS, OutsideText};
-use openpgp::Packet;
 use openpgp::armor::{Kind, ReaderMode, Writer};
 use openpgp::packet::{Signature, Tag};
 use openpgp::parse::{Dearmor, PacketParserBuilder, PacketParserResult, Parse};
 use openpgp::serialize::Marshal;
 use openpgp::types::CompressionAlgorithm;
+use openpgp::{KeyHandle, Packet};
 use sequoia_openpgp as openpgp;
 
 use crate::error::outside;
@@ -289,6 +289,13 @@ fn unfold(packed: &[u8]) -> Result<Vec<u8>, Rejected> {
         return Err(unreadable("there are bytes after the compressed message"));
     }
     Ok(out)
+}
+
+/// The key a signature says it is by, in hexadecimal: a fingerprint says more than a key id.
+pub(crate) fn issuer(signature: &Signature) -> Option<String> {
+    let issuers = signature.get_issuers();
+    let best = issuers.iter().find(|i| matches!(i, KeyHandle::Fingerprint(_))).or(issuers.first());
+    best.map(|issuer| format!("{issuer:X}"))
 }
 
 /// Joins detached signatures over the same document, by several people, into one armored file.

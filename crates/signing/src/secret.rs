@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::path::Path;
+use std::time::SystemTime;
 
 use manifest_schema::{Digest, OutsideText, Reference, Timestamp};
 use openpgp::Cert;
 use openpgp::armor::{Kind, Writer};
-use openpgp::cert::amalgamation::key::PrimaryKey;
-use openpgp::crypto::{KeyPair, Password, S2K};
+use openpgp::cert::amalgamation::key::{ErasedKeyAmalgamation, PrimaryKey};
+use openpgp::crypto::{self, KeyPair, Password, S2K, Signer as _, mpi};
 use openpgp::packet::key::{PublicParts, SecretKeyMaterial, SecretParts, UnspecifiedRole};
 use openpgp::packet::signature::SignatureBuilder;
 use openpgp::packet::{Key, Packet};
@@ -17,18 +18,42 @@ use openpgp::types::{Curve, DataFormat, HashAlgorithm, SignatureType};
 use secrecy::{ExposeSecret, SecretString};
 use sequoia_openpgp as openpgp;
 
+use crate::agent::{self, AgentAccess, AgentError, AgentKey};
 use crate::certificates::{read_certs, read_key_file};
 use crate::error::outside;
 use crate::trust::{self, policy, weak_or};
 use crate::{Certificates, Error, Fingerprint, Reason, Trust, simple, time};
 
-/// An OpenPGP secret key, unlocked, with its certificate.
+/// An OpenPGP secret key with its certificate: from a file, unlocked, or held by gpg-agent.
 ///
 /// It can't be printed: `Debug` shows the fingerprint.
 #[derive(Clone)]
 pub struct SecretKey {
     cert: Cert,
-    signer: KeyPair,
+    signer: Holder,
+}
+
+/// Who holds the secret.
+#[derive(Clone)]
+enum Holder {
+    Here(KeyPair),
+    Agent(AgentKey),
+}
+
+impl crypto::Signer for Holder {
+    fn public(&self) -> &Key<PublicParts, UnspecifiedRole> {
+        match self {
+            Holder::Here(pair) => pair.public(),
+            Holder::Agent(key) => key.public(),
+        }
+    }
+
+    fn sign(&mut self, hash: HashAlgorithm, digest: &[u8]) -> openpgp::Result<mpi::Signature> {
+        match self {
+            Holder::Here(pair) => pair.sign(hash, digest),
+            Holder::Agent(key) => key.sign(hash, digest),
+        }
+    }
 }
 
 impl fmt::Debug for SecretKey {
@@ -99,7 +124,19 @@ impl SecretKey {
         };
         let signer =
             key.into_keypair().map_err(|e| Error::Locked { path: origin.into(), fingerprint, reason: outside(&e) })?;
-        Ok(Self { cert: cert.strip_secret_key_material(), signer })
+        Ok(Self { cert: cert.strip_secret_key_material(), signer: Holder::Here(signer) })
+    }
+
+    /// Takes a key that gpg-agent holds, by its certificate's fingerprint, or by that of one signing subkey.
+    ///
+    /// Nothing is unlocked yet: the agent asks for the passphrase or PIN at the first signature. RSA, ECDSA and EdDSA keys
+    /// of version 4 can be used.
+    ///
+    /// # Errors
+    /// [`Error::Agent`], or [`Error`] for a certificate file.
+    pub fn from_agent(fingerprint: &Fingerprint, access: AgentAccess) -> Result<Self, Error> {
+        let (cert, key) = agent::find(fingerprint, access)?;
+        Ok(Self { cert, signer: Holder::Agent(key) })
     }
 
     /// The certificate's fingerprint: that of the primary key.
@@ -257,6 +294,9 @@ impl SecretKey {
     }
 
     fn failed(&self, error: &openpgp::anyhow::Error) -> Error {
+        if let Some(fault) = error.chain().find_map(|cause| cause.downcast_ref::<AgentError>()) {
+            return Error::Agent { fingerprint: self.fingerprint(), fault: fault.clone() };
+        }
         Error::Sign { fingerprint: self.fingerprint(), reason: outside(error) }
     }
 }
@@ -266,29 +306,33 @@ fn is_edwards(key: &Key<PublicParts, UnspecifiedRole>) -> bool {
     matches!(key.mpis(), Mpi::EdDSA { .. } | Mpi::Ed25519 { .. } | Mpi::Ed448 { .. })
 }
 
-/// Chooses the key that signs: one that is good now before one that is not, the primary key before subkeys, then the newest.
+/// Chooses the key that signs, of those that are in the file.
 fn signing_key(cert: &Cert) -> Option<Key<SecretParts, UnspecifiedRole>> {
-    let now = Timestamp::now();
-    let policy = policy(now);
     let present = |secret: &SecretKeyMaterial| match secret {
         SecretKeyMaterial::Unencrypted(_) => true,
         // GnuPG's stub for a key on a card, or one that was left out of the export.
         SecretKeyMaterial::Encrypted(secret) => !matches!(secret.s2k(), S2K::Private { .. } | S2K::Unknown { .. }),
     };
     let held = cert.keys().secret().filter(|ka| present(ka.key().secret()));
-    let ranked = held.filter_map(|ka| {
-        let handle = ka.key().key_handle();
-        let valid = cert.with_policy(&policy, time::to_system(now)).ok();
-        let valid = valid.and_then(|valid| valid.keys().key_handle(handle).next());
-        let rank = match valid.as_ref().map(trust::good) {
-            Some(Ok(())) => 2,
-            Some(Err(Reason::NotForSigning)) => return None,
-            Some(Err(_)) => 1,
-            None => 0,
-        };
-        Some(((rank, ka.primary(), ka.key().creation_time()), ka.key().clone().role_into_unspecified()))
-    });
+    let ranked =
+        held.filter_map(|ka| Some((rank(cert, &ka.clone().into())?, ka.key().clone().role_into_unspecified())));
     ranked.max_by_key(|(rank, _)| *rank).map(|(_, key)| key)
+}
+
+/// How well a key is suited to sign: one that is good now before one that is not, the primary key before subkeys, then the
+/// newest. `None` if it is not meant for signing.
+pub(crate) fn rank(cert: &Cert, key: &ErasedKeyAmalgamation<'_, PublicParts>) -> Option<(u8, bool, SystemTime)> {
+    let now = Timestamp::now();
+    let policy = policy(now);
+    let valid = cert.with_policy(&policy, time::to_system(now)).ok();
+    let valid = valid.and_then(|valid| valid.keys().key_handle(key.key().key_handle()).next());
+    let rank = match valid.as_ref().map(trust::good) {
+        Some(Ok(())) => 2,
+        Some(Err(Reason::NotForSigning)) => return None,
+        Some(Err(_)) => 1,
+        None => 0,
+    };
+    Some((rank, key.primary(), key.key().creation_time()))
 }
 
 fn unlock(

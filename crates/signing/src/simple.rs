@@ -7,6 +7,7 @@ use manifest_schema::reference::ReferenceError;
 use manifest_schema::{Digest, OutsideText, Reference, Timestamp};
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
+use crate::packets::{self, Inline};
 use crate::rejected::Rejected;
 use crate::trust::{Authentic, Signer, Trust};
 
@@ -100,6 +101,34 @@ pub fn read_simple(bytes: &[u8], trust: &Trust) -> Result<Authentic<SimpleSignat
     };
     let signer = signer.clone();
     Ok(content.parse(|bytes| read_payload(bytes, signer))?)
+}
+
+/// What a simple signature claims. Anybody can write that; it is for tables, where no key is at hand.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
+pub struct UntrustedSimple {
+    /// The fingerprint or key id of the key that is said to have signed, in hexadecimal.
+    pub issuer: Option<String>,
+    /// The reference, if the payload is that of a simple signature.
+    pub reference: Option<OutsideText>,
+    /// The digest of the image manifest or index, if the payload is that of a simple signature.
+    pub digest: Option<Digest>,
+}
+
+/// Reads what a simple signature claims, without verifying anything.
+///
+/// # Errors
+/// [`Rejected`] if it is not even a signed message.
+pub fn peek_simple(bytes: &[u8]) -> Result<UntrustedSimple, Rejected> {
+    let Inline { content, signature } = packets::inline(bytes)?;
+    let issuer = signature.ok().and_then(|signature| packets::issuer(&signature));
+    let mut reader = serde_json::Deserializer::from_slice(&content);
+    let document: Option<Document> = object(&mut reader).ok();
+    let critical = document.map(|document| document.critical).filter(|critical| critical.kind == TYPE);
+    let (reference, digest) = match critical {
+        Some(critical) => (Some(OutsideText::new(critical.identity.reference)), critical.image.digest.parse().ok()),
+        None => (None, None),
+    };
+    Ok(UntrustedSimple { issuer, reference, digest })
 }
 
 fn read_payload(bytes: &[u8], signer: Signer) -> Result<SimpleSignature, PayloadError> {

@@ -5,13 +5,13 @@
 //! the future. What the key was when it signed doesn't matter: an attacker chooses the date of a signature.
 
 use manifest_schema::{OutsideText, Timestamp};
+use openpgp::Cert;
 use openpgp::cert::amalgamation::key::{ErasedKeyAmalgamation, ValidErasedKeyAmalgamation};
 use openpgp::cert::amalgamation::{ValidAmalgamation, ValidateAmalgamation};
 use openpgp::packet::Signature;
 use openpgp::packet::key::PublicParts;
 use openpgp::policy::{HashAlgoSecurity, Policy, StandardPolicy};
 use openpgp::types::{RevocationStatus, SignatureType};
-use openpgp::{Cert, KeyHandle};
 use sequoia_openpgp as openpgp;
 
 use crate::error::outside;
@@ -317,8 +317,5 @@ fn user_id(bytes: &[u8]) -> OutsideText {
 }
 
 fn fault(signature: &Signature, reason: Reason) -> Fault {
-    // A fingerprint says more than a key id.
-    let issuers = signature.get_issuers();
-    let best = issuers.iter().find(|i| matches!(i, KeyHandle::Fingerprint(_))).or(issuers.first());
-    Fault { key: best.map(|issuer| format!("{issuer:X}")), reason }
+    Fault { key: packets::issuer(signature), reason }
 }

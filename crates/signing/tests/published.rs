@@ -5,8 +5,8 @@ mod common;
 
 use std::path::PathBuf;
 
-use manifest_schema::Timestamp;
-use signing::{Certificates, Trust, read_simple};
+use manifest_schema::{Reference, Timestamp};
+use signing::{Certificates, ImagePolicy, PolicyImage, PolicyName, Reason, Rejected, Trust, peek_simple, read_simple};
 
 fn data() -> Option<PathBuf> {
     let default = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
@@ -36,6 +36,56 @@ fn red_hat_signatures() {
             let mut changed = bytes.clone();
             changed[at] ^= 4;
             assert!(read_simple(&changed, &trust).is_err(), "byte {at} of signature-{n}");
+        }
+    }
+}
+
+/// Red Hat's certificate is from 2009 and its signatures are of version 3 (RFC 9580 section 5.2.2).
+#[test]
+fn red_hat_signatures_under_a_policy() {
+    let Some(folder) = data() else { return };
+    let files: Vec<Vec<u8>> =
+        (1..=4).map(|n| std::fs::read(folder.join(format!("noo-bundle-image/signature-{n}"))).unwrap()).collect();
+    let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
+    let digest = blobs::sha256(&std::fs::read(folder.join("noo-bundle-image/manifest.json")).unwrap());
+    let peeked = peek_simple(files[0]).unwrap();
+    assert_eq!(peeked.issuer.as_deref(), Some("199E2F91FD431D51"));
+    assert_eq!(peeked.digest, Some(digest));
+    let name: Reference = peeked.reference.unwrap().raw().parse().unwrap();
+    let elsewhere: Reference = format!("mirror.example/redhat/{}", name.repository().path())
+        .parse::<manifest_schema::Repository>()
+        .map(|repository| Reference::pinned(repository, digest))
+        .unwrap();
+
+    let judge = |key: &std::path::Path, identity: serde_json::Value, name: &Reference, files: &[&[u8]]| {
+        let text = serde_json::json!({ "default": [{
+            "type": "signedBy", "keyType": "GPGKeys", "keyPath": key, "signedIdentity": identity
+        }] });
+        let policy = ImagePolicy::parse(text.to_string().as_bytes(), &folder).unwrap();
+        let image = PolicyImage { name: PolicyName::Docker(name), digests: &[digest], simple: files, sigstore: &[] };
+        policy.judge(&image, Timestamp::now())
+    };
+    let red_hat = PathBuf::from("verifier-public-key-redhat-release");
+    let exact = serde_json::json!({ "type": "matchRepoDigestOrExact" });
+    let remap = serde_json::json!({
+        "type": "remapIdentity", "prefix": "mirror.example/redhat", "signedPrefix": name.repository().registry()
+    });
+    let verdict = judge(&red_hat, exact.clone(), &name, &files);
+    assert!(verdict.accepted, "{verdict:?}");
+    assert_eq!(verdict.requirements[0].signer.as_deref(), Some("567E347AD0044ADE55BA8A5F199E2F91FD431D51"));
+    assert!(judge(&red_hat, remap, &elsewhere, &files).accepted);
+    assert!(!judge(&red_hat, exact.clone(), &elsewhere, &files).accepted);
+
+    let others = tempfile::tempdir().unwrap();
+    let other = others.path().join("other.asc");
+    std::fs::write(&other, common::key(&common::request("other")).0.certificate_armored).unwrap();
+    let verdict = judge(&other, exact, &name, &files);
+    assert!(!verdict.accepted && verdict.requirements[0].reasons.len() == 4, "{verdict:?}");
+    let trust = Trust::new(Certificates::load(&[other]).unwrap(), 1, Timestamp::now()).unwrap();
+    for file in files {
+        match read_simple(file, &trust) {
+            Err(Rejected::BelowThreshold { faults, .. }) => assert_eq!(faults[0].reason, Reason::UnknownKey),
+            other => panic!("{other:?}"),
         }
     }
 }

@@ -7,7 +7,7 @@ use common::{Gpg, certificates, fingerprint, from_now, have, key, request, time,
 use manifest_schema::{Digest, Reference, Timestamp};
 use secrecy::ExposeSecret;
 use sequoia_openpgp::armor::{Kind, Reader, ReaderMode};
-use signing::{Algorithm, KeyRequest, PayloadError, Reason, Rejected, Trust, payload, read_simple};
+use signing::{Algorithm, KeyRequest, PayloadError, Reason, Rejected, Trust, payload, peek_simple, read_simple};
 
 const REFERENCE: &str = "registry.example:5000/payments/api:1.2";
 const MANIFEST: &[u8] =
@@ -136,6 +136,74 @@ fn skopeo_and_gpg_signatures_are_read() {
     assert_eq!(read_simple(&gpg.read("text"), &trust).unwrap().get().digest, digest());
 }
 
+/// gpg writes what it reads from a pipe in parts of unknown length (RFC 9580 section 4.2.1.4).
+#[test]
+fn messages_as_gpg_writes_them_are_read() {
+    if !have(&["gpg"]) {
+        return;
+    }
+    let gpg = Gpg::new();
+    let signer = gpg.make("signer", "rsa3072", "sign");
+    gpg.run(&["--quick-add-key", &signer, "rsa3072", "sign", "never"]);
+    let trust = trust(&[&gpg.run(&["--export"])], 1);
+    let pretty = serde_json::from_slice::<serde_json::Value>(&honest()).unwrap();
+    let pretty = format!("{pretty:#}{}\n", " ".repeat(2000)).into_bytes();
+    let stream = |args: &[&str]| {
+        let mut command = gpg.command("gpg");
+        command.args(["--batch", "--pinentry-mode", "loopback", "--passphrase", "", "--output", "-"]).args(args);
+        command.args(["--sign", "-"]).stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+        let mut child = command.stderr(std::process::Stdio::null()).spawn().unwrap();
+        std::io::Write::write_all(child.stdin.as_mut().unwrap(), &pretty).unwrap();
+        drop(child.stdin.take());
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "gpg {args:?}");
+        output.stdout
+    };
+    let primary = format!("{signer}!");
+    for (form, args) in [
+        ("in parts", &["-z", "0"][..]),
+        ("in parts, as text", &["-z", "0", "--textmode"]),
+        ("compressed", &["--compress-algo", "zip"]),
+        ("compressed, as text", &["--compress-algo", "zlib", "--textmode"]),
+        ("SHA-512", &["--digest-algo", "SHA512"]),
+        ("by the primary key", &["-u", &primary]),
+    ] {
+        let bytes = stream(args);
+        if form.starts_with("in parts") {
+            // A literal packet in the new format whose first length is a power of two.
+            assert!(bytes.windows(2).any(|w| w[0] == 0xcb && (0xe0..0xff).contains(&w[1])), "{form}: {bytes:x?}");
+        }
+        let read = read_simple(&bytes, &trust).unwrap();
+        assert_eq!((read.get().digest, read.get().reference.raw()), (digest(), REFERENCE), "{form}");
+        assert_eq!(read.get().signer.fingerprint, fingerprint(&signer), "{form}");
+        assert_eq!(read.get().signer.key == fingerprint(&signer), form == "by the primary key", "{form}");
+
+        let peeked = peek_simple(&bytes).unwrap();
+        assert_eq!((peeked.reference.unwrap().raw(), peeked.digest), (REFERENCE, Some(digest())), "{form}");
+        assert_eq!(peeked.issuer.as_deref(), Some(read.get().signer.key.as_str()), "{form}");
+    }
+}
+
+#[test]
+fn what_a_signature_claims_is_read_without_trusting_it() {
+    let (made, secret) = key(&request("stranger"));
+    let mut bytes = secret.sign_simple(&reference(), &digest(), from_now(-1), "x").unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    let peeked = peek_simple(&bytes).unwrap();
+    assert_eq!(peeked.issuer.as_deref(), Some(made.fingerprint.as_str()));
+    assert_eq!((peeked.reference.unwrap().raw(), peeked.digest), (REFERENCE, Some(digest())));
+
+    let peek = |payload: &[u8]| peek_simple(&common::sign_message(&made, payload, from_now(-1))).unwrap();
+    for payload in [&b"This is not JSON"[..], b"{}", br#"{"critical":{}}"#] {
+        let peeked = peek(payload);
+        assert_eq!((peeked.reference, peeked.digest, peeked.issuer.is_some()), (None, None, true));
+    }
+    for bad in [&b""[..], b"<html>", b"-----BEGIN PGP MESSAGE-----\n", &literal(&honest())] {
+        assert!(peek_simple(bad).is_err());
+    }
+}
+
 #[test]
 fn every_other_form_is_refused() {
     if !have(&["gpg"]) {
@@ -157,6 +225,7 @@ fn every_other_form_is_refused() {
         ("detached and armored", output(&["--armor", "--detach-sign"])),
         ("cleartext", output(&["--clear-sign"])),
         ("armored", output(&["--armor", "--sign"])),
+        ("compressed with BZIP2", output(&["--compress-algo", "bzip2", "--sign"])),
         ("encrypted", output(&["-r", "reader", "--encrypt"])),
         ("signed and encrypted", output(&["-r", "reader", "--sign", "--encrypt"])),
         ("stored", output(&["--store"])),

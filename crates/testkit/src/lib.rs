@@ -12,6 +12,7 @@
 pub mod hostile;
 pub mod http;
 pub mod layout;
+pub mod modern;
 pub mod proxy;
 pub mod registry;
 #[cfg(feature = "site")]
@@ -20,6 +21,7 @@ pub mod tools;
 
 pub use hostile::Opened;
 pub use layout::{Layout, fixtures};
+pub use modern::{Features, Modern};
 pub use proxy::{Fault, Proxy, Rule};
 pub use registry::{Options, Registry};
 #[cfg(feature = "site")]

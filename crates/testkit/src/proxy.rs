@@ -113,6 +113,14 @@ impl Rule {
     }
 }
 
+/// Answers some requests itself, as a registry with more features would.
+pub trait Handler: Send + Sync {
+    /// Whether a request is its own. Rules come first.
+    fn wants(&self, seen: &Seen) -> bool;
+    /// Status, headers and body.
+    fn answer(&self, seen: &Seen, body: &[u8]) -> (u16, Vec<(String, String)>, Vec<u8>);
+}
+
 #[derive(Default)]
 struct State {
     seen: Vec<Seen>,
@@ -129,7 +137,12 @@ pub struct Proxy {
 impl Proxy {
     /// In front of `host:port`.
     pub fn to(upstream: &str) -> Self {
-        Self::listen(Some(upstream.into()))
+        Self::listen(Some(upstream.into()), None)
+    }
+
+    /// In front of `host:port`, with a handler for some requests.
+    pub fn with_handler(upstream: &str, handler: Arc<dyn Handler>) -> Self {
+        Self::listen(Some(upstream.into()), Some(handler))
     }
 
     /// In front of a plain HTTP registry.
@@ -139,10 +152,10 @@ impl Proxy {
 
     /// A server without a registry: what no rule answers gets 404.
     pub fn alone() -> Self {
-        Self::listen(None)
+        Self::listen(None, None)
     }
 
-    fn listen(upstream: Option<String>) -> Self {
+    fn listen(upstream: Option<String>, handler: Option<Arc<dyn Handler>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let host = listener.local_addr().unwrap().to_string();
         let (state, ending) = (Arc::new(Mutex::new(State::default())), Arc::new(AtomicBool::new(false)));
@@ -152,9 +165,9 @@ impl Proxy {
                 if end.load(Ordering::SeqCst) {
                     return;
                 }
-                let (state, upstream) = (shared.clone(), upstream.clone());
+                let (state, upstream, handler) = (shared.clone(), upstream.clone(), handler.clone());
                 // A broken connection is nothing unusual here, and the client's business.
-                thread::spawn(move || serve(client, upstream.as_deref(), &state));
+                thread::spawn(move || serve(client, upstream.as_deref(), handler.as_deref(), &state));
             }
         });
         Self { host, state, ending }
@@ -198,7 +211,12 @@ impl Drop for Proxy {
     }
 }
 
-fn serve(client: TcpStream, upstream: Option<&str>, state: &Mutex<State>) -> io::Result<()> {
+fn serve(
+    client: TcpStream,
+    upstream: Option<&str>,
+    handler: Option<&dyn Handler>,
+    state: &Mutex<State>,
+) -> io::Result<()> {
     client.set_nodelay(true)?;
     let mut reader = BufReader::new(client.try_clone()?);
     let Some((line, headers)) = read_head(&mut reader)? else { return Ok(()) };
@@ -227,6 +245,14 @@ fn serve(client: TcpStream, upstream: Option<&str>, state: &Mutex<State>) -> io:
         (_, None) => return answer(client, reader, &seen, 404, &[], b""),
         (Some(Fault::Delay(time)), _) => thread::sleep(*time),
         _ => {}
+    }
+    if let Some(handler) = handler.filter(|handler| handler.wants(&seen)) {
+        if seen.header("expect").is_some() {
+            (&client).write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        let body = read_body(&client, &mut reader, &seen)?;
+        let (status, headers, body) = handler.answer(&seen, &body);
+        return respond(client, &seen, status, &headers, &body);
     }
     let server = TcpStream::connect(upstream.unwrap_or_default())?;
     server.set_nodelay(true)?;
@@ -280,29 +306,48 @@ fn relay(server: TcpStream, mut client: &TcpStream, fault: Option<&Fault>) -> io
 
 /// Answers by itself. The request's body is read first, so that the client is not cut off while it writes.
 fn answer(
-    mut client: TcpStream,
+    client: TcpStream,
     mut reader: BufReader<TcpStream>,
     seen: &Seen,
     status: u16,
     headers: &[(String, String)],
     body: &[u8],
 ) -> io::Result<()> {
-    let waits = seen.header("expect").is_some();
+    if seen.header("expect").is_none() {
+        read_body(&client, &mut reader, seen)?;
+    }
+    respond(client, seen, status, headers, body)
+}
+
+/// The body of a request.
+fn read_body(client: &TcpStream, reader: &mut BufReader<TcpStream>, seen: &Seen) -> io::Result<Vec<u8>> {
     client.set_read_timeout(Some(Duration::from_secs(5)))?;
-    if let (false, Some(length)) = (waits, seen.header("content-length").and_then(|v| v.parse().ok())) {
-        io::copy(&mut (&mut reader).take(length), &mut io::sink())?;
-    } else if !waits && seen.header("transfer-encoding").is_some() {
+    let mut body = Vec::new();
+    if let Some(length) = seen.header("content-length").and_then(|v| v.parse().ok()) {
+        reader.take(length).read_to_end(&mut body)?;
+    } else if seen.header("transfer-encoding").is_some() {
         let mut line = String::new();
         while reader.read_line(&mut line)? > 0 {
             let size = u64::from_str_radix(line.trim(), 16).unwrap_or(0);
             // Each chunk, and the line break behind it.
-            io::copy(&mut (&mut reader).take(size + 2), &mut io::sink())?;
+            reader.take(size).read_to_end(&mut body)?;
+            io::copy(&mut reader.take(2), &mut io::sink())?;
             if size == 0 {
                 break;
             }
             line.clear();
         }
     }
+    Ok(body)
+}
+
+fn respond(
+    mut client: TcpStream,
+    seen: &Seen,
+    status: u16,
+    headers: &[(String, String)],
+    body: &[u8],
+) -> io::Result<()> {
     let mut headers = headers.to_vec();
     if !headers.iter().any(|(n, _)| n.eq_ignore_ascii_case("content-length")) {
         headers.push(("content-length".into(), body.len().to_string()));

@@ -80,12 +80,13 @@ sequence: time
 # Who can open the bundle: the content of enclave.recipient, from the receiving side (age1...).
 recipients: @RECIPIENTS@
 
-# The release key. Give release.asc to the receiving side, and tell them the fingerprint by another way.
+# The release key. Give release.asc to the receiving side, and tell them the fingerprint by another way. Instead of `key: FILE`,
+# `by: FINGERPRINT` names a key that gpg-agent holds; if several sign, this is a list.
 sign:
   key: @KEY@
   # passphrase_file: release.passphrase
 
-# The images: a registry is the default; oci:DIR:NAME, oci-archive:FILE and docker-archive:FILE are read too.
+# The images: a registry is the default; oci:DIR:NAME, oci-archive:FILE, docker-archive:FILE and dir:DIR are read too.
 images: []
 #  - registry.dev.example/payments/api:2.3.1
 #  - oci:build/web:1.0=registry.dev.example/payments/web:1.0

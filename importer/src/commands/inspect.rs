@@ -7,12 +7,15 @@ use console::Failure;
 use manifest_schema::Manifest;
 use serde::Serialize;
 
+use crate::admit;
 use crate::authenticate::authenticate;
+use crate::commands::evidence;
 use crate::error::Error;
 use crate::open;
+use crate::provenance::Judged;
 use crate::site::{ProductionArgs, Site, SiteArgs};
 
-/// Shows what is inside a bundle; reads no layer
+/// Shows what is inside a bundle, and what vouches for it; reads no layer
 #[derive(Debug, Args)]
 pub struct Inspect {
     /// The bundle's folder
@@ -29,6 +32,8 @@ struct Report<'a> {
     signers: &'a [signing::Signer],
     manifest_digest: manifest_schema::Digest,
     manifest: &'a Manifest,
+    /// What the image policy says of each image, in the manifest's order.
+    judged: Vec<Judged>,
 }
 
 impl Inspect {
@@ -44,7 +49,9 @@ impl Inspect {
         let site = Site::resolve(self.site, ProductionArgs::default())?;
         let sealed = open::seal(&site, &self.bundle)?;
         let bundle = authenticate(sealed.open(&site.identities()?)?)?;
+        let (graph, evidence) = admit::documents(&bundle)?;
         let report = Report {
+            judged: admit::judged(&site, &bundle, &graph, &evidence)?,
             signers: bundle.manifest.signers(),
             manifest_digest: bundle.digest,
             manifest: bundle.manifest.get(),
@@ -85,6 +92,7 @@ fn text(report: &Report<'_>) -> String {
         .collect();
     text.push('\n');
     text += &console::table(&["ORIGIN (AS CLAIMED)", "DIGEST", "PLATFORMS", "ASKED FOR"], &rows);
+    text += &evidence::text(&report.judged);
     text += &format!("\n{} blobs, {}\n", m.blobs.len(), console::bytes(m.total_bytes()));
     text
 }

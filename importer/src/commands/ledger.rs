@@ -7,6 +7,7 @@ use console::Failure;
 use ledger::{Act, BundleDetails, Filter, Ledger, LedgerId};
 use manifest_schema::{BundleId, OutsideText, Sequence, Stream};
 
+use crate::commands::evidence;
 use crate::config::Import;
 use crate::error::Error;
 
@@ -199,6 +200,10 @@ fn show(details: &BundleDetails) -> String {
                         "  image {} {}\n    from {} (as claimed)\n",
                         image.production, image.digest, image.origin
                     );
+                    text += &format!("    {}\n", evidence::vouched_for(&image.vouched));
+                    for row in &image.evidence {
+                        text += &format!("    {}\n", evidence::cells(row).join("  "));
+                    }
                 }
                 for signature in &recorded.signatures {
                     text += &format!("  signature {} for {}\n", signature.path.escaped(), signature.reference);

@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 
 use ledger::{
-    Announced, Begun, Created, EntryNumber, Fingerprint, Ledger, LedgerId, MovedTag, Recorded, RecordedImage,
-    RecordedSignature, Refused, Signing, Stamp, Subject,
+    Announced, Begun, Created, EntryNumber, EvidenceKind, Fingerprint, Ledger, LedgerId, MovedTag, Recorded,
+    RecordedEvidence, RecordedImage, RecordedSignature, Refused, Signing, Stamp, Subject, Vouched,
 };
 use manifest_schema::manifest::PlatformManifest;
 use manifest_schema::{BundleId, Digest, OutsideText, Reference, Sequence, Timestamp};
@@ -98,6 +98,16 @@ pub fn recorded(subject: &Subject) -> Recorded {
             platforms: vec![PlatformManifest {
                 platform: Some("linux/amd64".parse().expect("a platform")),
                 digest: amd64,
+            }],
+            vouched: Vouched::Policy { scopes: vec!["docker: registry.dev.example".parse().expect("a scope")] },
+            evidence: vec![RecordedEvidence {
+                kind: EvidenceKind::SimpleSignature,
+                subject: amd64,
+                digest: digest("evidence"),
+                what: Some(OutsideText::new("registry.dev.example/api:1")),
+                verified: Some(true),
+                signer: Some(OutsideText::new("AB".repeat(20))),
+                note: None,
             }],
         }],
         signatures: [index, amd64]

@@ -47,6 +47,16 @@ pub enum SourceError {
         /// The limit in bytes.
         limit: u64,
     },
+    /// More signatures, or more documents that refer to one, than are read.
+    #[error("{} has more than {limit} {what}", .place.escaped())]
+    TooMany {
+        /// The folder, archive or file.
+        place: OutsideText,
+        /// Of what.
+        what: &'static str,
+        /// The limit.
+        limit: usize,
+    },
     /// A descriptor says one size and the content has another.
     #[error("{}: expected {expected} bytes, found {found}", .file.escaped())]
     Size {
@@ -87,6 +97,14 @@ pub enum SourceError {
         /// The file.
         file: OutsideText,
         /// The version found.
+        found: OutsideText,
+    },
+    /// The file `version` of a `dir:` folder names another version of the format.
+    #[error("{}: `{}`, expected `Directory Transport Version: 1.x`", .file.escaped(), .found.escaped())]
+    DirVersion {
+        /// The file.
+        file: OutsideText,
+        /// What it says.
         found: OutsideText,
     },
     /// The archive cannot be read safely.

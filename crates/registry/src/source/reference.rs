@@ -20,12 +20,14 @@ pub enum Transport {
     Oci,
     /// A tar archive of an OCI image layout: `oci-archive:`.
     OciArchive,
+    /// skopeo's folder of a manifest and blobs: `dir:`.
+    Dir,
     /// What `docker save` writes, of today or of old: `docker-archive:`.
     DockerArchive,
 }
 
 impl Transport {
-    const FILES: [Transport; 3] = [Transport::Oci, Transport::OciArchive, Transport::DockerArchive];
+    const FILES: [Transport; 4] = [Transport::Oci, Transport::OciArchive, Transport::DockerArchive, Transport::Dir];
 
     /// How it is written before a reference, with its colon.
     pub fn prefix(self) -> &'static str {
@@ -33,14 +35,14 @@ impl Transport {
             Transport::Docker => "docker://",
             Transport::Oci => "oci:",
             Transport::OciArchive => "oci-archive:",
+            Transport::Dir => "dir:",
             Transport::DockerArchive => "docker-archive:",
         }
     }
 }
 
 /// Transports of other tools that are not read here. `docker:` is none of them: there is an image of that name.
-const OTHER_TRANSPORTS: [&str; 7] =
-    ["docker-daemon:", "containers-storage:", "dir:", "ostree:", "sif:", "tarball:", "atomic:"];
+const OTHER_TRANSPORTS: [&str; 6] = ["docker-daemon:", "containers-storage:", "ostree:", "sif:", "tarball:", "atomic:"];
 
 /// The text does not say which image is meant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,7 +51,7 @@ pub enum SourceRefError {
     #[error("`{}` has characters that cannot be printed", escape(.0))]
     Unprintable(String),
     /// A transport that is not read.
-    #[error("`{}`: expected docker://, oci:, oci-archive: or docker-archive:", escape(.0))]
+    #[error("`{}`: expected docker://, oci:, oci-archive:, docker-archive: or dir:", escape(.0))]
     Transport(String),
     /// Not an image reference.
     #[error(transparent)]
@@ -78,10 +80,11 @@ pub enum SourceRefError {
 /// - `docker://r.example/x:1`, `r.example/x@sha256:…`, `busybox` (filled in as the Docker client does);
 /// - `oci:folder`, `oci:folder:name`, `oci:folder@sha256:…`, `oci:folder:@sha256:…`;
 /// - `oci-archive:file` in the same forms;
-/// - `docker-archive:file`, `docker-archive:file:busybox:1`, `docker-archive:file:@0` (counted from 0).
+/// - `docker-archive:file`, `docker-archive:file:busybox:1`, `docker-archive:file:@0` (counted from 0);
+/// - `dir:folder`, `dir:folder@sha256:…` (the image, or one of its instances).
 ///
-/// `=r.example/x:1` at the end of the last three names what has no full name, or another name than it should have.
-/// The path ends at the first colon, as in containers/image.
+/// `=r.example/x:1` at the end of all but the first names what has no full name, or another name than it should have.
+/// The path ends at the first colon, as in containers/image, but after `dir:`, where no name can follow.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SourceRef {
     text: String,
@@ -230,7 +233,12 @@ fn file(transport: Transport, text: &str) -> Result<Target, SourceRefError> {
         wanted.digest = Some(digest.trim_start_matches('@').parse()?);
         rest = left;
     }
-    let (path, name) = rest.split_once(':').unwrap_or((rest, ""));
+    let (path, name) = match transport {
+        // A colon before the digest, as after the other transports.
+        Transport::Dir if wanted.digest.is_some() => (rest.strip_suffix(':').unwrap_or(rest), ""),
+        Transport::Dir => (rest, ""),
+        _ => rest.split_once(':').unwrap_or((rest, "")),
+    };
     if path.is_empty() {
         return Err(SourceRefError::Path(text.chars().take(300).collect()));
     }
@@ -385,6 +393,11 @@ mod tests {
         assert_eq!(wanted("docker-archive:w.tar:busybox:1").1.name, name("docker.io/library/busybox:1"));
         assert_eq!(wanted("docker-archive:w.tar:@3").1.position, Some(3));
         assert_eq!(wanted("oci:a=b=localhost/x:1").0, "a=b");
+        let (path, w) = wanted("dir:a:1.0=r.example/y:2");
+        assert_eq!((path.as_str(), w.name, w.called.is_some()), ("a:1.0", None, true), "a colon is part of the path");
+        for text in [format!("dir:a@{digest}"), format!("dir:a:@{digest}")] {
+            assert_eq!((wanted(&text).0.as_str(), wanted(&text).1.digest), ("a", digest.parse().ok()));
+        }
     }
 
     #[test]
@@ -393,7 +406,9 @@ mod tests {
             ("", "empty"),
             ("oci:", "no folder or file"),
             ("oci::x", "no folder or file"),
-            ("dir:x", "expected docker://"),
+            ("dir:", "no folder or file"),
+            ("dir:=r.example/x:1", "no folder or file"),
+            ("dir:x=web", "what follows ="),
             ("docker-daemon:x:1", "expected docker://"),
             ("https://r.example/x:1", "expected docker://"),
             ("oci:d=web", "what follows ="),

@@ -13,7 +13,7 @@ fn write_layout(source: &dyn Source, folder: &Path) {
     let mut tree = Tree::default();
     let document = tree.blob(resolved.media_type.as_str(), resolved.document.bytes());
     let parsed = manifest_schema::Document::parse(resolved.document.bytes(), &resolved.media_type).expect("parsed");
-    let manifest_schema::Document::Manifest { config, layers } = parsed else { panic!("an image") };
+    let manifest_schema::Document::Manifest { config, layers, .. } = parsed else { panic!("an image") };
     for d in layers.iter().chain([&config]) {
         let mut bytes = Vec::new();
         source.blob(d).expect("a blob").read_to_end(&mut bytes).expect("read");

@@ -76,7 +76,7 @@ pub fn read_all(source: &dyn Source) -> Result<BTreeSet<Digest>, String> {
         seen: &mut BTreeSet<Digest>,
     ) -> Result<(), String> {
         match Document::parse(bytes, media_type).map_err(|e| chain(&e))? {
-            Document::Index { children } => {
+            Document::Index { children, .. } => {
                 for child in children {
                     let d = child.descriptor;
                     let document = source.document(&d.digest, d.size).map_err(|e| chain(&e))?;
@@ -85,7 +85,7 @@ pub fn read_all(source: &dyn Source) -> Result<BTreeSet<Digest>, String> {
                     walk(source, document.bytes(), &d.media_type, seen)?;
                 }
             }
-            Document::Manifest { config, layers } => {
+            Document::Manifest { config, layers, .. } => {
                 for d in layers.iter().chain([&config]) {
                     let reader = source.blob(d).map_err(|e| chain(&e))?;
                     let blob = VerifyingReader::new(reader, d.digest, d.size).finish().map_err(|e| chain(&e))?;

@@ -1,6 +1,8 @@
-//! Images are taken from layouts and archives: honest ones, some made by real tools, and hostile ones.
+//! Images are taken from layouts, folders and archives: honest ones, some made by real tools, and hostile ones.
 
 mod archives;
+mod attached;
+mod dirs;
 mod hostile;
 mod images;
 mod layouts;

@@ -1,6 +1,6 @@
 //! What is attached to an image, in words: for evidence tables.
 
-use manifest_schema::OutsideText;
+use manifest_schema::{Document, OutsideText};
 
 use super::attachment::PAYLOAD_MEDIA_TYPE;
 
@@ -43,6 +43,16 @@ impl EvidenceKind {
             return known;
         }
         Self::Other(OutsideText::new(types.clone().next().unwrap_or("artifact without a type")))
+    }
+
+    /// Judges a document that refers to another, by what it says of itself and of its layers.
+    pub fn of_document(document: &Document) -> Self {
+        let artifact_type = document.attached().artifact_type.as_ref().map(OutsideText::raw);
+        let layers: Vec<&str> = match document {
+            Document::Manifest { layers, .. } => layers.iter().map(|layer| layer.media_type.as_str()).collect(),
+            Document::Index { .. } => Vec::new(),
+        };
+        Self::of(artifact_type, &layers, None)
     }
 
     fn by_media_type(media_type: &str) -> Option<Self> {

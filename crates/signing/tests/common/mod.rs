@@ -147,3 +147,25 @@ impl Drop for Gpg {
 pub fn fingerprint(text: impl AsRef<OsStr>) -> Fingerprint {
     text.as_ref().to_str().unwrap().parse().unwrap()
 }
+
+/// Signs any payload as an inline message, as [`SecretKey::sign_simple`] does for an honest one.
+pub fn sign_message(key: &GeneratedKey, payload: &[u8], at: Timestamp) -> Vec<u8> {
+    use openpgp::parse::Parse;
+    use openpgp::policy::StandardPolicy;
+    use openpgp::serialize::stream::{LiteralWriter, Message, Signer};
+    use sequoia_openpgp as openpgp;
+
+    let cert = openpgp::Cert::from_bytes(key.secret_armored.expose_secret()).unwrap();
+    let policy = StandardPolicy::new();
+    // The last key that may sign: a subkey, if there is one.
+    let keys = cert.keys().secret().with_policy(&policy, None).for_signing();
+    let keypair = keys.last().unwrap().key().clone().into_keypair().unwrap();
+    let mut bytes = Vec::new();
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(at.unix().try_into().unwrap());
+    let message = Message::new(&mut bytes);
+    let message = Signer::new(message, keypair).unwrap().creation_time(time).build().unwrap();
+    let mut message = LiteralWriter::new(message).build().unwrap();
+    std::io::Write::write_all(&mut message, payload).unwrap();
+    message.finalize().unwrap();
+    bytes
+}

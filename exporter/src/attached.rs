@@ -1,0 +1,352 @@
+//! What is attached to an image and travels with it: simple signatures, OCI referrers, and what digest tags name.
+//!
+//! Nothing is judged on this side; nothing is left out silently either. A signature or referrer that is listed and cannot
+//! be fetched fails the export, so that the other side never takes an image for unsigned that was signed.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use blobs::{VerifiedBytes, sha256};
+use console::Progress;
+use manifest_schema::{
+    Descriptor, Digest, DigestTag, Document, Found, ImageSignature, LIMITS, MediaType, OutsideText, Reference,
+    Referrer, Timestamp,
+};
+use registry::source::{Source, SourceRef, Transport};
+use serde::Serialize;
+use signing::sigstore::EvidenceKind;
+use signing::{FetchSmall, Lookaside, RegistriesD, SecretKey, Trust};
+
+use crate::error::Error;
+use crate::request::Request;
+use crate::resolve::{Place, ResolvedImage, Tree, Walk, parse};
+
+/// Which referrers are carried.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Referrers {
+    /// All of them.
+    #[default]
+    All,
+    /// None.
+    None,
+    /// Those of these types: an artifact type, or `sig`, `att`, `sbom` for what digest tags name.
+    Types(Vec<String>),
+}
+
+impl Referrers {
+    fn takes_type(&self, artifact_type: Option<&OutsideText>) -> bool {
+        match self {
+            Referrers::All => true,
+            Referrers::None => false,
+            Referrers::Types(types) => artifact_type.is_some_and(|t| types.iter().any(|wanted| wanted == t.raw())),
+        }
+    }
+
+    fn takes_tag(&self, tag: DigestTag) -> bool {
+        match self {
+            Referrers::All => true,
+            Referrers::None => false,
+            Referrers::Types(types) => types.iter().any(|wanted| wanted == tag.suffix()),
+        }
+    }
+}
+
+impl fmt::Display for Referrers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Referrers::All => f.write_str("all"),
+            Referrers::None => f.write_str("none"),
+            Referrers::Types(types) => f.write_str(&types.join(",")),
+        }
+    }
+}
+
+impl FromStr for Referrers {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text {
+            "all" => return Ok(Self::All),
+            "none" => return Ok(Self::None),
+            _ => {}
+        }
+        let types: Vec<String> = text.split(',').map(|t| t.trim().to_string()).collect();
+        let known = |t: &String| {
+            DigestTag::ALL.iter().any(|tag| tag.suffix() == t) || (t.contains('/') && t.parse::<MediaType>().is_ok())
+        };
+        if types.iter().all(known) {
+            Ok(Self::Types(types))
+        } else {
+            Err(Error::ReferrersChoice(OutsideText::new(text)))
+        }
+    }
+}
+
+/// Something that travels with an image to vouch for it or to describe it, as it was found; nothing of it is judged here.
+#[derive(Debug, Clone, Serialize)]
+pub struct Evidence {
+    /// What it is attached to.
+    pub subject: Digest,
+    /// Its digest.
+    pub digest: Digest,
+    /// What it is: `simple signature`, `cosign signature`, `SPDX SBOM`, or an artifact type.
+    pub kind: OutsideText,
+    /// Where it was found: `lookaside`, `registry`, `folder`, `made`, `referrers`, or a digest tag (`.sig`).
+    pub found: String,
+    /// What a simple signature says: the key that it names, and the image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claims: Option<Claims>,
+}
+
+/// What a simple signature says, unverified.
+#[derive(Debug, Clone, Serialize)]
+pub struct Claims {
+    /// The fingerprint or key id that it names.
+    pub key: Option<String>,
+    /// The reference that it names.
+    pub reference: Option<OutsideText>,
+}
+
+impl Evidence {
+    /// For a simple signature.
+    pub(crate) fn signature(subject: Digest, digest: Digest, found: Found, bytes: &[u8]) -> Self {
+        let claims =
+            signing::peek_simple(bytes).ok().map(|says| Claims { key: says.issuer, reference: says.reference });
+        let kind = OutsideText::new("simple signature");
+        Self { subject, digest, kind, found: found.as_str().into(), claims }
+    }
+}
+
+/// Signs images with the release keys, for sites whose clusters demand signatures of the origin.
+///
+/// A signature differs each time it is made. Those that were made are kept beside the exporter's record, so that the same
+/// release made again has the same manifest.
+pub(crate) struct ImageSigner<'a> {
+    keys: Vec<(&'a SecretKey, Trust)>,
+    kept: Lookaside,
+}
+
+impl<'a> ImageSigner<'a> {
+    /// A signer that keeps its signatures in a folder.
+    ///
+    /// # Errors
+    /// [`Error::Signing`].
+    pub(crate) fn new(keys: &'a [SecretKey], folder: PathBuf) -> Result<Self, Error> {
+        let trusted = |key: &'a SecretKey| Ok((key, Trust::new(key.certificates(), 1, Timestamp::now())?));
+        let keys = keys.iter().map(trusted).collect::<Result<_, Error>>()?;
+        Ok(Self { keys, kept: Lookaside::new(folder) })
+    }
+
+    /// A signature by each key of a document under its image's reference: by tag, or by digest if there is no tag.
+    fn sign(&self, origin: &Reference, subject: &Digest) -> Result<Vec<Vec<u8>>, Error> {
+        let repository = origin.repository();
+        let reference = match origin.tag() {
+            Some(tag) => Reference::tagged(repository.clone(), tag.clone()),
+            None => origin.clone(),
+        };
+        let mut made = Vec::new();
+        for (key, trust) in &self.keys {
+            let kept = self.kept.find_signature(repository, subject, &reference, &key.fingerprint(), trust)?;
+            if let Some((_, bytes)) = kept {
+                made.push(bytes);
+                continue;
+            }
+            let creator = concat!("sealift-export ", env!("CARGO_PKG_VERSION"));
+            let bytes = key.sign_simple(&reference, subject, Timestamp::now(), creator)?;
+            self.kept.add(repository, subject, &bytes)?;
+            made.push(bytes);
+        }
+        Ok(made)
+    }
+}
+
+/// Finds what is attached to an image, after the image itself was walked; with a signer, its signatures are made too.
+///
+/// # Errors
+/// [`Error`]; whatever is listed and cannot be had is an error.
+pub(crate) fn collect(
+    walk: &mut Walk,
+    image: &mut ResolvedImage,
+    asked: &SourceRef,
+    source: &dyn Source,
+    request: &Request,
+    signer: Option<&ImageSigner<'_>>,
+    progress: &Progress,
+) -> Result<(), Error> {
+    let origin = image.origin.clone();
+    let place = Place { origin: &origin, source, number: image.source };
+    let mut tree = Tree { attached: true, ..Tree::default() };
+    signatures(walk, image, &mut tree, &place, asked, request, signer)?;
+    referrers(walk, image, &mut tree, &place, request, progress)?;
+    image.blobs.append(&mut tree.blobs);
+    Ok(())
+}
+
+/// Simple signatures of every document of the image.
+fn signatures(
+    walk: &mut Walk,
+    image: &mut ResolvedImage,
+    tree: &mut Tree,
+    place: &Place<'_>,
+    asked: &SourceRef,
+    request: &Request,
+    signer: Option<&ImageSigner<'_>>,
+) -> Result<(), Error> {
+    let in_registry = asked.transport() == Transport::Docker;
+    let repository = image.origin.repository();
+    let lookaside = in_registry.then(|| {
+        let configured = request.registries_d.lookaside(repository, image.origin.tag());
+        configured.map_or_else(RegistriesD::built_in, String::from)
+    });
+    let beside = if in_registry { Found::Registry } else { Found::Folder };
+    let mut seen = BTreeSet::new();
+    for subject in &image.documents {
+        let mut found: Vec<(Found, Vec<u8>)> =
+            place.source.simple_signatures(subject)?.into_iter().map(|bytes| (beside, bytes)).collect();
+        if let Some(base) = &lookaside {
+            let fetched = signing::fetch_signatures(base, repository, subject, &Fetch(request));
+            let fetched = fetched.map_err(|e| unreadable(place, e))?;
+            found.extend(fetched.into_iter().map(|bytes| (Found::Lookaside, bytes)));
+        }
+        if let Some(signer) = signer {
+            let made = signer.sign(&image.origin, subject)?;
+            found.extend(made.into_iter().map(|bytes| (Found::Made, bytes)));
+        }
+        for (found, bytes) in found {
+            let claims = Evidence::signature(*subject, sha256(&bytes), found, &bytes);
+            let digest = walk.signature(tree, place, bytes)?;
+            if seen.insert((*subject, digest)) {
+                image.evidence.push(claims);
+                image.signatures.push(ImageSignature { subject: *subject, digest, found });
+            }
+        }
+    }
+    if image.signatures.len() > LIMITS.attachments {
+        return Err(Error::TooManyReferrers { origin: Box::new(image.origin.clone()) });
+    }
+    Ok(())
+}
+
+fn unreadable(place: &Place<'_>, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Signatures { origin: Box::new(place.origin.clone()), source: Box::new(error) }
+}
+
+/// Reads lookaside servers and signature stores.
+struct Fetch<'a>(&'a Request);
+
+impl FetchSmall for Fetch<'_> {
+    type Error = registry::Error;
+    fn fetch(&self, url: &str, limit: u64) -> Result<Option<Vec<u8>>, registry::Error> {
+        self.0.registries.fetch_small(url, limit)
+    }
+}
+
+/// Everything that refers to a document of the image, and to what was found so; each document once, loops or not.
+fn referrers(
+    walk: &mut Walk,
+    image: &mut ResolvedImage,
+    tree: &mut Tree,
+    place: &Place<'_>,
+    request: &Request,
+    progress: &Progress,
+) -> Result<(), Error> {
+    if request.referrers == Referrers::None {
+        return Ok(());
+    }
+    let mut seen: BTreeSet<Digest> = image.documents.iter().copied().collect();
+    let mut queue: VecDeque<(Digest, usize)> = image.documents.iter().map(|d| (*d, 0)).collect();
+    while let Some((subject, depth)) = queue.pop_front() {
+        for Attachment { tag, descriptor, bytes, kind } in attachments(&subject, place, request, progress)? {
+            if depth == LIMITS.referrer_depth || image.signatures.len() + image.referrers.len() >= LIMITS.attachments {
+                return Err(Error::TooManyReferrers { origin: Box::new(image.origin.clone()) });
+            }
+            let digest = descriptor.digest;
+            if digest == subject {
+                continue;
+            }
+            image.referrers.push(Referrer { subject, digest, tag });
+            let found = tag.map_or("referrers".into(), |tag| format!(".{}", tag.suffix()));
+            image.evidence.push(Evidence { subject, digest, kind, found, claims: None });
+            if seen.contains(&digest) {
+                continue;
+            }
+            let before = tree.documents.len();
+            walk.document(tree, place, &descriptor, bytes, None, None, 0)?;
+            for new in &tree.documents[before..] {
+                if seen.insert(*new) {
+                    queue.push_back((*new, depth + 1));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A document that refers to another.
+struct Attachment {
+    tag: Option<DigestTag>,
+    descriptor: Descriptor,
+    bytes: VerifiedBytes,
+    /// What it is, for people.
+    kind: OutsideText,
+}
+
+/// What refers to one document, as far as it was asked for.
+fn attachments(
+    subject: &Digest,
+    place: &Place<'_>,
+    request: &Request,
+    progress: &Progress,
+) -> Result<Vec<Attachment>, Error> {
+    let mut found = Vec::new();
+    for listed in place.source.referrers(subject)? {
+        let descriptor = listed.descriptor;
+        let bytes = place.source.document(&descriptor.digest, descriptor.size)?;
+        let document: Document = parse(place.origin, &bytes, &descriptor.media_type)?;
+        let says = document.attached();
+        if says.subject != Some(*subject) {
+            progress.warn(format_args!(
+                "{}: {} is listed as a referrer of {subject}, but does not refer to it; it is left out",
+                place.origin, descriptor.digest
+            ));
+            continue;
+        }
+        if request.referrers.takes_type(says.artifact_type.as_ref()) {
+            found.push(Attachment { tag: None, kind: kind_of(&document), descriptor, bytes });
+        }
+    }
+    for tag in DigestTag::ALL.into_iter().filter(|tag| request.referrers.takes_tag(*tag)) {
+        if let Some((media_type, bytes)) = place.source.digest_tag(subject, tag)? {
+            let (digest, size) = (*bytes.digest(), bytes.bytes().len() as u64);
+            let kind = kind_of(&parse(place.origin, &bytes, &media_type)?);
+            let descriptor = Descriptor { media_type, digest, size, urls: Vec::new() };
+            found.push(Attachment { tag: Some(tag), descriptor, bytes, kind });
+        }
+    }
+    Ok(found)
+}
+
+/// What a document that refers to another is.
+fn kind_of(document: &Document) -> OutsideText {
+    OutsideText::new(EvidenceKind::of_document(document).label())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_choice_of_referrers_is_strict() {
+        assert_eq!("all".parse::<Referrers>().expect("all"), Referrers::All);
+        assert_eq!("none".parse::<Referrers>().expect("none"), Referrers::None);
+        let types: Referrers = "sig, application/spdx+json".parse().expect("types");
+        assert!(types.takes_tag(DigestTag::Sig) && !types.takes_tag(DigestTag::Att));
+        assert!(types.takes_type(Some(&OutsideText::new("application/spdx+json"))));
+        assert!(!types.takes_type(Some(&OutsideText::new("application/json"))) && !types.takes_type(None));
+        for bad in ["", "All", "sig,", "sbom;att", "spdx", "a/b/c"] {
+            assert!(bad.parse::<Referrers>().is_err(), "{bad:?}");
+        }
+    }
+}

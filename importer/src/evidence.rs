@@ -1,0 +1,125 @@
+//! What a bundle carries to judge its images by: simple signatures, and the documents and payloads of cosign signatures
+//! and sigstore bundles. It is read with the admission section and held, within a limit, until the images were judged.
+
+use std::collections::{HashMap, HashSet};
+
+use blobs::{Hasher, VerifiedBytes};
+use manifest_schema::{
+    Algorithm, Blob, Digest, DigestTag, Document, Image, ImageSignature, LIMITS, Manifest, MediaType, Section,
+};
+use signing::SigstoreSignature;
+use signing::sigstore::{Attachment, PAYLOAD_MEDIA_TYPE};
+
+use crate::error::Error;
+
+/// What was held.
+#[derive(Default)]
+pub struct Evidence {
+    /// Documents listed as referrers.
+    referrers: HashSet<Digest>,
+    held: HashMap<Digest, (MediaType, Vec<u8>)>,
+    /// The digest by the other algorithm of every document: a signature may name either.
+    others: HashMap<Digest, Digest>,
+    bytes: u64,
+}
+
+impl Evidence {
+    /// For the bundle of a manifest; nothing has been read yet.
+    pub fn of(manifest: &Manifest) -> Self {
+        let referrers = manifest.images.iter().flat_map(|i| &i.referrers).map(|r| r.digest).collect();
+        Self { referrers, ..Self::default() }
+    }
+
+    /// Whether a blob of the admission section is taken in.
+    pub fn wants(&self, blob: &Blob) -> bool {
+        blob.section == Section::Admission
+            && (blob.media_type.is_document()
+                || blob.media_type.is_simple_signature()
+                || (decides(&blob.media_type) && blob.size <= LIMITS.signature))
+    }
+
+    /// Takes in a blob that is wanted.
+    ///
+    /// # Errors
+    /// [`Error::TooMuchEvidence`].
+    pub fn take(&mut self, blob: &Blob, bytes: VerifiedBytes) -> Result<(), Error> {
+        if blob.media_type.is_document() {
+            let other = match blob.digest.algorithm() {
+                Algorithm::Sha256 => Algorithm::Sha512,
+                Algorithm::Sha512 => Algorithm::Sha256,
+            };
+            let mut hasher = Hasher::new(other);
+            hasher.update(bytes.bytes());
+            self.others.insert(blob.digest, hasher.finish());
+            if !self.referrers.contains(&blob.digest) {
+                return Ok(());
+            }
+        }
+        self.bytes += bytes.bytes().len() as u64;
+        if self.bytes > LIMITS.evidence {
+            return Err(Error::TooMuchEvidence);
+        }
+        self.held.insert(blob.digest, (blob.media_type.clone(), bytes.into_bytes()));
+        Ok(())
+    }
+
+    /// Every digest by which a signature may name a document.
+    pub fn digests(&self, document: &Digest) -> Vec<Digest> {
+        [Some(document), self.others.get(document)].into_iter().flatten().copied().collect()
+    }
+
+    /// The bytes of something that was held.
+    pub fn bytes(&self, digest: &Digest) -> Option<&[u8]> {
+        self.held.get(digest).map(|(_, bytes)| bytes.as_slice())
+    }
+
+    /// The simple signatures of a document of an image.
+    pub fn simple<'e>(
+        &'e self,
+        image: &'e Image,
+        document: &'e Digest,
+    ) -> impl Iterator<Item = (&'e ImageSignature, &'e [u8])> {
+        let of = image.signatures.iter().filter(move |s| s.subject == *document);
+        of.filter_map(|s| Some((s, self.bytes(&s.digest)?)))
+    }
+
+    /// The cosign signatures of a document of an image: the layers of what its `.sig` tag names.
+    ///
+    /// # Errors
+    /// [`Error::Attachment`] if that is not what cosign writes.
+    pub fn cosign(&self, image: &Image, document: &Digest) -> Result<Vec<SigstoreSignature>, Error> {
+        let mut found = Vec::new();
+        let tagged = image.referrers.iter().filter(|r| r.subject == *document && r.tag == Some(DigestTag::Sig));
+        for referrer in tagged {
+            let wrong = |source| Error::Attachment { digest: referrer.digest, source };
+            let Some(bytes) = self.bytes(&referrer.digest) else { continue };
+            for layer in Attachment::parse(bytes).map_err(wrong)?.layers() {
+                // One that is too large to decide was not held, and counts for nothing.
+                if let Some(payload) = self.bytes(&layer.digest) {
+                    found.push(SigstoreSignature { payload: payload.to_vec(), annotations: layer.annotations.clone() });
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The sigstore bundles that a referrer's document holds, with their digests.
+    pub fn bundles(&self, referrer: &Digest) -> Vec<(Digest, &[u8])> {
+        let Some((media_type, bytes)) = self.held.get(referrer) else { return Vec::new() };
+        let layers = match Document::parse(bytes, media_type) {
+            Ok(Document::Manifest { layers, .. }) => layers,
+            _ => Vec::new(),
+        };
+        let bundles = layers.into_iter().filter(|l| is_bundle(&l.media_type));
+        bundles.filter_map(|l| Some((l.digest, self.bytes(&l.digest)?))).collect()
+    }
+}
+
+fn is_bundle(media_type: &MediaType) -> bool {
+    media_type.as_str().starts_with("application/vnd.dev.sigstore.bundle")
+}
+
+/// Whether a blob of this type is looked into to judge an image.
+fn decides(media_type: &MediaType) -> bool {
+    media_type.as_str() == PAYLOAD_MEDIA_TYPE || is_bundle(media_type)
+}

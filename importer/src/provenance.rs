@@ -1,0 +1,314 @@
+//! Whether each image may enter, judged by the stream's image policy, and what was found of everything attached to it.
+//!
+//! The policy is judged over *origin* references: what the sender calls an image is a claim until one of its signatures
+//! says the same. Without a policy the signed manifest alone vouches for what it lists, and the ledger says so.
+
+use std::collections::BTreeMap;
+
+use ledger::{EvidenceKind, RecordedEvidence, Vouched};
+use manifest_schema::{Digest, DigestTag, Image, LabelValue, OutsideText, Reference, Timestamp};
+use serde::Serialize;
+use signing::sigstore::{BundleSigner, EvidenceKind as ReferrerKind, SigstoreBundle, VerifiedBy};
+use signing::{ImagePolicy, PolicyImage, PolicyName, PolicyVerdict, SigstoreSignature};
+
+use crate::error::Error;
+use crate::evidence::Evidence;
+use crate::graph::{Closure, Graph};
+use crate::site::StreamRules;
+
+/// What the policy says of an image, whatever it says.
+#[derive(Debug, Clone, Serialize)]
+#[must_use]
+pub struct Judged {
+    /// The image, as the sender calls it.
+    pub origin: Reference,
+    /// The policy's verdict on every document of the image, if there is a policy.
+    pub verdicts: Vec<DocumentVerdict>,
+    /// Everything attached to it, and what was found of it.
+    pub evidence: Vec<RecordedEvidence>,
+    #[serde(skip)]
+    vouched: Result<Vouched, Box<DocumentVerdict>>,
+}
+
+/// An image that may enter, and why.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Provenance {
+    vouched: Vouched,
+    evidence: Vec<RecordedEvidence>,
+}
+
+impl Judged {
+    /// The image may enter, or the first of its documents may not.
+    ///
+    /// # Errors
+    /// [`Error::PolicyRefused`] with the reasons.
+    pub fn accept(self) -> Result<Provenance, Error> {
+        match self.vouched {
+            Ok(vouched) => Ok(Provenance { vouched, evidence: self.evidence }),
+            Err(verdict) => Err(Error::PolicyRefused { origin: Box::new(self.origin), verdict }),
+        }
+    }
+
+    /// What vouches for the image; `None` if it is refused.
+    pub fn vouched(&self) -> Option<&Vouched> {
+        self.vouched.as_ref().ok()
+    }
+
+    /// Why it is refused.
+    pub fn refused(&self) -> Option<String> {
+        self.vouched.as_ref().err().map(|verdict| format!("{}: {}", verdict.digest, reasons(verdict)))
+    }
+}
+
+impl Provenance {
+    /// What the ledger says of it.
+    pub fn into_record(self) -> (Vouched, Vec<RecordedEvidence>) {
+        (self.vouched, self.evidence)
+    }
+}
+
+/// The policy's verdict on one document.
+#[derive(Debug, Clone, Serialize)]
+pub struct DocumentVerdict {
+    /// The image manifest or index.
+    pub digest: Digest,
+    /// The platform of an image manifest, if the index says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub platform: Option<String>,
+    /// Whether it is an index.
+    pub is_index: bool,
+    /// The verdict.
+    #[serde(flatten)]
+    pub verdict: PolicyVerdict,
+}
+
+/// What a policy judges an image as: by its tag if it has one. A digest beside the tag is no weaker name, so it must not
+/// make the policy ask for less.
+fn named(origin: &Reference) -> Reference {
+    match origin.tag() {
+        Some(tag) => Reference::tagged(origin.repository().clone(), tag.clone()),
+        None => origin.clone(),
+    }
+}
+
+/// Judges one image.
+///
+/// # Errors
+/// [`Error::Attachment`] if a signature's document is not what it should be.
+pub fn judge(
+    image: &Image,
+    closure: &Closure,
+    graph: &Graph,
+    evidence: &Evidence,
+    rules: &StreamRules,
+    now: Timestamp,
+) -> Result<Judged, Error> {
+    let platforms: BTreeMap<Digest, Option<String>> =
+        closure.platforms.iter().map(|p| (p.digest, p.platform.as_ref().map(ToString::to_string))).collect();
+    let origin = named(&image.origin);
+    let mut rows = Vec::new();
+    let mut verdicts = Vec::new();
+    for document in &closure.documents {
+        let found = Found::of(image, document, evidence)?;
+        let Some(policy) = &rules.images else {
+            rows.extend(found.unjudged());
+            continue;
+        };
+        let judging = Judging { policy, name: PolicyName::Docker(&origin), digests: &found.digests, now };
+        rows.extend(found.judged(&judging));
+        let verdict = judging.judge(&found.simple(), &found.sigstore);
+        let platform = platforms.get(document).cloned();
+        let is_index = platform.is_none();
+        verdicts.push(DocumentVerdict { digest: *document, platform: platform.flatten(), is_index, verdict });
+    }
+    rows.extend(bundles(image, evidence, rules));
+    rows.extend(referrers(image, graph, evidence, &rows));
+    let refused = |v: &&DocumentVerdict| !v.verdict.accepted && !(v.is_index && rules.allow_unsigned_index);
+    let vouched = match (&rules.images, verdicts.iter().find(refused)) {
+        (None, _) => Ok(Vouched::Manifest),
+        (Some(_), None) => Ok(Vouched::Policy { scopes: scopes(&verdicts)? }),
+        (Some(_), Some(refused)) => Err(Box::new(refused.clone())),
+    };
+    Ok(Judged { origin: image.origin.clone(), verdicts, evidence: rows, vouched })
+}
+
+/// The scopes of the policy that decided, each once.
+fn scopes(verdicts: &[DocumentVerdict]) -> Result<Vec<LabelValue>, Error> {
+    let mut scopes: Vec<LabelValue> = Vec::new();
+    for verdict in verdicts {
+        let scope = verdict.verdict.scope.chars().take(200).collect::<String>().parse().map_err(Error::Label)?;
+        if !scopes.contains(&scope) {
+            scopes.push(scope);
+        }
+    }
+    Ok(scopes)
+}
+
+/// The signatures of one document.
+struct Found<'a> {
+    subject: Digest,
+    digests: Vec<Digest>,
+    files: Vec<(Digest, &'a [u8])>,
+    /// Each with the digest of its payload.
+    sigstore: Vec<SigstoreSignature>,
+    payloads: Vec<Digest>,
+}
+
+impl<'a> Found<'a> {
+    fn of(image: &'a Image, document: &'a Digest, evidence: &'a Evidence) -> Result<Self, Error> {
+        let sigstore = evidence.cosign(image, document)?;
+        Ok(Self {
+            subject: *document,
+            digests: evidence.digests(document),
+            files: evidence.simple(image, document).map(|(s, bytes)| (s.digest, bytes)).collect(),
+            payloads: sigstore.iter().map(|s| blobs::sha256(&s.payload)).collect(),
+            sigstore,
+        })
+    }
+
+    fn simple(&self) -> Vec<&'a [u8]> {
+        self.files.iter().map(|(_, bytes)| *bytes).collect()
+    }
+
+    fn row(&self, kind: EvidenceKind, digest: Digest) -> RecordedEvidence {
+        RecordedEvidence { kind, subject: self.subject, digest, what: None, verified: None, signer: None, note: None }
+    }
+
+    fn unjudged(&self) -> Vec<RecordedEvidence> {
+        let note = Some(OutsideText::new("not judged: no image policy"));
+        let simple = self.files.iter().map(|(digest, _)| self.row(EvidenceKind::SimpleSignature, *digest));
+        let cosign = self.payloads.iter().map(|digest| self.row(EvidenceKind::CosignSignature, *digest));
+        simple.chain(cosign).map(|row| RecordedEvidence { note: note.clone(), ..row }).collect()
+    }
+
+    /// Each signature alone, so that it can be said of each whether it counts.
+    fn judged(&self, judging: &Judging<'_>) -> Vec<RecordedEvidence> {
+        let simple = self.files.iter().map(|(digest, bytes)| {
+            let row = self.row(EvidenceKind::SimpleSignature, *digest);
+            explained(row, judging.judge(&[bytes], &[]), "signedBy")
+        });
+        let cosign = self.payloads.iter().zip(&self.sigstore).map(|(digest, signature)| {
+            let row = self.row(EvidenceKind::CosignSignature, *digest);
+            explained(row, judging.judge(&[], std::slice::from_ref(signature)), "sigstoreSigned")
+        });
+        simple.chain(cosign).collect()
+    }
+}
+
+struct Judging<'a> {
+    policy: &'a ImagePolicy,
+    name: PolicyName<'a>,
+    digests: &'a [Digest],
+    now: Timestamp,
+}
+
+impl Judging<'_> {
+    fn judge(&self, simple: &[&[u8]], sigstore: &[SigstoreSignature]) -> PolicyVerdict {
+        let image = PolicyImage { name: self.name, digests: self.digests, simple, sigstore };
+        self.policy.judge(&image, self.now)
+    }
+}
+
+/// What the verdict on one signature says of it.
+fn explained(row: RecordedEvidence, verdict: PolicyVerdict, requirement: &str) -> RecordedEvidence {
+    let mut reasons = Vec::new();
+    for met in verdict.requirements {
+        if let (true, Some(signer)) = (met.accepted, met.signer) {
+            let signer = Some(OutsideText::new(signer));
+            return RecordedEvidence { verified: Some(true), signer, what: met.identity, ..row };
+        }
+        if met.requirement == requirement {
+            reasons.extend(met.reasons);
+        }
+    }
+    if reasons.is_empty() {
+        let note = OutsideText::new(format!("not judged: the policy asks for no such signature ({})", verdict.scope));
+        return RecordedEvidence { note: Some(note), ..row };
+    }
+    RecordedEvidence { verified: Some(false), note: Some(OutsideText::new(reasons.join("; "))), ..row }
+}
+
+/// The sigstore bundles that refer to the image: whose they are, and whether that could be verified.
+fn bundles(image: &Image, evidence: &Evidence, rules: &StreamRules) -> Vec<RecordedEvidence> {
+    let mut rows = Vec::new();
+    for referrer in &image.referrers {
+        for (digest, bytes) in evidence.bundles(&referrer.digest) {
+            let subject = referrer.subject;
+            let kind = EvidenceKind::SigstoreBundle;
+            let mut row =
+                RecordedEvidence { kind, subject, digest, what: None, verified: None, signer: None, note: None };
+            match SigstoreBundle::parse(bytes) {
+                Err(e) => (row.verified, row.note) = (Some(false), Some(OutsideText::new(e.to_string()))),
+                Ok(bundle) => {
+                    let predicate = bundle.untrusted_claims().predicate_type.as_ref().map(OutsideText::raw);
+                    row.what = Some(OutsideText::new(ReferrerKind::of(None, &[], predicate).label()));
+                    (row.verified, row.signer, row.note) = verified(&bundle, &evidence.digests(&subject), rules);
+                }
+            }
+            rows.push(row);
+        }
+    }
+    rows
+}
+
+/// Whether a bundle about a document is signed by a key or an identity that the stream names; by whom, or why not.
+fn verified(
+    bundle: &SigstoreBundle,
+    digests: &[Digest],
+    rules: &StreamRules,
+) -> (Option<bool>, Option<OutsideText>, Option<OutsideText>) {
+    let note = |text: &dyn std::fmt::Display| Some(OutsideText::new(text.to_string()));
+    let Some(about) = digests.iter().find(|d| bundle.untrusted_claims().subjects.contains(d)) else {
+        return (Some(false), None, note(&"it is about something else"));
+    };
+    let judged = match (bundle.signer(), &rules.sigstore_keys, &rules.keyless) {
+        (BundleSigner::Key { .. }, keys, _) if !keys.is_empty() => bundle.verify_with_keys(keys),
+        (BundleSigner::Certificate, _, Some(keyless)) => bundle.verify_with_keyless(keyless, about),
+        (BundleSigner::Key { .. }, ..) => return (None, None, note(&"not verified: no sigstore keys are configured")),
+        (BundleSigner::Certificate, ..) => {
+            return (None, None, note(&"not verified: no trusted root is configured"));
+        }
+    };
+    match judged {
+        Ok(good) => {
+            let by = match good.by {
+                VerifiedBy::Key(fingerprint) => fingerprint,
+                VerifiedBy::Identity { subject, issuer } => format!("{subject} ({issuer})"),
+            };
+            (Some(true), Some(OutsideText::new(by)), None)
+        }
+        Err(e) => (Some(false), None, note(&e)),
+    }
+}
+
+/// The documents that refer to the image. Those with cosign signatures or sigstore bundles are told of by these.
+fn referrers(
+    image: &Image,
+    graph: &Graph,
+    evidence: &Evidence,
+    signatures: &[RecordedEvidence],
+) -> Vec<RecordedEvidence> {
+    let row = |r: &manifest_schema::Referrer| RecordedEvidence {
+        kind: EvidenceKind::Referrer,
+        subject: r.subject,
+        digest: r.digest,
+        what: graph.kind(&r.digest).cloned(),
+        verified: None,
+        signer: None,
+        note: None,
+    };
+    let told = |r: &&manifest_schema::Referrer| {
+        let signed = || signatures.iter().any(|s| s.kind == EvidenceKind::CosignSignature && s.subject == r.subject);
+        (r.tag == Some(DigestTag::Sig) && signed()) || !evidence.bundles(&r.digest).is_empty()
+    };
+    image.referrers.iter().filter(|r| !told(r)).map(row).collect()
+}
+
+/// The first reason of a refusal, on one line.
+pub(crate) fn reasons(verdict: &DocumentVerdict) -> String {
+    let refused = verdict.verdict.requirements.iter().filter(|r| !r.accepted);
+    let lines = refused.map(|r| format!("{}: {}", r.requirement, r.reasons.join("; ")));
+    let lines: Vec<String> = lines.collect();
+    manifest_schema::text::escape(&lines.join("; ")).to_string()
+}

@@ -1,0 +1,206 @@
+//! Signatures in the form of cosign: carried, judged, made for production, and joined under one tag.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use manifest_schema::{Digest, DigestTag, MediaType, Reference, Timestamp};
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+use signing::sigstore::{Attachment, SigstoreKey, SigstoreSecretKey, SigstoreSignature, generate_sigstore};
+use testkit::layout::{API, closure, digest, fixtures, repository_and_tag};
+use testkit::{Registry, Site, command, need, run_ok};
+
+use crate::common::{Leaves, World};
+use crate::set_policy;
+
+/// A key with its files.
+struct Cosign {
+    secret: SigstoreSecretKey,
+    secret_file: PathBuf,
+    public_file: PathBuf,
+}
+
+impl Cosign {
+    fn new(folder: &Path, name: &str) -> Self {
+        let made = generate_sigstore(None).unwrap();
+        let (secret_file, public_file) = (folder.join(format!("{name}.key")), folder.join(format!("{name}.pub")));
+        fs::write(&secret_file, made.secret_pem.expose_secret()).unwrap();
+        fs::write(&public_file, &made.public_pem).unwrap();
+        let no_passphrase = || -> Result<_, signing::sigstore::SigstoreSecretError> { panic!("not encrypted") };
+        let secret = SigstoreSecretKey::load(&secret_file, no_passphrase).unwrap();
+        Self { secret, secret_file, public_file }
+    }
+
+    fn policy(&self, identity: &str) -> Value {
+        json!([{ "type": "sigstoreSigned", "keyPath": self.public_file, "signedIdentity": { "type": identity } }])
+    }
+}
+
+fn documents(registry: &Registry) -> Vec<Digest> {
+    let (repository, _) = repository_and_tag(API);
+    let is_document = |d: &Digest| registry.get(&format!("/v2/{repository}/manifests/{d}")).status == 200;
+    closure(&fixtures(), API).into_iter().filter(is_document).collect()
+}
+
+/// Signs documents in a registry as `cosign sign --key` would.
+fn sign(registry: &Registry, key: &Cosign, reference: &str, documents: &[Digest]) {
+    let (repository, _) = repository_and_tag(API);
+    let reference: Reference = reference.parse().unwrap();
+    for digest in documents {
+        let signature = key.secret.sign_image(&reference, digest, Timestamp::now(), "test").unwrap();
+        let bytes = Attachment::new().with(&signature).unwrap().to_bytes().unwrap();
+        registry.put_blob(repository, &blobs::sha256(&signature.payload), &signature.payload);
+        registry.put_blob(repository, &bytes.config_digest, &bytes.config);
+        let tag = DigestTag::Sig.for_subject(digest).unwrap().to_string();
+        registry.put_manifest(repository, &tag, MediaType::OCI_MANIFEST, &bytes.manifest);
+    }
+}
+
+/// The signatures under a document's tag, with their payloads.
+fn signatures(registry: &Registry, digest: &Digest) -> Vec<SigstoreSignature> {
+    let (repository, _) = repository_and_tag(API);
+    let tag = DigestTag::Sig.for_subject(digest).unwrap();
+    let manifest = registry.get(&format!("/v2/{repository}/manifests/{tag}"));
+    assert_eq!(manifest.status, 200, "{}", manifest.text());
+    let attachment = Attachment::parse(&manifest.body).unwrap();
+    let payload = |d: &Digest| registry.get(&format!("/v2/{repository}/blobs/{d}")).body;
+    let signature = |l: &signing::sigstore::AttachedLayer| SigstoreSignature {
+        payload: payload(&l.digest),
+        annotations: l.annotations.clone(),
+    };
+    attachment.layers().iter().map(signature).collect()
+}
+
+#[test]
+fn cosign_signatures_travel_and_decide() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let keys = site.scratch("keys");
+    let (key, other) = (Cosign::new(&keys, "images"), Cosign::new(&keys, "other"));
+    let documents = documents(&site.origin);
+    let name = format!("{}/payments/api:2.3.1", site.origin.host());
+    let host = site.origin.host().to_string();
+    sign(&site.origin, &key, &name, &documents);
+    let bundle = site.packed(1);
+
+    for (policy, reason) in [
+        (other.policy("matchExact"), "cosign signature 1"),
+        (
+            json!([{ "type": "signedBy", "keyType": "GPGKeys", "keyPath": site.release_key.certificate_file }]),
+            "there is no signature",
+        ),
+    ] {
+        set_policy(&mut site, json!({ &host: policy }));
+        let before = World::of(&site);
+        let ran = site.receive(&bundle, &[]).expect_code(3);
+        assert!(ran.stderr.contains(reason), "expected {reason}\n{ran}");
+        before.leaves_only(Leaves::Refusal, &World::of(&site)).unwrap();
+    }
+    set_policy(&mut site, json!({ &host: key.policy("matchExact") }));
+    let inspected = run_ok(site.import(&["inspect"]).arg(&bundle));
+    assert_eq!(inspected.stdout.matches("cosign signature  sha256:").count(), 3, "{inspected}");
+    assert_eq!(inspected.stdout.matches(&key.secret.public().fingerprint()).count(), 3, "{inspected}");
+    site.receive(&bundle, &[]).expect_code(0);
+    let (repository, _) = repository_and_tag(API);
+    for digest in &documents {
+        let tag = format!("{repository}:{}", DigestTag::Sig.for_subject(digest).unwrap());
+        assert_eq!(site.production.tags()[&tag], site.origin.tags()[&tag], "the origin's own document");
+    }
+}
+
+#[test]
+fn production_signs_in_the_form_of_cosign_beside_the_origins_signatures() {
+    if !need(&["docker-registry", "openssl"]) {
+        return;
+    }
+    let mut site = Site::new();
+    let keys = site.scratch("keys");
+    let (theirs, ours) = (Cosign::new(&keys, "images"), Cosign::new(&site.import_dir(), "production"));
+    let documents = documents(&site.origin);
+    let name = format!("{}/payments/api:2.3.1", site.origin.host());
+    sign(&site.origin, &theirs, &name, &documents);
+    site.import["production"]["cosign"] = json!({ "key": "production.key" });
+    let bundle = site.packed(1);
+    site.receive(&bundle, &[]).expect_code(0);
+
+    let production = format!("{}/payments/api:2.3.1", site.production.host());
+    let public = SigstoreKey::from_pem(&fs::read(&ours.public_file).unwrap()).unwrap();
+    let check = |expected: usize| {
+        for digest in &documents {
+            let found = signatures(&site.production, digest);
+            assert_eq!(found.len(), expected, "{digest}");
+            let own: Vec<_> = found
+                .iter()
+                .filter_map(|s| signing::verify_sigstore(s, std::slice::from_ref(&public)).ok().map(|p| (s, p)))
+                .collect();
+            assert_eq!(own.len(), 1, "one signature by the production key");
+            let (signature, payload) = &own[0];
+            assert_eq!((payload.reference.raw(), payload.digest), (production.as_str(), *digest));
+            openssl_verifies(&keys, &ours.public_file, signature);
+        }
+    };
+    check(2);
+    let shown = run_ok(&mut site.import(&["ledger", "show", "payments-1"]));
+    let index = digest(&fixtures(), API);
+    assert!(
+        shown
+            .stdout
+            .contains(&format!("payments/api:{} for {production}", DigestTag::Sig.for_subject(&index).unwrap())),
+        "{shown}"
+    );
+
+    // Nothing is added for what is there already, and another origin's signature is joined.
+    let before = site.production.tags();
+    site.receive(&site.packed(2), &[]).expect_code(0);
+    assert_eq!(site.production.tags(), before);
+    check(2);
+    let more = Cosign::new(&keys, "more");
+    sign(&site.origin, &more, &name, &documents);
+    site.receive(&site.packed(3), &[]).expect_code(0);
+    check(3);
+}
+
+/// What cosign's specification says: the annotation is the signature over the payload, in base64.
+fn openssl_verifies(folder: &Path, public: &Path, signature: &SigstoreSignature) {
+    let (payload, file) = (folder.join("payload"), folder.join("signature"));
+    fs::write(&payload, &signature.payload).unwrap();
+    fs::write(folder.join("signature.b64"), &signature.annotations["dev.cosignproject.cosign/signature"]).unwrap();
+    run_ok(
+        command("openssl", folder)
+            .args(["base64", "-d", "-A", "-in"])
+            .arg(folder.join("signature.b64"))
+            .arg("-out")
+            .arg(&file),
+    );
+    run_ok(
+        command("openssl", folder)
+            .args(["dgst", "-sha256", "-verify"])
+            .arg(public)
+            .arg("-signature")
+            .arg(&file)
+            .arg(&payload),
+    );
+}
+
+#[test]
+fn a_signature_tag_that_names_something_else_is_not_overwritten() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let ours = Cosign::new(&site.import_dir(), "production");
+    assert!(ours.secret_file.is_file());
+    site.import["production"]["cosign"] = json!({ "key": "production.key" });
+    let bundle = site.packed(1);
+    let (repository, _) = repository_and_tag(API);
+    let tag = DigestTag::Sig.for_subject(&digest(&fixtures(), API)).unwrap().to_string();
+    let empty = json!({ "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": [] }).to_string();
+    site.production.put_manifest(repository, &tag, MediaType::OCI_INDEX, empty.as_bytes());
+    let ran = site.receive(&bundle, &[]);
+    assert_ne!(ran.code, Some(0), "{ran}");
+    assert!(ran.stderr.contains("is not what cosign writes"), "{ran}");
+    assert_eq!(site.production.tags()[&format!("{repository}:{tag}")], blobs::sha256(empty.as_bytes()));
+    assert!(!site.production.tags().contains_key("payments/api:2.3.1"), "no image was published");
+}
