@@ -122,7 +122,8 @@ pub struct PolicyImage<'a> {
     pub digests: &'a [Digest],
     /// Files of signatures that were found for it, in order: `signature-1` and so on.
     pub simple: &'a [&'a [u8]],
-    /// Signatures attached to it as cosign does.
+    /// Signatures attached to it as cosign does. containers/image sees them only where registries.d says so
+    /// ([`RegistriesD::sigstore_attachments`](crate::RegistriesD::sigstore_attachments)).
     pub sigstore: &'a [SigstoreSignature],
 }
 

@@ -46,7 +46,8 @@ impl Verdicts {
             return;
         }
         if case.starts_with("flip: ") && theirs.0 {
-            // GnuPG passes over some damage at the end of a compressed packet. The other way round is never right.
+            // GnuPG passes over two bits of a thousand, in lengths and in the packet before the content. The other way
+            // round is never right.
             self.spared.fetch_add(1, Ordering::Relaxed);
             return;
         }
