@@ -80,7 +80,8 @@ sequence: time
 # Who can open the bundle: the content of enclave.recipient, from the receiving side (age1...).
 recipients: @RECIPIENTS@
 
-# The release key. Give release.asc to the receiving side, and tell them the fingerprint by another way.
+# The release key. Give release.asc to the receiving side, and tell them the fingerprint by another way. Instead of `key: FILE`,
+# `by: FINGERPRINT` names a key that gpg-agent holds; if several sign, this is a list.
 sign:
   key: @KEY@
   # passphrase_file: release.passphrase

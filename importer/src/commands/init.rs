@@ -96,7 +96,7 @@ identity: @IDENTITY@
 ledger: {file: ledger.db, id: @LEDGER@}
 
 # The release lines that are accepted; a bundle of any other is refused. For each: the certificates of those who release it
-# (compare the fingerprint by another way), what its images may claim to be, and where they go.
+# (files, or a folder of them; compare the fingerprint by another way), what its images may claim to be, and where they go.
 streams: {}
 #  payments:
 #    release: {certificates: [trust/release.asc], threshold: 1}
@@ -105,7 +105,8 @@ streams: {}
 #      - {from: registry.dev.example/payments, to: registry.prod.example/payments}
 #    replace_tags: [latest, 'stable-*']
 
-# Signs images for production. Give production.asc to those who run the clusters. The folder is what they read as lookaside.
+# Signs images for production: `key: FILE`, or `by: FINGERPRINT` for a key that gpg-agent holds. Give production.asc to those who
+# run the clusters. The folder is what they read as lookaside.
 production:
   sign:
     key: @KEY@
