@@ -184,7 +184,7 @@ impl Planned {
         let path = self.folder.join(format!("{signer}{SIGNATURE}"));
         let certificate = self.folder.join(format!("{signer}{CERTIFICATE}"));
         let signature = read(&path, LIMITS.signature)?;
-        let certificates = Certificates::load(&[certificate.clone()])?;
+        let certificates = Certificates::load(std::slice::from_ref(&certificate))?;
         if certificates.fingerprints() != [signer.clone()] {
             let reason = OutsideText::new("it is not the certificate of the fingerprint in its name");
             return Err(Error::PlanFile { path: certificate, reason });

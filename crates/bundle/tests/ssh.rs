@@ -74,7 +74,7 @@ fn ssh_ed25519_keys_open_what_was_packed_for_them() {
     assert!(line.starts_with(&plain) && !plain.contains("comment"), "{plain}");
 
     let identity = Identities::load(&file, || Err("asked".into())).expect("loaded");
-    assert_eq!(identity.recipients(), [plain.clone()]);
+    assert_eq!(identity.recipients().as_slice(), std::slice::from_ref(&plain));
     let protected = Identities::load(&locked, || Ok(secret("sesame"))).expect("unlocked");
     let stranger = Identities::load(&other, || Err("asked".into())).expect("loaded");
     let volume = write(dir, &[&line, &locked_line]);
