@@ -220,12 +220,14 @@ elif machine == "identity-v1":
     if stanzas:
         ask("msg", body=b"touch the \x1b[2J token")
         words, pin = ask("request-secret", body=b"PIN")
-        if words[0] == "ok" and pin != PIN:
+        attempts = int(words[0] == "ok")
+        if attempts and pin != PIN:
             words, pin = ask("request-secret", body=b"wrong PIN, once more")
+            attempts += words[0] == "ok"
         if words[0] == "ok" and pin == PIN:
             ask("file-key", "0", body=xor(stanzas[0], mask(PIN)))
         else:
-            ask("error", "identity", "0", body=b"wrong PIN")
+            ask("error", "identity", "0", body=b"wrong PIN (attempts: %d)" % attempts)
     send("done")
 else:
     print(bech32("age1sealtest", b"recipient"))
@@ -275,9 +277,9 @@ fn age_plugins_are_run_from_the_path() {
     };
     site.receive(&bundle, &[]).expect_code(2).expect_stderr("age-plugin-sealtest is not installed");
     // A wrong PIN is given once, not until the token locks itself.
-    let wrong = receive("1357").expect_code(2).expect_stderr("wrong PIN");
+    let wrong = receive("1357").expect_code(2).expect_stderr("wrong PIN (attempts: 1)");
     assert!(!wrong.stderr.contains("1357"), "{wrong}");
-    receive("").expect_code(2);
+    receive("").expect_code(2).expect_stderr("no terminal to ask on");
     let done = receive("2468").expect_code(0).expect_stderr("age-plugin-sealtest: touch the \\u{1b}[2J token");
     assert!(!done.stderr.contains("2468") && !done.stdout.contains("2468"), "{done}");
 
