@@ -147,7 +147,13 @@ fn ssh_keys_open_bundles() {
         command("ssh-keygen", &site.scratch("ssh")).args(["-q", "-p", "-P", "correct horse", "-N", "", "-f"]).arg(&key),
     );
     let volume = testkit::hostile::volume_file(&bundle, 1);
-    run_ok(command("age", &site.scratch("ssh")).args(["-d", "-o", "volume", "-i"]).arg(&key).arg(volume));
+    run_ok(
+        command("age", &site.scratch("ssh"))
+            .current_dir(site.scratch("ssh"))
+            .args(["-d", "-o", "volume", "-i"])
+            .arg(&key)
+            .arg(volume),
+    );
 }
 
 /// An age plugin (https://c2sp.org/age-plugin) for tests: its one secret is the PIN.
@@ -286,9 +292,20 @@ fn age_plugins_are_run_from_the_path() {
     // Stock age runs the same plugin for the same recipient; here it is the other one that opens it.
     let plain = site.import_dir().join("enclave.key");
     let volume = testkit::hostile::volume_file(&bundle, 1);
-    run_ok(command("age", &site.scratch("plugin")).args(["-d", "-o", "volume", "-i"]).arg(plain).arg(&volume));
+    run_ok(
+        command("age", &site.scratch("plugin"))
+            .current_dir(site.scratch("plugin"))
+            .args(["-d", "-o", "volume", "-i"])
+            .arg(plain)
+            .arg(&volume),
+    );
     let mut encrypt = command("age", &site.scratch("plugin"));
-    encrypt.env("PATH", &path).args(["-r", recipient, "-o"]).arg(&volume).arg("volume");
+    encrypt
+        .current_dir(site.scratch("plugin"))
+        .env("PATH", &path)
+        .args(["-r", recipient, "-o"])
+        .arg(&volume)
+        .arg("volume");
     fs::remove_file(&volume).unwrap();
     run_ok(&mut encrypt);
     testkit::hostile::reseal(&bundle, &|bytes| site.release_key.sign(bytes));
