@@ -147,7 +147,13 @@ fn ssh_keys_open_bundles() {
         command("ssh-keygen", &site.scratch("ssh")).args(["-q", "-p", "-P", "correct horse", "-N", "", "-f"]).arg(&key),
     );
     let volume = testkit::hostile::volume_file(&bundle, 1);
-    run_ok(command("age", &site.scratch("ssh")).args(["-d", "-o", "volume", "-i"]).arg(&key).arg(volume));
+    run_ok(
+        command("age", &site.scratch("ssh"))
+            .current_dir(site.scratch("ssh"))
+            .args(["-d", "-o", "volume", "-i"])
+            .arg(&key)
+            .arg(volume),
+    );
 }
 
 /// An age plugin (https://c2sp.org/age-plugin) for tests: its one secret is the PIN.
@@ -220,12 +226,14 @@ elif machine == "identity-v1":
     if stanzas:
         ask("msg", body=b"touch the \x1b[2J token")
         words, pin = ask("request-secret", body=b"PIN")
-        if words[0] == "ok" and pin != PIN:
+        attempts = int(words[0] == "ok")
+        if attempts and pin != PIN:
             words, pin = ask("request-secret", body=b"wrong PIN, once more")
+            attempts += words[0] == "ok"
         if words[0] == "ok" and pin == PIN:
             ask("file-key", "0", body=xor(stanzas[0], mask(PIN)))
         else:
-            ask("error", "identity", "0", body=b"wrong PIN")
+            ask("error", "identity", "0", body=b"wrong PIN (attempts: %d)" % attempts)
     send("done")
 else:
     print(bech32("age1sealtest", b"recipient"))
@@ -275,18 +283,29 @@ fn age_plugins_are_run_from_the_path() {
     };
     site.receive(&bundle, &[]).expect_code(2).expect_stderr("age-plugin-sealtest is not installed");
     // A wrong PIN is given once, not until the token locks itself.
-    let wrong = receive("1357").expect_code(2).expect_stderr("wrong PIN");
+    let wrong = receive("1357").expect_code(2).expect_stderr("wrong PIN (attempts: 1)");
     assert!(!wrong.stderr.contains("1357"), "{wrong}");
-    receive("").expect_code(2);
+    receive("").expect_code(2).expect_stderr("no terminal to ask on");
     let done = receive("2468").expect_code(0).expect_stderr("age-plugin-sealtest: touch the \\u{1b}[2J token");
     assert!(!done.stderr.contains("2468") && !done.stdout.contains("2468"), "{done}");
 
     // Stock age runs the same plugin for the same recipient; here it is the other one that opens it.
     let plain = site.import_dir().join("enclave.key");
     let volume = testkit::hostile::volume_file(&bundle, 1);
-    run_ok(command("age", &site.scratch("plugin")).args(["-d", "-o", "volume", "-i"]).arg(plain).arg(&volume));
+    run_ok(
+        command("age", &site.scratch("plugin"))
+            .current_dir(site.scratch("plugin"))
+            .args(["-d", "-o", "volume", "-i"])
+            .arg(plain)
+            .arg(&volume),
+    );
     let mut encrypt = command("age", &site.scratch("plugin"));
-    encrypt.env("PATH", &path).args(["-r", recipient, "-o"]).arg(&volume).arg("volume");
+    encrypt
+        .current_dir(site.scratch("plugin"))
+        .env("PATH", &path)
+        .args(["-r", recipient, "-o"])
+        .arg(&volume)
+        .arg("volume");
     fs::remove_file(&volume).unwrap();
     run_ok(&mut encrypt);
     testkit::hostile::reseal(&bundle, &|bytes| site.release_key.sign(bytes));
