@@ -5,4 +5,4 @@ mod error;
 pub mod keygen;
 pub mod settings;
 
-pub use error::{Error, folder_fault, folder_hint, registry_fault, registry_hint};
+pub use error::{Error, folder_fault, folder_hint, registry_fault, registry_hint, source_fault, source_hint};

@@ -8,7 +8,7 @@ use console::args::RegistryArgs;
 use manifest_schema::{LIMITS, OutsideText, Timestamp};
 use registry::Registries;
 use serde::de::DeserializeOwned;
-use signing::{RegistriesD, SecretKey};
+use signing::{FetchSmall, RegistriesD, SecretKey};
 
 use crate::error::Error;
 
@@ -63,6 +63,16 @@ pub fn registries_d(folders: &[PathBuf]) -> Result<RegistriesD, Error> {
         tracing::warn!("{}: `{member}` means nothing there", manifest_schema::text::escape(&file));
     }
     Ok(found)
+}
+
+/// Fetches signatures from lookaside servers and signature stores.
+pub struct SmallFiles<'a>(pub &'a Registries);
+
+impl FetchSmall for SmallFiles<'_> {
+    type Error = registry::Error;
+    fn fetch(&self, url: &str, limit: u64) -> Result<Option<Vec<u8>>, registry::Error> {
+        self.0.fetch_small(url, limit)
+    }
 }
 
 /// A signing key on the command line.
