@@ -63,11 +63,40 @@ pub struct StreamConfig {
     /// Let images in whose index the policy refuses, if it accepts every image manifest below it.
     #[serde(default)]
     pub allow_unsigned_index: bool,
+    /// What sigstore bundles that refer to its images are verified with. The result is told and recorded; it does not
+    /// decide.
+    #[serde(default)]
+    pub sigstore: SigstoreConfig,
     /// Where its images go; the longest matching `from` decides.
     pub to: Vec<Mapping>,
     /// Tags meant to move, with `*` for any characters: they are replaced whatever `on_existing_tag` says.
     #[serde(default)]
     pub replace_tags: Vec<String>,
+}
+
+/// What sigstore bundles are verified with.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SigstoreConfig {
+    /// Public keys, in PEM.
+    #[serde(default)]
+    pub keys: Vec<PathBuf>,
+    /// A sigstore trusted root (JSON), for bundles that were signed with a certificate.
+    #[serde(default)]
+    pub trusted_root: Option<PathBuf>,
+    /// Whom such a certificate may name. Nobody else counts.
+    #[serde(default)]
+    pub identities: Vec<IdentityConfig>,
+}
+
+/// Whom a certificate names, and who says so.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IdentityConfig {
+    /// The OpenID Connect issuer.
+    pub issuer: String,
+    /// The subject alternative name: an email address, or the URI of a workflow.
+    pub subject: String,
 }
 
 /// Release certificates.
@@ -174,6 +203,7 @@ impl Import {
         for stream in self.streams.values_mut() {
             stream.release.certificates.iter_mut().for_each(relative);
             stream.images.iter_mut().for_each(relative);
+            stream.sigstore.keys.iter_mut().chain(&mut stream.sigstore.trusted_root).for_each(relative);
         }
         if let Some(cosign) = &mut self.production.cosign {
             relative(&mut cosign.key);

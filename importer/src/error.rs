@@ -310,6 +310,22 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// A public key for sigstore bundles.
+    #[error("{}: not a usable public key", .path.display())]
+    SigstoreKey {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: signing::sigstore::SigstoreError,
+    },
+    /// A trusted root for sigstore bundles.
+    #[error("{}: not a usable trusted root", .path.display())]
+    Keyless {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: signing::sigstore::KeylessError,
+    },
     /// The key for cosign signatures.
     #[error(transparent)]
     CosignKey(#[from] signing::sigstore::SigstoreSecretError),

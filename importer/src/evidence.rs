@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use blobs::{Hasher, VerifiedBytes};
 use manifest_schema::{
-    Algorithm, Blob, Digest, DigestTag, Image, ImageSignature, LIMITS, Manifest, MediaType, Section,
+    Algorithm, Blob, Digest, DigestTag, Document, Image, ImageSignature, LIMITS, Manifest, MediaType, Section,
 };
 use signing::SigstoreSignature;
 use signing::sigstore::{Attachment, PAYLOAD_MEDIA_TYPE};
@@ -17,7 +17,7 @@ use crate::error::Error;
 pub struct Evidence {
     /// Documents listed as referrers.
     referrers: HashSet<Digest>,
-    held: HashMap<Digest, Vec<u8>>,
+    held: HashMap<Digest, (MediaType, Vec<u8>)>,
     /// The digest by the other algorithm of every document: a signature may name either.
     others: HashMap<Digest, Digest>,
     bytes: u64,
@@ -59,7 +59,7 @@ impl Evidence {
         if self.bytes > LIMITS.evidence {
             return Err(Error::TooMuchEvidence);
         }
-        self.held.insert(blob.digest, bytes.into_bytes());
+        self.held.insert(blob.digest, (blob.media_type.clone(), bytes.into_bytes()));
         Ok(())
     }
 
@@ -70,7 +70,7 @@ impl Evidence {
 
     /// The bytes of something that was held.
     pub fn bytes(&self, digest: &Digest) -> Option<&[u8]> {
-        self.held.get(digest).map(Vec::as_slice)
+        self.held.get(digest).map(|(_, bytes)| bytes.as_slice())
     }
 
     /// The simple signatures of a document of an image.
@@ -102,9 +102,24 @@ impl Evidence {
         }
         Ok(found)
     }
+
+    /// The sigstore bundles that a referrer's document holds, with their digests.
+    pub fn bundles(&self, referrer: &Digest) -> Vec<(Digest, &[u8])> {
+        let Some((media_type, bytes)) = self.held.get(referrer) else { return Vec::new() };
+        let layers = match Document::parse(bytes, media_type) {
+            Ok(Document::Manifest { layers, .. }) => layers,
+            _ => Vec::new(),
+        };
+        let bundles = layers.into_iter().filter(|l| is_bundle(&l.media_type));
+        bundles.filter_map(|l| Some((l.digest, self.bytes(&l.digest)?))).collect()
+    }
+}
+
+fn is_bundle(media_type: &MediaType) -> bool {
+    media_type.as_str().starts_with("application/vnd.dev.sigstore.bundle")
 }
 
 /// Whether a blob of this type is looked into to judge an image.
 fn decides(media_type: &MediaType) -> bool {
-    media_type.as_str() == PAYLOAD_MEDIA_TYPE || media_type.as_str().starts_with("application/vnd.dev.sigstore.bundle")
+    media_type.as_str() == PAYLOAD_MEDIA_TYPE || is_bundle(media_type)
 }

@@ -28,6 +28,8 @@ impl Explain for Error {
             | Error::Age(_)
             | Error::ImagePolicy(_)
             | Error::CosignKey(_)
+            | Error::SigstoreKey { .. }
+            | Error::Keyless { .. }
             | Error::NoDigestTag { .. }
             | Error::NoSuchBundle(_) => Fault::Usage,
             Error::Common(e) => e.fault(),
@@ -179,6 +181,8 @@ impl Explain for Error {
             | Error::NoClient { .. }
             | Error::Lookaside(_)
             | Error::Payload { .. }
+            | Error::SigstoreKey { .. }
+            | Error::Keyless { .. }
             | Error::RecordedMeanwhile { .. }
             | Error::Stdout(_) => return None,
         };

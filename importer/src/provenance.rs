@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use ledger::{EvidenceKind, RecordedEvidence, Vouched};
 use manifest_schema::{Digest, DigestTag, Image, LabelValue, OutsideText, Reference, Timestamp};
 use serde::Serialize;
+use signing::sigstore::{BundleSigner, EvidenceKind as ReferrerKind, SigstoreBundle, VerifiedBy};
 use signing::{ImagePolicy, PolicyImage, PolicyName, PolicyVerdict, SigstoreSignature};
 
 use crate::error::Error;
@@ -121,7 +122,8 @@ pub fn judge(
         let is_index = platform.is_none();
         verdicts.push(DocumentVerdict { digest: *document, platform: platform.flatten(), is_index, verdict });
     }
-    rows.extend(referrers(image, graph, &rows));
+    rows.extend(bundles(image, evidence, rules));
+    rows.extend(referrers(image, graph, evidence, &rows));
     let refused = |v: &&DocumentVerdict| !v.verdict.accepted && !(v.is_index && rules.allow_unsigned_index);
     let vouched = match (&rules.images, verdicts.iter().find(refused)) {
         (None, _) => Ok(Vouched::Manifest),
@@ -227,8 +229,66 @@ fn explained(row: RecordedEvidence, verdict: PolicyVerdict, requirement: &str) -
     RecordedEvidence { verified: Some(false), note: Some(OutsideText::new(reasons.join("; "))), ..row }
 }
 
-/// The documents that refer to the image; those with cosign signatures are told of by their signatures.
-fn referrers(image: &Image, graph: &Graph, signatures: &[RecordedEvidence]) -> Vec<RecordedEvidence> {
+/// The sigstore bundles that refer to the image: whose they are, and whether that could be verified.
+fn bundles(image: &Image, evidence: &Evidence, rules: &StreamRules) -> Vec<RecordedEvidence> {
+    let mut rows = Vec::new();
+    for referrer in &image.referrers {
+        for (digest, bytes) in evidence.bundles(&referrer.digest) {
+            let subject = referrer.subject;
+            let kind = EvidenceKind::SigstoreBundle;
+            let mut row =
+                RecordedEvidence { kind, subject, digest, what: None, verified: None, signer: None, note: None };
+            match SigstoreBundle::parse(bytes) {
+                Err(e) => (row.verified, row.note) = (Some(false), Some(OutsideText::new(e.to_string()))),
+                Ok(bundle) => {
+                    let predicate = bundle.untrusted_claims().predicate_type.as_ref().map(OutsideText::raw);
+                    row.what = Some(OutsideText::new(ReferrerKind::of(None, &[], predicate).label()));
+                    (row.verified, row.signer, row.note) = verified(&bundle, &evidence.digests(&subject), rules);
+                }
+            }
+            rows.push(row);
+        }
+    }
+    rows
+}
+
+/// Whether a bundle about a document is signed by a key or an identity that the stream names; by whom, or why not.
+fn verified(
+    bundle: &SigstoreBundle,
+    digests: &[Digest],
+    rules: &StreamRules,
+) -> (Option<bool>, Option<OutsideText>, Option<OutsideText>) {
+    let note = |text: &dyn std::fmt::Display| Some(OutsideText::new(text.to_string()));
+    let Some(about) = digests.iter().find(|d| bundle.untrusted_claims().subjects.contains(d)) else {
+        return (Some(false), None, note(&"it is about something else"));
+    };
+    let judged = match (bundle.signer(), &rules.sigstore_keys, &rules.keyless) {
+        (BundleSigner::Key { .. }, keys, _) if !keys.is_empty() => bundle.verify_with_keys(keys),
+        (BundleSigner::Certificate, _, Some(keyless)) => bundle.verify_with_keyless(keyless, about),
+        (BundleSigner::Key { .. }, ..) => return (None, None, note(&"not verified: no sigstore keys are configured")),
+        (BundleSigner::Certificate, ..) => {
+            return (None, None, note(&"not verified: no trusted root is configured"));
+        }
+    };
+    match judged {
+        Ok(good) => {
+            let by = match good.by {
+                VerifiedBy::Key(fingerprint) => fingerprint,
+                VerifiedBy::Identity { subject, issuer } => format!("{subject} ({issuer})"),
+            };
+            (Some(true), Some(OutsideText::new(by)), None)
+        }
+        Err(e) => (Some(false), None, note(&e)),
+    }
+}
+
+/// The documents that refer to the image. Those with cosign signatures or sigstore bundles are told of by these.
+fn referrers(
+    image: &Image,
+    graph: &Graph,
+    evidence: &Evidence,
+    signatures: &[RecordedEvidence],
+) -> Vec<RecordedEvidence> {
     let row = |r: &manifest_schema::Referrer| RecordedEvidence {
         kind: EvidenceKind::Referrer,
         subject: r.subject,
@@ -239,8 +299,8 @@ fn referrers(image: &Image, graph: &Graph, signatures: &[RecordedEvidence]) -> V
         note: None,
     };
     let told = |r: &&manifest_schema::Referrer| {
-        r.tag == Some(DigestTag::Sig)
-            && signatures.iter().any(|s| s.kind == EvidenceKind::CosignSignature && s.subject == r.subject)
+        let signed = || signatures.iter().any(|s| s.kind == EvidenceKind::CosignSignature && s.subject == r.subject);
+        (r.tag == Some(DigestTag::Sig) && signed()) || !evidence.bundles(&r.digest).is_empty()
     };
     image.referrers.iter().filter(|r| !told(r)).map(row).collect()
 }

@@ -1,7 +1,7 @@
 //! Arguments and configuration, resolved once. No stage sees either.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bundle::Identities;
 use clap::Args;
@@ -9,12 +9,12 @@ use commands::settings::{self, KeyFile, SignArgs};
 use console::PassphraseSource;
 use console::args::RegistryArgs;
 use ledger::{Ledger, LedgerId};
-use manifest_schema::{OutsideText, Repository, Scope, Stream, Timestamp};
+use manifest_schema::{LIMITS, OutsideText, Repository, Scope, Stream, Timestamp};
 use registry::Registries;
-use signing::sigstore::SigstoreSecretKey;
+use signing::sigstore::{Keyless, KeylessIdentity, SigstoreKey, SigstoreSecretKey};
 use signing::{Certificates, ImagePolicy, Lookaside, SecretKey, Trust};
 
-use crate::config::{Import, LookasideConfig, Mapping, OnExistingTag};
+use crate::config::{IdentityConfig, Import, LookasideConfig, Mapping, OnExistingTag, SigstoreConfig};
 use crate::destination::Rules;
 use crate::error::Error;
 
@@ -99,6 +99,10 @@ pub struct StreamRules {
     pub images: Option<ImagePolicy>,
     /// Let an index in that the policy refuses, if it accepts every image manifest below.
     pub allow_unsigned_index: bool,
+    /// Keys that sigstore bundles are verified with.
+    pub sigstore_keys: Vec<SigstoreKey>,
+    /// Certificates that sigstore bundles are verified with, and whose they may be.
+    pub keyless: Option<Keyless>,
     /// Where they go.
     pub to: Rules,
     /// Tags meant to move.
@@ -170,6 +174,8 @@ impl Site {
                         origins: Some(stream.origins.clone()),
                         images: stream.images.as_deref().map(ImagePolicy::load).transpose()?,
                         allow_unsigned_index: stream.allow_unsigned_index,
+                        sigstore_keys: sigstore_keys(&stream.sigstore)?,
+                        keyless: keyless(&stream.sigstore)?,
                         to: Rules { mappings: stream.to.clone(), prefix: None },
                         replace_tags: [stream.replace_tags.clone(), production.replace_tag.clone()].concat(),
                     };
@@ -188,6 +194,8 @@ impl Site {
                     origins: (!args.origin.is_empty()).then_some(args.origin),
                     images: args.image_policy.as_deref().map(ImagePolicy::load).transpose()?,
                     allow_unsigned_index: args.allow_unsigned_index,
+                    sigstore_keys: Vec::new(),
+                    keyless: None,
                     to,
                     replace_tags: production.replace_tag,
                 };
@@ -380,6 +388,27 @@ impl Production {
             None => Err(Error::NoLookaside { host: repository.registry().into() }),
         }
     }
+}
+
+fn sigstore_keys(config: &SigstoreConfig) -> Result<Vec<SigstoreKey>, Error> {
+    let key = |path: &PathBuf| {
+        let source = |source| Error::SigstoreKey { path: path.clone(), source };
+        SigstoreKey::from_pem(&sigstore_file(path)?).map_err(source)
+    };
+    config.keys.iter().map(key).collect()
+}
+
+fn keyless(config: &SigstoreConfig) -> Result<Option<Keyless>, Error> {
+    let Some(path) = &config.trusted_root else { return Ok(None) };
+    let identity = |i: &IdentityConfig| KeylessIdentity { issuer: i.issuer.clone(), subject: i.subject.clone() };
+    let identities = config.identities.iter().map(identity).collect();
+    let keyless = Keyless::new(&sigstore_file(path)?, identities);
+    keyless.map(Some).map_err(|source| Error::Keyless { path: path.clone(), source })
+}
+
+fn sigstore_file(path: &Path) -> Result<Vec<u8>, Error> {
+    let read = |source| commands::Error::ReadConfig { path: path.into(), source };
+    Ok(console::read_text(path, LIMITS.config).map_err(read)?.into_bytes())
 }
 
 /// No two release lines write the same part of production.
