@@ -33,6 +33,7 @@ pub mod record;
 pub mod sign;
 pub mod site;
 mod sparse;
+pub mod trust;
 pub mod verify;
 
 use std::path::Path;
