@@ -140,7 +140,7 @@ impl Signed {
         run_ok(
             gpg.with_home("skopeo", &["--insecure-policy", "--registries.d"])
                 .arg(cluster.at("registries.d"))
-                .args(["copy", "-q", "--all", "--dest-tls-verify=false", "--sign-by", &signer])
+                .args(["copy", "-q", "--all", "--preserve-digests", "--dest-tls-verify=false", "--sign-by", &signer])
                 .arg(format!("oci:{}:app", layout.path().display()))
                 .arg(format!("docker://{}/{IMAGE}", registry.host())),
         );
@@ -429,7 +429,7 @@ fn a_registry_that_keeps_signatures_is_asked_instead_of_the_lookaside_tree() {
     run_ok(
         gpg.with_home("skopeo", &["--insecure-policy", "--registries.d"])
             .arg(cluster.at("registries.d"))
-            .args(["copy", "-q", "--all", "--dest-tls-verify=false", "--sign-by", &own])
+            .args(["copy", "-q", "--all", "--preserve-digests", "--dest-tls-verify=false", "--sign-by", &own])
             .arg(format!("oci:{}:app", layout.path().display()))
             .arg(&name),
     );
