@@ -6,11 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use manifest_schema::{Digest, DigestTag, MediaType, Reference, Repository, Timestamp};
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use signing::Lookaside;
-use signing::sigstore::{Attachment, SigstoreSecretKey, generate_sigstore};
+use signing::sigstore::{Attachment, SigstoreSecretError, SigstoreSecretKey, generate_sigstore};
 use tempfile::TempDir;
-use testkit::layout::{API, Layout, fixtures, repository_and_tag};
+use testkit::layout::{API, Layout, closure, fixtures, repository_and_tag};
 use testkit::modern::{Features, Modern};
 use testkit::proxy::{Fault, Proxy, Rule};
 use testkit::{Gpg, Key, Ran, Registry, Site, command, need, run, run_ok, sealift_import};
@@ -110,6 +111,26 @@ fn signed_by(certificate: &Path, identity: Value) -> Value {
 
 fn kind(kind: &str) -> Value {
     json!({ "type": kind })
+}
+
+/// A key for cosign signatures; its public half is in the file's name with `.pub`.
+fn cosign_key(file: &Path) -> SigstoreSecretKey {
+    let made = generate_sigstore(None).unwrap();
+    fs::write(file.with_extension("pub"), &made.public_pem).unwrap();
+    fs::write(file, made.secret_pem.expose_secret()).unwrap();
+    let no_passphrase = || -> Result<_, SigstoreSecretError> { panic!("not encrypted") };
+    SigstoreSecretKey::load(file, no_passphrase).unwrap()
+}
+
+/// Signs a manifest in a registry as `cosign sign --key` would.
+fn attach(registry: &Registry, key: &SigstoreSecretKey, reference: &Reference, digest: &Digest) {
+    let repository = reference.repository().path();
+    let signature = key.sign_image(reference, digest, Timestamp::now(), "test").unwrap();
+    let bytes = Attachment::new().with(&signature).unwrap().to_bytes().unwrap();
+    registry.put_blob(repository, &blobs::sha256(&signature.payload), &signature.payload);
+    registry.put_blob(repository, &bytes.config_digest, &bytes.config);
+    let tag = DigestTag::Sig.for_subject(digest).unwrap().to_string();
+    registry.put_manifest(repository, &tag, MediaType::OCI_MANIFEST, &bytes.manifest);
 }
 
 /// A layout with the image.
@@ -448,14 +469,8 @@ fn cosign_signatures_count_where_registries_d_says_so() {
     registry.load_layout(layout.path(), "app", "team/app", "1");
     let host = registry.host().to_string();
     let name = format!("docker://{host}/{IMAGE}");
-    let key = |name: &str| {
-        let made = generate_sigstore(None).unwrap();
-        fs::write(cluster.at(&format!("{name}.pub")), &made.public_pem).unwrap();
-        fs::write(cluster.at(name), secrecy::ExposeSecret::expose_secret(&made.secret_pem)).unwrap();
-        let no_passphrase = || -> Result<_, signing::sigstore::SigstoreSecretError> { panic!("not encrypted") };
-        SigstoreSecretKey::load(&cluster.at(name), no_passphrase).unwrap()
-    };
-    let (key, _) = (key("right"), key("wrong"));
+    let key = cosign_key(&cluster.at("right"));
+    cosign_key(&cluster.at("wrong"));
     let policy = |file: &str| {
         let identity = kind("matchExact");
         let requirement = json!({ "type": "sigstoreSigned", "keyPath": cluster.at(file), "signedIdentity": identity });
@@ -467,13 +482,8 @@ fn cosign_signatures_count_where_registries_d_says_so() {
         .map(|p| row(&cluster.check(&name, &[]).json(), p)["digest"].as_str().unwrap().parse().unwrap())
         .collect();
     let reference: Reference = format!("{host}/{IMAGE}").parse().unwrap();
-    let tag = |digest: &Digest| DigestTag::Sig.for_subject(digest).unwrap().to_string();
     for digest in &platforms {
-        let signature = key.sign_image(&reference, digest, Timestamp::now(), "test").unwrap();
-        let bytes = Attachment::new().with(&signature).unwrap().to_bytes().unwrap();
-        registry.put_blob("team/app", &blobs::sha256(&signature.payload), &signature.payload);
-        registry.put_blob("team/app", &bytes.config_digest, &bytes.config);
-        registry.put_manifest("team/app", &tag(digest), MediaType::OCI_MANIFEST, &bytes.manifest);
+        attach(&registry, &key, &reference, digest);
     }
     let empty = format!("file://{}", cluster.at("lookaside").display());
     let refused = cluster.check(&name, &[]).expect_code(3).json();
@@ -492,7 +502,8 @@ fn cosign_signatures_count_where_registries_d_says_so() {
 
     // What is under the tag and is not what cosign writes fails, as in containers/image.
     let list = json!({ "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": [] }).to_string();
-    registry.put_manifest("team/app", &tag(&platforms[0]), MediaType::OCI_INDEX, list.as_bytes());
+    let tag = DigestTag::Sig.for_subject(&platforms[0]).unwrap().to_string();
+    registry.put_manifest("team/app", &tag, MediaType::OCI_INDEX, list.as_bytes());
     policy("right.pub");
     cluster.check(&name, &[]).expect_code(1).expect_stderr("cannot be read");
     cluster.check(&name, &["--platform", PLATFORMS[1]]).expect_code(0);
@@ -538,6 +549,18 @@ fn attestations_and_missing_manifests_are_shown_and_do_not_count() {
     cluster.check(&nothing, &[]).expect_code(3).expect_stderr("no image manifest that a cluster could run");
     cluster.check(&nothing, &["--attestations"]).expect_code(3);
 
+    // An entry without a platform is taken for any, if there is none for it.
+    let any = layout.image_for("amd64", &[b"any"]);
+    let any = layout.index(&[any, amd64.clone()]);
+    layout.name("any", &any);
+    let any = format!("oci:{}:any", layout.path().display());
+    for (platform, chosen) in [("linux/amd64", "linux/amd64"), ("linux/s390x", "manifest")] {
+        let report = cluster.check(&any, &["--platform", platform]).expect_code(0).json();
+        let counted = report["images"][0]["manifests"].as_array().unwrap().iter().filter(|m| m["counted"] == true);
+        assert_eq!(counted.collect::<Vec<_>>(), [&row(&report, chosen)]);
+        assert!(!need(&["skopeo"]) || cluster.skopeo(&any, platform).code == Some(0), "{platform}");
+    }
+
     // An index of which an entry is missing, in a layout: no registry here would take it.
     let missing = layout.image_for("arm64", &[b"b"]);
     let gone: Digest = missing["digest"].as_str().unwrap().parse().unwrap();
@@ -561,6 +584,14 @@ fn the_images_of_a_bundle_before_and_after_it_is_received() {
     let cluster = Cluster::new();
     let (origin, production) = (site.origin.host().to_string(), site.production.host().to_string());
     site.release["sign_images"] = true.into();
+    let (repository, tag) = repository_and_tag(API);
+    let at_origin: Reference = format!("{origin}/{repository}:{tag}").parse().unwrap();
+    let key = cosign_key(&cluster.at("cosign"));
+    for digest in closure(&fixtures(), API) {
+        if site.origin.get(&format!("/v2/{repository}/manifests/{digest}")).status == 200 {
+            attach(&site.origin, &key, &at_origin, &digest);
+        }
+    }
     let bundle = site.packed(1);
     let check = |image: &str, args: &[&str]| {
         let mut command = site.import(&["trust", "check", "--json", image]);
@@ -578,6 +609,19 @@ fn the_images_of_a_bundle_before_and_after_it_is_received() {
     check(text, &["--production"]).expect_code(3);
     cluster.policy("reject", &json!({ "docker": { &origin: signed_by(own, kind("matchExact")) } }));
     check(text, &[]).expect_code(3).expect_stderr("refuses 2 of the 2 manifests");
+    // Cosign signatures count where registries.d says so: for the origin's name, or for production's, where they go too.
+    let identity = json!({ "type": "exactRepository", "dockerRepository": at_origin.repository().to_string() });
+    let cosigned =
+        json!([{ "type": "sigstoreSigned", "keyPath": cluster.at("cosign.pub"), "signedIdentity": identity }]);
+    cluster.policy("reject", &json!({ "docker": { &origin: cosigned, &production: cosigned } }));
+    let nowhere = format!("file://{}", cluster.at("lookaside").display());
+    for (host, args) in [(&origin, &["--index"][..]), (&production, &["--index", "--production"][..])] {
+        cluster.registries_d(host, &nowhere, false);
+        let refused = check(text, args).expect_code(3).json();
+        assert!(row(&refused, "index")["note"].as_str().unwrap().contains("use-sigstore-attachments"), "{refused:#}");
+        cluster.registries_d(host, &nowhere, true);
+        check(text, args).expect_code(0);
+    }
     // The bundle is refused as elsewhere.
     check(text, &["--config", "nowhere.yaml"]).expect_code(2);
     let other = Key::new(&site.scratch("other"), "other");
@@ -592,7 +636,6 @@ fn the_images_of_a_bundle_before_and_after_it_is_received() {
     fs::write(cluster.at("registries.d/a.yaml"), json!({ "docker": { &production: section } }).to_string()).unwrap();
     cluster.policy("reject", &json!({ "docker": { &production: signed_by(own, kind("matchExact")) } }));
     let before = check(text, &["--production"]).expect_code(3).json();
-    let (repository, tag) = repository_and_tag(API);
     assert_eq!(before["images"][0]["judged_as"], json!(format!("docker: {production}/{repository}:{tag}")));
     site.receive(&bundle, &[]).expect_code(0);
     check(text, &["--production", "--index"]).expect_code(0);

@@ -69,6 +69,9 @@ struct Report {
     policy: PathBuf,
     /// The folders that were used.
     registries_d: Vec<PathBuf>,
+    /// The only platforms that were asked for, if not all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    platforms: Vec<Platform>,
     accepted: bool,
     images: Vec<ImageVerdict>,
 }
@@ -111,7 +114,7 @@ impl Check {
             }
         };
         let accepted = images.iter().all(|image| image.accepted);
-        let report = Report { policy, registries_d: folders, accepted, images };
+        let report = Report { policy, registries_d: folders, platforms: cluster.counted.platforms, accepted, images };
         if self.json { console::print_json(&report) } else { console::print(&text(&report)) }.map_err(Error::Stdout)?;
         let counted: Vec<&ManifestVerdict> = report.images.iter().flat_map(ImageVerdict::counted).collect();
         match counted.iter().filter(|m| !is_accepted(m)).count() {
@@ -133,6 +136,10 @@ fn text(report: &Report) -> String {
     let folders: Vec<_> = report.registries_d.iter().map(|d| d.display().to_string()).collect();
     let mut text = format!("policy        {}\n", report.policy.display());
     text += &format!("registries.d  {}\n", folders.join(", "));
+    if !report.platforms.is_empty() {
+        let platforms: Vec<_> = report.platforms.iter().map(ToString::to_string).collect();
+        text += &format!("platforms     only {}\n", platforms.join(", "));
+    }
     for image in &report.images {
         text += &image_text(image);
     }
