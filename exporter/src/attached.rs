@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use blobs::{VerifiedBytes, sha256};
+use commands::settings::SmallFiles;
 use console::Progress;
 use manifest_schema::{
     Descriptor, Digest, DigestTag, Document, Found, ImageSignature, LIMITS, MediaType, OutsideText, Reference,
@@ -17,7 +18,7 @@ use manifest_schema::{
 use registry::source::{Source, SourceRef, Transport};
 use serde::Serialize;
 use signing::sigstore::EvidenceKind;
-use signing::{FetchSmall, Lookaside, RegistriesD, SecretKey, Trust};
+use signing::{Lookaside, RegistriesD, SecretKey, Trust};
 
 use crate::error::Error;
 use crate::request::Request;
@@ -206,12 +207,12 @@ fn signatures(
         let mut found: Vec<(Found, Vec<u8>)> =
             place.source.simple_signatures(subject)?.into_iter().map(|bytes| (beside, bytes)).collect();
         if let Some(base) = &lookaside {
-            let fetched = signing::fetch_signatures(base, repository, subject, &Fetch(request));
+            let fetched = signing::fetch_signatures(base, repository, subject, &SmallFiles(&request.registries));
             let fetched = fetched.map_err(|e| unreadable(place, e))?;
             found.extend(fetched.into_iter().map(|bytes| (Found::Lookaside, bytes)));
         }
         for store in request.release_signatures.iter().filter(|_| !image.release.is_empty()) {
-            let fetched = signing::fetch_release_signatures(store, subject, &Fetch(request));
+            let fetched = signing::fetch_release_signatures(store, subject, &SmallFiles(&request.registries));
             let fetched = fetched.map_err(|e| unreadable(place, e))?;
             found.extend(fetched.into_iter().map(|bytes| (Found::ReleaseStore, bytes)));
         }
@@ -236,16 +237,6 @@ fn signatures(
 
 fn unreadable(place: &Place<'_>, error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::Signatures { origin: Box::new(place.origin.clone()), source: Box::new(error) }
-}
-
-/// Reads lookaside servers and signature stores.
-struct Fetch<'a>(&'a Request);
-
-impl FetchSmall for Fetch<'_> {
-    type Error = registry::Error;
-    fn fetch(&self, url: &str, limit: u64) -> Result<Option<Vec<u8>>, registry::Error> {
-        self.0.registries.fetch_small(url, limit)
-    }
 }
 
 /// Everything that refers to a document of the image, and to what was found so; each document once, loops or not.

@@ -3,7 +3,6 @@
 use std::io::ErrorKind;
 
 use console::{Explain, Fault};
-use registry::source::{ArchiveFault, SourceError};
 
 use crate::error::Error;
 
@@ -49,7 +48,7 @@ impl Explain for Error {
             | Error::OtherPlan { .. } => Fault::Refused,
             Error::Common(e) => e.fault(),
             Error::Registry(e) => commands::registry_fault(e),
-            Error::Source(e) => source_fault(e),
+            Error::Source(e) => commands::source_fault(e),
             Error::Document { .. }
             | Error::Nesting { .. }
             | Error::TwoSizes { .. }
@@ -147,7 +146,7 @@ impl Explain for Error {
             Error::Pull { .. } => "run the same command again",
             Error::Record { .. } => "it may have been changed by hand or by a newer version; choose another --state",
             Error::Registry(e) => return commands::registry_hint(e),
-            Error::Source(e) => return source_hint(e),
+            Error::Source(e) => return commands::source_hint(e),
             Error::Missing(_)
             | Error::Expires(_)
             | Error::ReferrersChoice(_)
@@ -175,47 +174,4 @@ impl Explain for Error {
         };
         Some(text.into())
     }
-}
-
-fn source_fault(error: &SourceError) -> Fault {
-    match error {
-        SourceError::Registry(e) => commands::registry_fault(e),
-        SourceError::Missing { .. }
-        | SourceError::NotRegular { .. }
-        | SourceError::LayoutVersion { .. }
-        | SourceError::DirVersion { .. }
-        | SourceError::Archive { .. }
-        | SourceError::Empty { .. }
-        | SourceError::Several { .. }
-        | SourceError::NoSuchImage { .. }
-        | SourceError::Twice { .. }
-        | SourceError::Unnamed { .. }
-        | SourceError::NameDigest { .. } => Fault::Usage,
-        SourceError::Io { .. }
-        | SourceError::TooLarge { .. }
-        | SourceError::TooMany { .. }
-        | SourceError::Size { .. }
-        | SourceError::Content { .. }
-        | SourceError::Document { .. }
-        | SourceError::Json { .. }
-        | SourceError::LayerCount { .. }
-        | SourceError::DiffId { .. }
-        | SourceError::ConfigName { .. }
-        | SourceError::Foreign { .. } => Fault::Failed,
-    }
-}
-
-fn source_hint(error: &SourceError) -> Option<String> {
-    let text = match error {
-        SourceError::Registry(e) => return commands::registry_hint(e),
-        SourceError::Archive { fault: ArchiveFault::Compressed(_), .. } => "decompress the archive first",
-        SourceError::Several { .. } => "name one of them behind the path: oci:DIR:NAME",
-        SourceError::Unnamed { .. } => "say what it is called: SOURCE=HOST/PATH:TAG",
-        SourceError::Foreign { .. } => {
-            "make one of its urls reachable from here, or build the image with layers that may be distributed"
-        }
-        SourceError::Content { .. } | SourceError::Size { .. } => "the source is damaged; make it again",
-        _ => return None,
-    };
-    Some(text.into())
 }

@@ -384,6 +384,58 @@ pub enum Error {
         /// The repository.
         repository: Repository,
     },
+    /// Where an image is read.
+    #[error(transparent)]
+    Source(#[from] registry::source::SourceError),
+    /// Not an image that can be asked for.
+    #[error(transparent)]
+    SourceRef(#[from] registry::source::SourceRefError),
+    /// Signatures that are somewhere and cannot be read.
+    #[error("{image}: the signatures of {digest} cannot be read")]
+    ImageSignatures {
+        /// The image.
+        image: String,
+        /// The index or image manifest.
+        digest: Digest,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// No such platform.
+    #[error("{image} has nothing for {platform}")]
+    NoPlatform {
+        /// The image.
+        image: String,
+        /// What was asked for.
+        platform: manifest_schema::document::Platform,
+    },
+    /// The manifest for a platform is missing.
+    #[error("{image}: the index lists {digest}, and it is not there")]
+    NoManifest {
+        /// The image.
+        image: String,
+        /// The image manifest.
+        digest: Digest,
+    },
+    /// Nothing that a cluster could run.
+    #[error("{image} has no image manifest that a cluster could run")]
+    NothingToRun {
+        /// The image.
+        image: String,
+    },
+    /// A flag that means nothing for an image.
+    #[error("{flag} goes with a bundle only")]
+    OnlyForBundles {
+        /// The flag.
+        flag: &'static str,
+    },
+    /// A policy refuses what a cluster would ask it about.
+    #[error("the policy refuses {refused} of the {counted} manifests that count")]
+    NotAccepted {
+        /// How many.
+        refused: usize,
+        /// Of how many.
+        counted: usize,
+    },
     /// Registry access.
     #[error(transparent)]
     Registry(#[from] registry::Error),

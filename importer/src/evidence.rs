@@ -44,13 +44,7 @@ impl Evidence {
     /// [`Error::TooMuchEvidence`].
     pub fn take(&mut self, blob: &Blob, bytes: VerifiedBytes) -> Result<(), Error> {
         if blob.media_type.is_document() {
-            let other = match blob.digest.algorithm() {
-                Algorithm::Sha256 => Algorithm::Sha512,
-                Algorithm::Sha512 => Algorithm::Sha256,
-            };
-            let mut hasher = Hasher::new(other);
-            hasher.update(bytes.bytes());
-            self.others.insert(blob.digest, hasher.finish());
+            self.others.insert(blob.digest, other_digest(&bytes));
             if !self.referrers.contains(&blob.digest) {
                 return Ok(());
             }
@@ -113,6 +107,16 @@ impl Evidence {
         let bundles = layers.into_iter().filter(|l| is_bundle(&l.media_type));
         bundles.filter_map(|l| Some((l.digest, self.bytes(&l.digest)?))).collect()
     }
+}
+
+/// The digest of a document by the algorithm that it was not asked for by.
+pub(crate) fn other_digest(document: &VerifiedBytes) -> Digest {
+    let mut hasher = Hasher::new(match document.digest().algorithm() {
+        Algorithm::Sha256 => Algorithm::Sha512,
+        Algorithm::Sha512 => Algorithm::Sha256,
+    });
+    hasher.update(document.bytes());
+    hasher.finish()
 }
 
 fn is_bundle(media_type: &MediaType) -> bool {

@@ -31,7 +31,11 @@ impl Explain for Error {
             | Error::SigstoreKey { .. }
             | Error::Keyless { .. }
             | Error::NoDigestTag { .. }
-            | Error::NoSuchBundle(_) => Fault::Usage,
+            | Error::NoSuchBundle(_)
+            | Error::SourceRef(_)
+            | Error::NoPlatform { .. }
+            | Error::OnlyForBundles { .. } => Fault::Usage,
+            Error::Source(e) => commands::source_fault(e),
             Error::Common(e) => e.fault(),
             Error::Folder(e) => commands::folder_fault(e),
             Error::Damaged { .. } | Error::MissingFile { .. } | Error::UnreadableFile { .. } => Fault::Damaged,
@@ -60,6 +64,8 @@ impl Explain for Error {
             | Error::ReleaseLayer { .. }
             | Error::ReleaseList { .. }
             | Error::NotJudged { .. }
+            | Error::NothingToRun { .. }
+            | Error::NotAccepted { .. }
             | Error::Document { .. }
             | Error::Inconsistent { .. } => Fault::Refused,
             Error::TagMoved { .. }
@@ -69,6 +75,8 @@ impl Explain for Error {
             | Error::CosignTag { .. }
             | Error::HandOver { .. }
             | Error::Payload { .. }
+            | Error::ImageSignatures { .. }
+            | Error::NoManifest { .. }
             | Error::RecordedMeanwhile { .. }
             | Error::Stdout(_) => Fault::Failed,
             Error::Registry(e) => commands::registry_fault(e),
@@ -159,7 +167,7 @@ impl Explain for Error {
             Error::CosignKey(_) => "check the file and its passphrase; `sealift-import keygen cosign` makes a key",
             Error::TooMuchEvidence => "have the release split into several",
             Error::ImagePolicy(_) => {
-                "containers-policy.json(5) describes the form; the stream's `images:` names the file"
+                "containers-policy.json(5) describes the form; the file is named by `images:` of the stream, or by --policy"
             }
             Error::Blob(_)
             | Error::Document { .. }
@@ -171,6 +179,16 @@ impl Explain for Error {
             | Error::Manifest(_) => "the bundle was sealed like this: do not use it, and tell the sender",
             Error::Lost { .. } => {
                 "run the same command again; if it happens again, look at the registry's garbage collection"
+            }
+            Error::Source(e) => return commands::source_hint(e),
+            Error::ImageSignatures { .. } => {
+                "a cluster would fail here too; where signatures are is said in registries.d (--registries-d), and a server must \
+                 answer 404 for those that are not there"
+            }
+            Error::NoPlatform { .. } => "without --platform all platforms are shown",
+            Error::NotAccepted { .. } => {
+                "each line above that begins with REFUSED names the rule; have the image signed as that rule demands, or change the \
+                 policy"
             }
             Error::Registry(e) => return commands::registry_hint(e),
             Error::Ledger(e) => return ledger_hint(e),
@@ -191,6 +209,10 @@ impl Explain for Error {
             | Error::Payload { .. }
             | Error::SigstoreKey { .. }
             | Error::Keyless { .. }
+            | Error::SourceRef(_)
+            | Error::NoManifest { .. }
+            | Error::NothingToRun { .. }
+            | Error::OnlyForBundles { .. }
             | Error::RecordedMeanwhile { .. }
             | Error::Stdout(_) => return None,
         };

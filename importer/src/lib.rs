@@ -34,6 +34,7 @@ pub mod release_signatures;
 pub mod sign;
 pub mod site;
 mod sparse;
+pub mod trust;
 pub mod verify;
 
 use std::path::Path;

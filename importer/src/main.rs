@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use commands::check;
 use console::args::TalkArgs;
-use importer::commands::{init, inspect, keygen, ledger, receive, verify};
+use importer::commands::{init, inspect, keygen, ledger, receive, trust, verify};
 
 /// Verifies bundles that sealift-export packed, pushes their images into the production registry, signs them, and keeps a
 /// ledger of what came in.
@@ -27,6 +27,7 @@ enum Command {
     Verify(verify::Verify),
     Receive(receive::Receive),
     Ledger(ledger::LedgerCommand),
+    Trust(trust::TrustCommand),
 }
 
 fn main() -> ExitCode {
@@ -41,5 +42,6 @@ fn main() -> ExitCode {
         Command::Verify(command) => command.run(quiet),
         Command::Receive(command) => command.run(quiet),
         Command::Ledger(command) => command.run(),
+        Command::Trust(command) => command.run(),
     })
 }

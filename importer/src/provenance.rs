@@ -156,7 +156,7 @@ impl Releases {
 
 /// What a policy judges an image as: by its tag if it has one. A digest beside the tag is no weaker name, so it must not
 /// make the policy ask for less.
-fn named(origin: &Reference) -> Reference {
+pub(crate) fn named(origin: &Reference) -> Reference {
     match origin.tag() {
         Some(tag) => Reference::tagged(origin.repository().clone(), tag.clone()),
         None => origin.clone(),
@@ -267,15 +267,16 @@ impl<'a> Found<'a> {
     }
 }
 
-struct Judging<'a> {
-    policy: &'a ImagePolicy,
-    name: PolicyName<'a>,
-    digests: &'a [Digest],
-    now: Timestamp,
+/// One document under one name, and the policy that is asked.
+pub(crate) struct Judging<'a> {
+    pub(crate) policy: &'a ImagePolicy,
+    pub(crate) name: PolicyName<'a>,
+    pub(crate) digests: &'a [Digest],
+    pub(crate) now: Timestamp,
 }
 
 impl Judging<'_> {
-    fn judge(&self, simple: &[&[u8]], sigstore: &[SigstoreSignature]) -> PolicyVerdict {
+    pub(crate) fn judge(&self, simple: &[&[u8]], sigstore: &[SigstoreSignature]) -> PolicyVerdict {
         let image = PolicyImage { name: self.name, digests: self.digests, simple, sigstore };
         self.policy.judge(&image, self.now)
     }

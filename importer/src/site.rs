@@ -18,6 +18,9 @@ use crate::config::{IdentityConfig, Import, LookasideConfig, Mapping, OnExisting
 use crate::destination::Rules;
 use crate::error::Error;
 
+/// What registries are told that this program is.
+pub(crate) const USER_AGENT: &str = concat!("sealift-import/", env!("CARGO_PKG_VERSION"));
+
 /// What this site accepts. Every flag is also a key of import.yaml; with --trust, no file is read.
 #[derive(Debug, Clone, Args)]
 pub struct SiteArgs {
@@ -248,7 +251,7 @@ impl Site {
                 .on_existing_tag
                 .or(config.as_ref().map(|c| c.on_existing_tag))
                 .unwrap_or_default(),
-            registries: settings::registries(args.registry, concat!("sealift-import/", env!("CARGO_PKG_VERSION")))?,
+            registries: settings::registries(args.registry, USER_AGENT)?,
             now,
         };
         site.check_lookaside()?;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use console::{Explain, Fault};
 use manifest_schema::OutsideText;
+use registry::source::{ArchiveFault, SourceError};
 
 /// A shared command failed.
 #[derive(Debug, thiserror::Error)]
@@ -252,6 +253,51 @@ pub fn registry_hint(error: &registry::Error) -> Option<String> {
             "put the registry's CA certificate into certs.d (docs/configuration.md), or name the folder with --cert-dir"
         }
         e if e.is_transient() => "run the same command again when the registry answers",
+        _ => return None,
+    };
+    Some(text.into())
+}
+
+/// Who is at fault when an image cannot be read from where it is.
+pub fn source_fault(error: &SourceError) -> Fault {
+    match error {
+        SourceError::Registry(e) => registry_fault(e),
+        SourceError::Missing { .. }
+        | SourceError::NotRegular { .. }
+        | SourceError::LayoutVersion { .. }
+        | SourceError::DirVersion { .. }
+        | SourceError::Archive { .. }
+        | SourceError::Empty { .. }
+        | SourceError::Several { .. }
+        | SourceError::NoSuchImage { .. }
+        | SourceError::Twice { .. }
+        | SourceError::Unnamed { .. }
+        | SourceError::NameDigest { .. } => Fault::Usage,
+        SourceError::Io { .. }
+        | SourceError::TooLarge { .. }
+        | SourceError::TooMany { .. }
+        | SourceError::Size { .. }
+        | SourceError::Content { .. }
+        | SourceError::Document { .. }
+        | SourceError::Json { .. }
+        | SourceError::LayerCount { .. }
+        | SourceError::DiffId { .. }
+        | SourceError::ConfigName { .. }
+        | SourceError::Foreign { .. } => Fault::Failed,
+    }
+}
+
+/// What to do about it.
+pub fn source_hint(error: &SourceError) -> Option<String> {
+    let text = match error {
+        SourceError::Registry(e) => return registry_hint(e),
+        SourceError::Archive { fault: ArchiveFault::Compressed(_), .. } => "decompress the archive first",
+        SourceError::Several { .. } => "name one of them behind the path: oci:DIR:NAME",
+        SourceError::Unnamed { .. } => "say what it is called: SOURCE=HOST/PATH:TAG",
+        SourceError::Foreign { .. } => {
+            "make one of its urls reachable from here, or build the image with layers that may be distributed"
+        }
+        SourceError::Content { .. } | SourceError::Size { .. } => "the source is damaged; make it again",
         _ => return None,
     };
     Some(text.into())

@@ -7,4 +7,5 @@ pub mod settings;
 
 pub use error::{
     Error, age_hint, folder_fault, folder_hint, registry_fault, registry_hint, rejected_hint, signing_hint,
+    source_fault, source_hint,
 };

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use signing::{AgentAccess, Fingerprint, RegistriesD, SecretKey};
+use signing::{AgentAccess, FetchSmall, Fingerprint, RegistriesD, SecretKey};
 
 use crate::error::Error;
 
@@ -67,6 +67,16 @@ pub fn registries_d(folders: &[PathBuf]) -> Result<RegistriesD, Error> {
         tracing::warn!("{}: `{member}` means nothing there", manifest_schema::text::escape(&file));
     }
     Ok(found)
+}
+
+/// Fetches signatures from lookaside servers and signature stores.
+pub struct SmallFiles<'a>(pub &'a Registries);
+
+impl FetchSmall for SmallFiles<'_> {
+    type Error = registry::Error;
+    fn fetch(&self, url: &str, limit: u64) -> Result<Option<Vec<u8>>, registry::Error> {
+        self.0.fetch_small(url, limit)
+    }
 }
 
 /// Signing keys on the command line.

@@ -6,4 +6,5 @@ pub mod inspect;
 pub mod keygen;
 pub mod ledger;
 pub mod receive;
+pub mod trust;
 pub mod verify;

@@ -147,6 +147,22 @@ impl SourceRef {
         }
     }
 
+    /// The folder or archive, if the image is in one.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.target {
+            Target::Registry(_) => None,
+            Target::File { path, .. } => Some(path),
+        }
+    }
+
+    /// The name given with `=`.
+    pub fn called(&self) -> Option<&TagRef> {
+        match &self.target {
+            Target::Registry(_) => None,
+            Target::File { wanted, .. } => wanted.called.as_ref(),
+        }
+    }
+
     /// The same image with its digest pinned and its name, `origin`, as it is. An image of a docker archive has no digest
     /// before it is read, and is returned as it is.
     pub fn pinned(&self, digest: &Digest, origin: &Reference) -> SourceRef {

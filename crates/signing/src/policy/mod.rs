@@ -154,6 +154,12 @@ pub struct RequirementVerdict {
 }
 
 impl ImagePolicy {
+    /// The file that containers/image would read: the user's if it is there, otherwise the machine's.
+    pub fn standard() -> PathBuf {
+        let user = std::env::var_os("HOME").map(|home| Path::new(&home).join(".config/containers/policy.json"));
+        user.filter(|file| file.exists()).unwrap_or_else(|| "/etc/containers/policy.json".into())
+    }
+
     /// Reads a policy and its keys; paths of keys that are not absolute begin in the policy's folder.
     ///
     /// # Errors
