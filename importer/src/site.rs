@@ -332,14 +332,8 @@ impl Site {
             std::fs::create_dir_all(root).map_err(|source| Error::LookasideRoot { path: root.clone(), source })?;
         }
         let own = key.certificates();
-        let streams: Vec<(String, &Certificates)> = match &self.streams {
-            Streams::Configured(streams) => {
-                streams.iter().map(|(name, r)| (format!("release ({name})"), r.trust.certificates())).collect()
-            }
-            Streams::Given(_, rules) => vec![("release".into(), rules.trust.certificates())],
-        };
-        for (name, certificates) in &streams {
-            signing::distinct_roles(&[("production", &own), (name, certificates)])?;
+        for (name, certificates) in self.foreign_certificates() {
+            signing::distinct_roles(&[("production", &own), (&name, certificates)])?;
         }
         let trust = Trust::new(own, 1, self.now)?;
         let cosign = self.cosign.as_ref().map(|(path, passphrase)| -> Result<_, Error> {
@@ -355,6 +349,21 @@ impl Site {
             cosign: cosign.transpose()?,
             release_signatures: self.release_signatures.clone(),
         })
+    }
+
+    /// The certificates of those on the other side, with their role: who releases, and who signs images.
+    fn foreign_certificates(&self) -> Vec<(String, &Certificates)> {
+        let streams: Vec<(&str, &StreamRules)> = match &self.streams {
+            Streams::Configured(streams) => streams.iter().map(|(name, rules)| (name.as_str(), rules)).collect(),
+            Streams::Given(_, rules) => vec![("--trust", rules)],
+        };
+        let mut found = Vec::new();
+        for (stream, rules) in streams {
+            found.push((format!("release ({stream})"), rules.trust.certificates()));
+            let images = rules.images.iter().flat_map(ImagePolicy::certificates);
+            found.extend(images.map(|certificates| (format!("image policy ({stream})"), certificates)));
+        }
+        found
     }
 
     /// A lookaside path has no host in it: two production registries must not share a tree.

@@ -51,6 +51,9 @@ pub enum Error {
     /// A key or certificate.
     #[error(transparent)]
     Signing(#[from] signing::Error),
+    /// A key for cosign signatures.
+    #[error(transparent)]
+    Cosign(#[from] signing::sigstore::SigstoreSecretError),
     /// Where signatures are looked for.
     #[error(transparent)]
     RegistriesD(#[from] signing::RegistriesDError),
@@ -105,6 +108,7 @@ impl Explain for Error {
             Error::Damaged { .. } | Error::CutSeal(_) => Fault::Damaged,
             Error::Signing(_)
             | Error::RegistriesD(_)
+            | Error::Cosign(_)
             | Error::Age(_)
             | Error::Passphrase(_)
             | Error::SignConfig
@@ -136,6 +140,7 @@ impl Explain for Error {
             ),
             Error::ReadConfig { .. }
             | Error::RegistriesD(_)
+            | Error::Cosign(_)
             | Error::SignConfig
             | Error::NeedsSignBy
             | Error::Write { .. }

@@ -97,6 +97,12 @@ images: []
 # Shown on LABEL.txt, for people.
 # labels: {ticket: CHG-1234, classification: internal}
 
+# What is attached to images travels with them: signatures, SBOMs, attestations. `none`, or types, carries less.
+# referrers: all
+
+# Sign the images with the release key too, for clusters that demand a signature of the origin.
+# sign_images: true
+
 # After this the bundle is not admitted any more: a time, or a span such as 30d.
 # expires: 30d
 "#;
