@@ -305,12 +305,12 @@ fn explained(row: RecordedEvidence, verdict: PolicyVerdict, requirement: &str) -
 fn bundles(image: &Image, evidence: &Evidence, rules: &StreamRules) -> Vec<RecordedEvidence> {
     let mut rows = Vec::new();
     for referrer in &image.referrers {
-        for (digest, bytes) in evidence.bundles(&referrer.digest) {
+        for (digest, bundle) in evidence.bundles(&referrer.digest) {
             let subject = referrer.subject;
             let kind = EvidenceKind::SigstoreBundle;
             let mut row =
                 RecordedEvidence { kind, subject, digest, what: None, verified: None, signer: None, note: None };
-            match SigstoreBundle::parse(bytes) {
+            match bundle {
                 Err(e) => (row.verified, row.note) = (Some(false), Some(OutsideText::new(e.to_string()))),
                 Ok(bundle) => {
                     let predicate = bundle.untrusted_claims().predicate_type.as_ref().map(OutsideText::raw);

@@ -292,7 +292,7 @@ fn a_key_that_keygen_made_signs_for_production() {
     if !need(Site::NEEDS) {
         return;
     }
-    let mut site = Site::new();
+    let site = Site::new();
     let passphrase = site.import_dir().join("cosign.passphrase");
     fs::write(&passphrase, "correct horse\n").unwrap();
     let made = run_ok(site.import(&["keygen", "cosign", "--passphrase-file"]).arg(&passphrase));

@@ -9,7 +9,7 @@ mod common;
 mod cosign;
 mod policy;
 mod redhat;
-pub mod referrers;
+mod referrers;
 mod release;
 
 use std::path::PathBuf;
