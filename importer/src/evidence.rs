@@ -141,3 +141,30 @@ fn is_envelope(media_type: &MediaType) -> bool {
 fn decides(media_type: &MediaType) -> bool {
     media_type.as_str() == PAYLOAD_MEDIA_TYPE || is_bundle(media_type) || is_envelope(media_type)
 }
+
+#[cfg(test)]
+mod tests {
+    use manifest_schema::manifest::Stored;
+
+    use super::*;
+
+    #[test]
+    fn what_is_held_is_bounded() {
+        let bytes = VerifiedBytes::of(b"signature".to_vec());
+        let blob = Blob {
+            digest: *bytes.digest(),
+            size: 9,
+            media_type: MediaType::SIMPLE_SIGNATURE.parse().expect("a media type"),
+            section: Section::Admission,
+            stored: Stored::Whole { volume: 1 },
+        };
+        let with = |held| Evidence { bytes: held, ..Evidence::default() };
+        let mut full = with(LIMITS.evidence - 9);
+        assert!(full.wants(&blob));
+        full.take(&blob, bytes.clone()).expect("it just fits");
+        assert_eq!(full.bytes(&blob.digest), Some(&b"signature"[..]));
+        assert!(matches!(with(LIMITS.evidence - 8).take(&blob, bytes), Err(Error::TooMuchEvidence)));
+        let among_layers = Blob { section: Section::Layers, ..blob };
+        assert!(!with(0).wants(&among_layers));
+    }
+}

@@ -78,7 +78,7 @@ pub struct ProductionArgs {
     #[arg(long, value_name = "[HOST=]DIR", env = "SEALIFT_LOOKASIDE", value_delimiter = ',')]
     pub lookaside: Vec<String>,
     /// A folder for the signatures of OpenShift release images, as clusters take them
-    #[arg(long, value_name = "DIR", env = "SEALIFT_RELEASE_SIGNATURES")]
+    #[arg(long, value_name = "DIR", env = "SEALIFT_RELEASE_SIGNATURES_DIR")]
     pub release_signatures: Option<PathBuf>,
     /// Secret key that signs in the form of cosign too
     #[arg(long, value_name = "FILE", env = "SEALIFT_COSIGN_KEY")]

@@ -284,7 +284,15 @@ impl Registry {
             .filter_map(|(repo, rest)| {
                 let tag = rest.strip_suffix("/current/link")?;
                 let file = self.storage().join(format!("repositories/{repo}/_manifests/tags/{rest}"));
-                Some((format!("{repo}:{tag}"), fs::read_to_string(file).unwrap().parse().unwrap()))
+                // The registry empties the file before it writes what the tag names now.
+                let named = || fs::read_to_string(&file).unwrap().parse().ok();
+                let named = (0..100).find_map(|_| {
+                    named().or_else(|| {
+                        std::thread::sleep(std::time::Duration::from_millis(10));
+                        None
+                    })
+                });
+                Some((format!("{repo}:{tag}"), named.expect("a tag that names a digest")))
             })
             .collect()
     }

@@ -105,9 +105,9 @@ streams: {}
 #      - {from: registry.dev.example/payments, to: registry.prod.example/payments}
 #    replace_tags: [latest, 'stable-*']
 #    # What images are judged by: a containers-policy.json(5) file over the names they had at their origin.
-#    images: trust/policy.json
+#    # images: trust/policy.json
 #    # What sigstore bundles beside them are verified with.
-#    sigstore: {keys: [trust/cosign.pub]}
+#    # sigstore: {keys: [trust/cosign.pub]}
 
 # Signs images for production: `key: FILE`, or `by: FINGERPRINT` for a key that gpg-agent holds. Give production.asc to those who
 # run the clusters. The folder is what they read as lookaside.
