@@ -120,13 +120,12 @@ impl Evidence {
     }
 }
 
-/// Signs images with the release key, for sites whose clusters demand signatures of the origin.
+/// Signs images with the release keys, for sites whose clusters demand signatures of the origin.
 ///
 /// A signature differs each time it is made. Those that were made are kept beside the exporter's record, so that the same
 /// release made again has the same manifest.
 pub(crate) struct ImageSigner<'a> {
-    key: &'a SecretKey,
-    trust: Trust,
+    keys: Vec<(&'a SecretKey, Trust)>,
     kept: Lookaside,
 }
 
@@ -135,26 +134,32 @@ impl<'a> ImageSigner<'a> {
     ///
     /// # Errors
     /// [`Error::Signing`].
-    pub(crate) fn new(key: &'a SecretKey, folder: PathBuf) -> Result<Self, Error> {
-        let trust = Trust::new(key.certificates(), 1, Timestamp::now())?;
-        Ok(Self { key, trust, kept: Lookaside::new(folder) })
+    pub(crate) fn new(keys: &'a [SecretKey], folder: PathBuf) -> Result<Self, Error> {
+        let trusted = |key: &'a SecretKey| Ok((key, Trust::new(key.certificates(), 1, Timestamp::now())?));
+        let keys = keys.iter().map(trusted).collect::<Result<_, Error>>()?;
+        Ok(Self { keys, kept: Lookaside::new(folder) })
     }
 
-    /// A signature of a document under its image's reference: by tag, or by digest if there is no tag.
-    fn sign(&self, origin: &Reference, subject: &Digest) -> Result<Vec<u8>, Error> {
+    /// A signature by each key of a document under its image's reference: by tag, or by digest if there is no tag.
+    fn sign(&self, origin: &Reference, subject: &Digest) -> Result<Vec<Vec<u8>>, Error> {
         let repository = origin.repository();
         let reference = match origin.tag() {
             Some(tag) => Reference::tagged(repository.clone(), tag.clone()),
             None => origin.clone(),
         };
-        let signer = self.key.fingerprint();
-        if let Some((_, bytes)) = self.kept.find_signature(repository, subject, &reference, &signer, &self.trust)? {
-            return Ok(bytes);
+        let mut made = Vec::new();
+        for (key, trust) in &self.keys {
+            let kept = self.kept.find_signature(repository, subject, &reference, &key.fingerprint(), trust)?;
+            if let Some((_, bytes)) = kept {
+                made.push(bytes);
+                continue;
+            }
+            let creator = concat!("sealift-export ", env!("CARGO_PKG_VERSION"));
+            let bytes = key.sign_simple(&reference, subject, Timestamp::now(), creator)?;
+            self.kept.add(repository, subject, &bytes)?;
+            made.push(bytes);
         }
-        let creator = concat!("sealift-export ", env!("CARGO_PKG_VERSION"));
-        let bytes = self.key.sign_simple(&reference, subject, Timestamp::now(), creator)?;
-        self.kept.add(repository, subject, &bytes)?;
-        Ok(bytes)
+        Ok(made)
     }
 }
 
@@ -206,8 +211,14 @@ fn signatures(
             let fetched = fetched.map_err(|e| unreadable(place, e))?;
             found.extend(fetched.into_iter().map(|bytes| (Found::Lookaside, bytes)));
         }
+        for store in request.release_signatures.iter().filter(|_| !image.release.is_empty()) {
+            let fetched = signing::fetch_release_signatures(store, subject, &SmallFiles(&request.registries));
+            let fetched = fetched.map_err(|e| unreadable(place, e))?;
+            found.extend(fetched.into_iter().map(|bytes| (Found::ReleaseStore, bytes)));
+        }
         if let Some(signer) = signer {
-            found.push((Found::Made, signer.sign(&image.origin, subject)?));
+            let made = signer.sign(&image.origin, subject)?;
+            found.extend(made.into_iter().map(|bytes| (Found::Made, bytes)));
         }
         for (found, bytes) in found {
             let claims = Evidence::signature(*subject, sha256(&bytes), found, &bytes);

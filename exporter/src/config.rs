@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use commands::settings;
+use commands::settings::{self, SignConfig};
 use manifest_schema::document::Platform;
 use manifest_schema::{LabelKey, LabelValue, Sequence, Stream};
 use registry::source::SourceRef;
@@ -21,12 +21,12 @@ pub struct Release {
     /// The place in the release line: a number higher than that of the release before, or `time` for the current time as
     /// YYYYMMDDhhmmss (UTC).
     pub sequence: Option<SequenceSpec>,
-    /// Who can open the bundle: age recipients (`age1...`).
+    /// Who can open the bundle: age recipients (`age1...`, also of plugins) and SSH keys (`ssh-ed25519 AAAA...`).
     pub recipients: Vec<String>,
     /// Files with a recipient a line.
     pub recipients_files: Vec<PathBuf>,
-    /// Who signs.
-    pub sign: Option<Sign>,
+    /// Who signs: one key, or a list of them.
+    pub sign: Signers,
     /// The images: `docker://` (the default), `oci:`, `oci-archive:`, `docker-archive:` or `dir:`.
     pub images: Vec<ImageSpec>,
     /// Only these platforms of multi-platform images (all if empty).
@@ -40,6 +40,10 @@ pub struct Release {
     pub registries_d: Vec<PathBuf>,
     /// Sign the images with the release key too, as `skopeo copy --sign-by` would.
     pub sign_images: bool,
+    /// The images are OpenShift release images: every image that they list is packed too.
+    pub release: bool,
+    /// Stores of OpenShift release signatures: URLs, or folders relative to this file's.
+    pub release_signatures: Vec<String>,
     /// Labels for people, shown on LABEL.txt: ticket, classification.
     #[serde(deserialize_with = "manifest_schema::json::unique_map")]
     pub labels: BTreeMap<LabelKey, LabelValue>,
@@ -49,14 +53,41 @@ pub struct Release {
     pub output: Option<PathBuf>,
 }
 
-/// The release key.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Sign {
-    /// OpenPGP secret key file.
-    pub key: PathBuf,
-    /// File whose first line is the passphrase.
-    pub passphrase_file: Option<PathBuf>,
+/// The release keys: one, or a list.
+#[derive(Debug, Clone, Default)]
+pub struct Signers(pub Vec<SignConfig>);
+
+impl<'de> Deserialize<'de> for Signers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+        struct Visit;
+        impl<'de> serde::de::Visitor<'de> for Visit {
+            type Value = Signers;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a key (`{key: FILE}` or `{by: FINGERPRINT}`), or a list of keys")
+            }
+            fn visit_unit<E: serde::de::Error>(self) -> Result<Signers, E> {
+                Ok(Signers::default())
+            }
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<Signers, A::Error> {
+                SignConfig::deserialize(MapAccessDeserializer::new(map)).map(|one| Signers(vec![one]))
+            }
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, list: A) -> Result<Signers, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(list)).map(Signers)
+            }
+        }
+        deserializer.deserialize_any(Visit)
+    }
+}
+
+impl JsonSchema for Signers {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Signers".into()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let one = generator.subschema_for::<SignConfig>();
+        schemars::json_schema!({ "anyOf": [one, { "type": "array", "items": one }, { "type": "null" }] })
+    }
 }
 
 /// One image of the list.
@@ -155,11 +186,11 @@ impl Release {
         let base = path.parent().unwrap_or(Path::new(""));
         let relative = |p: &mut PathBuf| *p = base.join(&*p);
         release.recipients_files.iter_mut().for_each(relative);
-        if let Some(sign) = &mut release.sign {
-            relative(&mut sign.key);
-            sign.passphrase_file.iter_mut().for_each(relative);
-        }
+        release.sign.0.iter_mut().for_each(|sign| sign.make_relative_to(base));
         release.registries_d.iter_mut().for_each(relative);
+        for store in release.release_signatures.iter_mut().filter(|store| !store.contains("://")) {
+            *store = base.join(&*store).display().to_string();
+        }
         release.output.iter_mut().for_each(relative);
         for image in &mut release.images {
             image.0 = image.0.relative_to(base);

@@ -26,12 +26,14 @@ pub enum Error {
         now: manifest_schema::Timestamp,
     },
     /// A line that is no recipient.
-    #[error("{}, line {line}: not an age recipient: expected age1...", .file.display())]
+    #[error("{}, line {line}: not a recipient: expected age1... or ssh-ed25519 AAAA...", .file.display())]
     RecipientsFile {
         /// The file.
         file: PathBuf,
         /// The line, from 1.
         line: usize,
+        /// Why, unless that would repeat the line.
+        source: Option<Box<bundle::AgeError>>,
     },
     /// A line that names no image.
     #[error("{}, line {line}", .file.display())]
@@ -61,6 +63,79 @@ pub enum Error {
     /// The release key.
     #[error(transparent)]
     Signing(#[from] signing::Error),
+    /// One key, twice.
+    #[error("key {0} is named twice; each signer signs once")]
+    SameSigner(signing::Fingerprint),
+    /// Signatures that cannot be joined.
+    #[error("the signatures cannot be joined")]
+    Join(#[from] signing::Rejected),
+    /// Nobody signs the seal.
+    #[error("the seal needs the signature of a release key, and none is named")]
+    NoSealKey,
+    /// Neither a plan nor a bundle.
+    #[error("{}: neither a plan (`plan --write`) nor a sealed bundle", .0.display())]
+    NothingToSign(PathBuf),
+    /// A plan's folder is there already.
+    #[error("{}: is already there", .0.display())]
+    PlanExists(PathBuf),
+    /// A file of a plan.
+    #[error("{}: cannot be read", .path.display())]
+    PlanRead {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file of a plan is malformed.
+    #[error("{}: not part of a plan: {}", .path.display(), .reason.escaped())]
+    PlanFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: OutsideText,
+    },
+    /// The manifest of a plan was changed.
+    #[error("{}: changed since it was planned: expected {expected}, found {found}", .path.display())]
+    PlanChanged {
+        /// The file.
+        path: PathBuf,
+        /// The digest planned.
+        expected: Digest,
+        /// The digest found.
+        found: Digest,
+    },
+    /// A signature in a plan that is not over its manifest, or does not count now.
+    #[error("{}: not a good signature over this plan's manifest", .path.display())]
+    PlanSignature {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: signing::Rejected,
+    },
+    /// What would be packed is not what was planned.
+    #[error("{name} is not what was planned any more: {}", OutsideText::new(.what).escaped())]
+    Unplanned {
+        /// The bundle.
+        name: String,
+        /// The first difference.
+        what: String,
+    },
+    /// A flag that a plan has decided.
+    #[error("{flag} would change the plan, which is fixed")]
+    FixedByPlan {
+        /// The flag.
+        flag: &'static str,
+    },
+    /// A bundle that is not of this plan.
+    #[error("{}: not packed from this plan: expected manifest {expected}, sealed is {sealed}", .path.display())]
+    OtherPlan {
+        /// The bundle.
+        path: PathBuf,
+        /// The plan's manifest.
+        expected: Digest,
+        /// The bundle's.
+        sealed: Digest,
+    },
     /// A recipient.
     #[error(transparent)]
     Age(#[from] bundle::AgeError),
@@ -116,6 +191,40 @@ pub enum Error {
     /// The signatures kept beside the record.
     #[error(transparent)]
     Lookaside(#[from] signing::LookasideError),
+    /// Not a release image.
+    #[error(
+        "{origin}: {manifest} is not an OpenShift release image: no layer holds {}",
+        manifest_schema::release::IMAGE_REFERENCES
+    )]
+    NotARelease {
+        /// The image.
+        origin: Box<Reference>,
+        /// The image manifest.
+        manifest: Digest,
+    },
+    /// A release image whose list cannot be read.
+    #[error("{origin}: its layer {layer} cannot be read")]
+    ReleaseLayer {
+        /// The image.
+        origin: Box<Reference>,
+        /// The layer.
+        layer: Digest,
+        /// Why.
+        source: io::Error,
+    },
+    /// A release image whose list is wrong.
+    #[error("{origin} is not a usable release image")]
+    ReleaseList {
+        /// The image.
+        origin: Box<Reference>,
+        /// Why.
+        source: manifest_schema::release::ImageReferencesError,
+    },
+    /// Signatures that would be made on packing, in a plan that is signed before.
+    #[error(
+        "a plan that is signed before it is packed cannot hold signatures that are made on packing (--sign-images)"
+    )]
+    PlannedSignatures,
     /// Not a choice of referrers.
     #[error("`{}` is not a choice of referrers: expected all, none, or types such as sig,att,sbom,application/spdx+json", .0.escaped())]
     ReferrersChoice(OutsideText),

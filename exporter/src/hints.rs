@@ -21,10 +21,17 @@ impl Explain for Error {
             | Error::SourceRef(_)
             | Error::Id(_)
             | Error::Signing(_)
+            | Error::SameSigner(_)
+            | Error::NoSealKey
+            | Error::NothingToSign(_)
+            | Error::PlanExists(_)
+            | Error::FixedByPlan { .. }
             | Error::Age(_)
             | Error::SameName { .. }
             | Error::NoPlatform { .. }
             | Error::ReferrersChoice(_)
+            | Error::PlannedSignatures
+            | Error::NotARelease { .. }
             | Error::Sparse { .. }
             | Error::TooManySignatures { .. }
             | Error::TooManyReferrers { .. }
@@ -33,6 +40,12 @@ impl Explain for Error {
             | Error::ForeignPartial { .. }
             | Error::OtherRequest { .. }
             | Error::Released { .. } => Fault::Usage,
+            Error::Join(_)
+            | Error::PlanFile { .. }
+            | Error::PlanChanged { .. }
+            | Error::PlanSignature { .. }
+            | Error::Unplanned { .. }
+            | Error::OtherPlan { .. } => Fault::Refused,
             Error::Common(e) => e.fault(),
             Error::Registry(e) => commands::registry_fault(e),
             Error::Source(e) => commands::source_fault(e),
@@ -41,9 +54,12 @@ impl Explain for Error {
             | Error::TwoSizes { .. }
             | Error::TwoKinds { .. }
             | Error::Signatures { .. }
+            | Error::ReleaseLayer { .. }
+            | Error::ReleaseList { .. }
             | Error::Lookaside(_)
             | Error::Manifest(_)
             | Error::Volume(_)
+            | Error::PlanRead { .. }
             | Error::Pull { .. }
             | Error::Output { .. }
             | Error::NoSpace { .. }
@@ -61,11 +77,26 @@ impl Explain for Error {
             Error::Missing("a stream") => "name the release line with --stream, or as `stream:` in release.yaml",
             Error::Missing("a sequence") => "say --sequence NUMBER or --sequence time, or `sequence:` in release.yaml",
             Error::Missing("a release key") => {
-                "name one with --sign-key, or as `sign: {key: FILE}` in release.yaml; `sealift-export init DIR` makes one"
+                "name one with --sign-key or --sign-by, or as `sign: {key: FILE}` in release.yaml; `sealift-export init DIR` makes one"
             }
-            Error::Age(bundle::AgeError::NoRecipient) => {
-                "get the recipient (age1...) from the receiving side and name it with -r, or as `recipients:`"
+            Error::Age(e) | Error::Volume(bundle::VolumeError::Age(e)) => return commands::age_hint(e),
+            Error::Signing(e) => return commands::signing_hint(e),
+            Error::SameSigner(_) => "name each key once",
+            Error::NoSealKey => {
+                "pack on the machine of one of the signers, with --sign-key or --sign-by; the others sign the seal afterwards with \
+                 `sealift-export sign BUNDLE`"
             }
+            Error::NothingToSign(_) => {
+                "name the folder that `plan --write` made, or a bundle's own folder (it holds SHA256SUMS)"
+            }
+            Error::PlanExists(_) => "choose another folder, or move it away",
+            Error::FixedByPlan { .. } => "leave it out (or its variable), or plan anew",
+            Error::PlanFile { .. } | Error::PlanChanged { .. } => {
+                "copy the folder again from whoever planned the release; if it was changed on purpose, plan anew, and have it signed anew"
+            }
+            Error::PlanSignature { .. } => "have this plan signed by its owner, or remove the file",
+            Error::Unplanned { .. } => "plan anew, and have the new plan signed",
+            Error::OtherPlan { .. } => "do not sign it; ask whoever packed it",
             Error::Common(e) => return e.hint(),
             Error::SameName { .. } => "give one of them another name: SOURCE=HOST/PATH:TAG",
             Error::NoPlatform { .. } => "`sealift-export plan` without --platform lists the platforms there are",
@@ -74,6 +105,10 @@ impl Explain for Error {
                  such an index)"
             }
             Error::TooMuch { .. } | Error::TooManySignatures { .. } => "split the release into several",
+            Error::NotARelease { .. } => "leave --release out for images that are none",
+            Error::PlannedSignatures => {
+                "sign the images at their origin (`skopeo copy --sign-by`), or pack without a plan"
+            }
             Error::TooManyReferrers { .. } => "choose what is carried with --referrers",
             Error::Signatures { .. } => {
                 "where signatures are is said in registries.d (--registries-d); a server must answer 404 for those that are not there"
@@ -120,16 +155,18 @@ impl Explain for Error {
             | Error::SourceDateEpoch(_)
             | Error::Label(_)
             | Error::Id(_)
-            | Error::Signing(_)
-            | Error::Age(_)
             | Error::SourceRef(_)
             | Error::Document { .. }
             | Error::Nesting { .. }
             | Error::TwoSizes { .. }
             | Error::TwoKinds { .. }
+            | Error::ReleaseLayer { .. }
+            | Error::ReleaseList { .. }
             | Error::Lookaside(_)
             | Error::Manifest(_)
             | Error::Volume(_)
+            | Error::Join(_)
+            | Error::PlanRead { .. }
             | Error::Output { .. }
             | Error::State { .. }
             | Error::Folder(_)

@@ -14,8 +14,10 @@ pub mod config;
 pub mod error;
 mod hints;
 pub mod plan;
+pub mod planned;
 pub mod pull;
 pub mod record;
+mod release;
 pub mod request;
 pub mod resolve;
 pub mod seal;
@@ -26,6 +28,7 @@ use signing::SecretKey;
 use attached::ImageSigner;
 pub use error::Error;
 pub use plan::Plan;
+pub use planned::Planned;
 pub use request::Request;
 
 /// What [`pack`] did.
@@ -46,19 +49,24 @@ pub fn make_plan(request: &Request, progress: &Progress) -> Result<Plan, Error> 
     plan::plan(request, resolved)
 }
 
-/// Packs a release.
+/// Packs a release. If it was planned before, `request` is that of the plan.
 ///
 /// # Errors
 /// [`Error`]; an unfinished bundle stays in `<name>.partial/`, without a seal, for the same command to take over.
-pub fn pack(request: &Request, key: &SecretKey, progress: &Progress) -> Result<Packed, Error> {
+pub fn pack(
+    request: &Request,
+    planned: Option<&Planned>,
+    keys: &[SecretKey],
+    progress: &Progress,
+) -> Result<Packed, Error> {
     let claim = record::claim(request)?;
     if let Some(sealed) = claim.finished()? {
         return Ok(Packed::Already(sealed));
     }
-    let signer = if request.sign_images { Some(ImageSigner::new(key, claim.signatures())?) } else { None };
+    let signer = if request.sign_images { Some(ImageSigner::new(keys, claim.signatures())?) } else { None };
     let resolved = resolve::resolve(request, signer.as_ref(), progress)?;
     let plan = plan::plan(request, resolved)?;
-    let signed = pull::sign(&claim, plan, request, key)?;
+    let signed = pull::sign(&claim, plan, request, planned, keys)?;
     let pulled = pull::pull(signed, request, &claim, progress)?;
-    Ok(Packed::New(seal::seal(pulled, &claim, key)?))
+    Ok(Packed::New(seal::seal(pulled, &claim, keys)?))
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use commands::{check, keygen};
 use console::args::TalkArgs;
-use exporter::commands::{init, pack, plan};
+use exporter::commands::{init, pack, plan, sign};
 
 /// Packs container images, with a signed manifest, into an encrypted bundle that a courier carries across an air gap.
 #[derive(Parser)]
@@ -23,6 +23,7 @@ enum Command {
     /// Makes a release key: secret key, certificate, revocation certificate
     Keygen(keygen::Keygen),
     Plan(plan::Plan),
+    Sign(sign::Sign),
     Pack(pack::Pack),
     Check(check::Check),
 }
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::Init(command) => command.run(),
         Command::Keygen(command) => command.run(keygen::Role::Release),
         Command::Plan(command) => command.run(quiet),
+        Command::Sign(command) => command.run(quiet),
         Command::Pack(command) => command.run(quiet),
         Command::Check(command) => command.run(quiet),
     })

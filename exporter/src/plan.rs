@@ -193,6 +193,7 @@ fn image(image: &ResolvedImage) -> Image {
         sparse: image.sparse,
         signatures: image.signatures.clone(),
         referrers: image.referrers.clone(),
+        release: image.release.clone(),
     }
 }
 

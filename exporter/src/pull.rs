@@ -9,10 +9,11 @@ use bundle::{SourceBlob, VolumeError, VolumeFile, volume_name};
 use console::{Item, Progress};
 use manifest_schema::{Blob, Digest, Manifest};
 use registry::source::Source;
-use signing::SecretKey;
+use signing::{Fingerprint, SecretKey, join_signatures};
 
 use crate::error::Error;
 use crate::plan::Plan;
+use crate::planned::{PlanSignatures, Planned};
 use crate::record::Claim;
 use crate::request::Request;
 use crate::resolve::ResolvedBlob;
@@ -23,7 +24,8 @@ pub struct Signed {
     plan: Plan,
     manifest: Manifest,
     bytes: Vec<u8>,
-    signature: Vec<u8>,
+    signatures: Vec<u8>,
+    signers: Vec<Fingerprint>,
 }
 
 /// A bundle whose volumes are written, without a seal.
@@ -33,20 +35,46 @@ pub struct Pulled {
     pub manifest: Manifest,
     /// The digest of the manifest's bytes.
     pub manifest_digest: Digest,
+    /// Who signed the manifest.
+    pub signers: Vec<Fingerprint>,
     /// The volumes.
     pub volumes: Vec<VolumeFile>,
 }
 
-/// Makes and signs the manifest.
+/// Makes the manifest and signs it with every key. A manifest that was planned before must be the same, and keeps the
+/// signatures that were made over it.
 ///
 /// # Errors
-/// If the key fails, or if this number was released with other content.
-pub fn sign(claim: &Claim, plan: Plan, request: &Request, key: &SecretKey) -> Result<Signed, Error> {
+/// If a key fails, if this number was released with other content, or if the manifest is not the planned one.
+pub fn sign(
+    claim: &Claim,
+    mut plan: Plan,
+    request: &Request,
+    planned: Option<&Planned>,
+    keys: &[SecretKey],
+) -> Result<Signed, Error> {
+    if let Some(planned) = planned {
+        // What was asked for by tag is fetched by digest now, and is still called what it was called.
+        for (image, said) in plan.resolved.images.iter_mut().zip(&planned.manifest().images) {
+            (image.asked, image.origin) = (said.asked.clone(), said.origin.clone());
+        }
+    }
     let manifest = plan.manifest(request, claim.bundle(), claim.sequence(), claim.created())?;
     let bytes = manifest.to_bytes()?;
+    let (mut signers, mut signatures) = (Vec::new(), Vec::new());
+    if let Some(planned) = planned {
+        planned.demand(&manifest, &bytes)?;
+        PlanSignatures { signers, signatures } = planned.signatures()?;
+    }
     claim.note_manifest(blobs::sha256(&bytes), &bytes)?;
-    let signature = key.sign_detached_armored(&bytes)?;
-    Ok(Signed { plan, manifest, bytes, signature })
+    for key in keys {
+        if !signers.contains(&key.fingerprint()) {
+            signers.push(key.fingerprint());
+            signatures.push(key.sign_detached_armored(&bytes)?);
+        }
+    }
+    let signatures = join_signatures(&signatures.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
+    Ok(Signed { plan, manifest, bytes, signatures, signers })
 }
 
 /// Writes the volume.
@@ -54,7 +82,7 @@ pub fn sign(claim: &Claim, plan: Plan, request: &Request, key: &SecretKey) -> Re
 /// # Errors
 /// [`Error`] names the blob.
 pub fn pull(signed: Signed, request: &Request, claim: &Claim, progress: &Progress) -> Result<Pulled, Error> {
-    let Signed { plan, manifest, bytes, signature } = signed;
+    let Signed { plan, manifest, bytes, signatures, signers } = signed;
     let recipients = request.recipients()?;
     let folder = claim.partial();
     let at = |source| Error::Output { path: folder.clone(), source };
@@ -74,9 +102,9 @@ pub fn pull(signed: Signed, request: &Request, claim: &Claim, progress: &Progres
         progress,
     };
     let path = folder.join(volume_name(&manifest.name(), 1));
-    let volume = bundle::write_volume(&path, &recipients, &manifest, &bytes, &signature, &puller)?;
+    let volume = bundle::write_volume(&path, &recipients, &manifest, &bytes, &signatures, &puller)?;
     progress.end();
-    Ok(Pulled { manifest_digest: blobs::sha256(&bytes), manifest, volumes: vec![volume] })
+    Ok(Pulled { manifest_digest: blobs::sha256(&bytes), manifest, signers, volumes: vec![volume] })
 }
 
 /// Refuses to begin what cannot fit.

@@ -231,7 +231,7 @@ impl Claim {
 }
 
 /// Writes a file beside the old one and puts it in its place.
-fn replace(folder: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+pub(crate) fn replace(folder: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
     let new = folder.join(format!("{name}.new"));
     let mut file = File::create(&new)?;
     file.write_all(bytes)?;
@@ -280,7 +280,7 @@ fn unfinished(request: &Request, bundles: &Path, digest: &str) -> Result<Option<
 }
 
 /// `YYYYMMDDhhmmss` in UTC.
-fn by_time(now: Timestamp) -> Result<Sequence, Error> {
+pub(crate) fn by_time(now: Timestamp) -> Result<Sequence, Error> {
     let digits: String = now.to_string().chars().filter(char::is_ascii_digit).collect();
     let number = digits.parse::<u64>().unwrap_or(0);
     Sequence::try_from(number).map_err(Error::Id)

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bundle::Recipients;
 use clap::Args;
-use commands::settings::{self, KeyFile, SignArgs};
+use commands::settings::{self, KeySource, SignArgs, Talk};
 use console::args::RegistryArgs;
 use manifest_schema::document::Platform;
 use manifest_schema::{BundleId, LabelKey, LabelValue, Sequence, Stream, Timestamp};
@@ -17,6 +17,7 @@ use signing::{RegistriesD, SecretKey};
 use crate::attached::Referrers;
 use crate::config::{Release, SequenceSpec};
 use crate::error::Error;
+use crate::planned::Planned;
 
 /// What to pack. Every flag is also a key of release.yaml.
 #[derive(Debug, Clone, Args)]
@@ -37,7 +38,7 @@ pub struct RequestArgs {
     /// The place in the release line: a number higher than the last, or `time`
     #[arg(long, env = "SEALIFT_SEQUENCE")]
     pub sequence: Option<SequenceSpec>,
-    /// Who can open the bundle (age1...)
+    /// Who can open the bundle (age1... or ssh-ed25519 AAAA...)
     #[arg(short, long = "recipient", value_name = "RECIPIENT", env = "SEALIFT_RECIPIENT", value_delimiter = ',')]
     pub recipients: Vec<String>,
     /// A file with a recipient a line
@@ -58,6 +59,12 @@ pub struct RequestArgs {
     /// Sign the images with the release key too, as `skopeo copy --sign-by` would
     #[arg(long, env = "SEALIFT_SIGN_IMAGES")]
     pub sign_images: bool,
+    /// The images are OpenShift release images: pack every image that they list, too
+    #[arg(long, env = "SEALIFT_RELEASE")]
+    pub release: bool,
+    /// With --release: a store of release signatures, as a URL or folder; several may be given
+    #[arg(long, value_name = "URL|DIR", env = "SEALIFT_RELEASE_SIGNATURES", value_delimiter = ',')]
+    pub release_signatures: Vec<String>,
     /// A label for people, shown on LABEL.txt
     #[arg(long = "label", value_name = "NAME=VALUE", env = "SEALIFT_LABEL", value_delimiter = ',')]
     pub labels: Vec<String>,
@@ -103,6 +110,10 @@ pub struct Request {
     pub registries_d_folders: Vec<PathBuf>,
     /// Sign the images with the release key.
     pub sign_images: bool,
+    /// The images are OpenShift release images, whose payload is packed too.
+    pub release: bool,
+    /// Stores of release signatures, as URLs.
+    pub release_signatures: Vec<String>,
     /// Labels.
     pub labels: BTreeMap<LabelKey, LabelValue>,
     /// End of admission.
@@ -115,8 +126,8 @@ pub struct Request {
     pub bundle_id: Option<BundleId>,
     /// When the export began: now, or `SOURCE_DATE_EPOCH`.
     pub now: Timestamp,
-    /// The release key, if one is named.
-    pub sign: Option<KeyFile>,
+    /// The release keys that are named.
+    pub sign: Vec<KeySource>,
     /// Registries.
     pub registries: Registries,
 }
@@ -160,6 +171,7 @@ struct Identity<'a> {
     sparse_index: bool,
     referrers: &'a Referrers,
     sign_images: bool,
+    release: bool,
     labels: &'a BTreeMap<LabelKey, LabelValue>,
     expires: Option<Expiry>,
 }
@@ -170,12 +182,7 @@ impl Request {
     /// # Errors
     /// [`Error`] names what is missing or wrong.
     pub fn resolve(args: RequestArgs) -> Result<Self, Error> {
-        let default = PathBuf::from("release.yaml");
-        let release = match args.file {
-            Some(file) => Release::load(&file)?,
-            None if default.exists() => Release::load(&default)?,
-            None => Release::default(),
-        };
+        let release = release_file(args.file.as_deref())?;
         let mut images: Vec<SourceRef> = release.images.into_iter().map(|i| i.0).collect();
         for text in &args.images {
             images.push(text.parse()?);
@@ -204,8 +211,11 @@ impl Request {
         recipients = recipients.iter().map(|r| bundle::parse_recipient(r)).collect::<Result<_, _>>()?;
         for file in release.recipients_files.iter().chain(&args.recipients_file) {
             for (number, line) in settings::lines(file)? {
-                // What such a file holds by mistake may be a secret: it is not repeated.
-                let wrong = |_| Error::RecipientsFile { file: file.clone(), line: number };
+                let wrong = |e| {
+                    // What such a file holds by mistake may be a secret: it is not repeated.
+                    let source = (!matches!(e, bundle::AgeError::Recipient(_))).then(|| Box::new(e));
+                    Error::RecipientsFile { file: file.clone(), line: number, source }
+                };
                 recipients.push(bundle::parse_recipient(&line).map_err(wrong)?);
             }
         }
@@ -214,7 +224,7 @@ impl Request {
         let mut platforms: Vec<_> = release.platforms.into_iter().map(|p| p.0).chain(args.platforms).collect();
         platforms.sort();
         platforms.dedup();
-        let sign = KeyFile::resolve(args.sign, release.sign.map(|sign| (sign.key, sign.passphrase_file)));
+        let sign = KeySource::several(args.sign, release.sign.0)?;
         let registries_d_folders = [release.registries_d, args.registries_d].concat();
         let expires = args.expires.or(release.expires).map(|text| text.parse()).transpose()?;
         Ok(Self {
@@ -228,6 +238,8 @@ impl Request {
             registries_d: settings::registries_d(&registries_d_folders)?,
             registries_d_folders,
             sign_images: args.sign_images || release.sign_images,
+            release: args.release || release.release,
+            release_signatures: stores([release.release_signatures, args.release_signatures].concat())?,
             labels,
             expires,
             output: args.output.or(release.output).unwrap_or_else(|| ".".into()),
@@ -242,21 +254,76 @@ impl Request {
         })
     }
 
+    /// What is needed to pack a plan: what it says, and of flags, environment and release file the keys, the output and the
+    /// registries.
+    ///
+    /// # Errors
+    /// [`Error::FixedByPlan`] for a flag that would change the plan; otherwise as [`Request::resolve`].
+    pub fn of_plan(args: RequestArgs, plan: &Planned) -> Result<Self, Error> {
+        let given = [
+            ("--images-file", !args.images_file.is_empty()),
+            ("--stream", args.stream.is_some()),
+            ("--sequence", args.sequence.is_some()),
+            ("--recipient", !args.recipients.is_empty()),
+            ("--recipients-file", !args.recipients_file.is_empty()),
+            ("--platform", !args.platforms.is_empty()),
+            ("--sparse-index", args.sparse_index),
+            ("--referrers", args.referrers.is_some()),
+            ("--registries-d", !args.registries_d.is_empty()),
+            ("--sign-images", args.sign_images),
+            ("--release", args.release),
+            ("--release-signatures", !args.release_signatures.is_empty()),
+            ("--label", !args.labels.is_empty()),
+            ("--expires", args.expires.is_some()),
+            ("--bundle-id", args.bundle_id.is_some()),
+        ];
+        if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
+            return Err(Error::FixedByPlan { flag });
+        }
+        let release = release_file(args.file.as_deref())?;
+        let (manifest, sources) = (plan.manifest(), plan.sources());
+        Ok(Self {
+            stream: manifest.stream.clone(),
+            sequence: SequenceSpec::Number(manifest.sequence),
+            images: sources.images.iter().map(|i| i.parse()).collect::<Result<_, _>>()?,
+            recipients: sources.recipients.clone(),
+            platforms: sources.platforms.clone(),
+            sparse_index: sources.sparse_index,
+            referrers: sources.referrers.parse()?,
+            registries_d: settings::registries_d(&sources.registries_d)?,
+            registries_d_folders: sources.registries_d.clone(),
+            sign_images: false,
+            release: sources.release,
+            release_signatures: sources.release_signatures.clone(),
+            labels: manifest.labels.clone(),
+            expires: manifest.expires.map(Expiry::At),
+            output: args.output.or(release.output).unwrap_or_else(|| ".".into()),
+            state: match args.state {
+                Some(state) => state,
+                None => state_folder()?,
+            },
+            bundle_id: Some(manifest.bundle),
+            now: manifest.created,
+            sign: KeySource::several(args.sign, release.sign.0)?,
+            registries: settings::registries(args.registry, concat!("sealift-export/", env!("CARGO_PKG_VERSION")))?,
+        })
+    }
+
     /// The recipients, ready to encrypt to.
     ///
     /// # Errors
     /// If there is none.
     pub fn recipients(&self) -> Result<Recipients, Error> {
-        Ok(Recipients::parse(self.recipients.iter().map(String::as_str))?)
+        let recipients = Recipients::parse(self.recipients.iter().map(String::as_str))?;
+        Ok(recipients.with_talk(std::sync::Arc::new(Talk::default())))
     }
 
-    /// Unlocks the release key and proves it with a trial signature.
+    /// Unlocks the release keys and proves each with a trial signature.
     ///
     /// # Errors
-    /// [`Error`] says what is wrong with the key.
-    pub fn unlock(&self) -> Result<SecretKey, Error> {
-        let file = self.sign.as_ref().ok_or(Error::Missing("a release key"))?;
-        Ok(file.unlock(Timestamp::now())?)
+    /// [`Error`] says what is wrong with which key; also if there is none, or one twice.
+    pub fn unlock(&self) -> Result<Vec<SecretKey>, Error> {
+        unlock(&self.sign)
     }
 
     /// `<stream>-<sequence>` for a sequence number.
@@ -278,11 +345,50 @@ impl Request {
             sparse_index: self.sparse_index,
             referrers: &self.referrers,
             sign_images: self.sign_images,
+            release: self.release,
             labels: &self.labels,
             expires: self.expires,
         };
         blobs::sha256(&serde_json::to_vec(&identity).unwrap_or_default()).to_string()
     }
+}
+
+/// Unlocks release keys and proves each with a trial signature.
+///
+/// # Errors
+/// [`Error`] says what is wrong with which key; also if there is none, or one twice.
+pub(crate) fn unlock(sources: &[KeySource]) -> Result<Vec<SecretKey>, Error> {
+    let mut keys: Vec<SecretKey> = Vec::new();
+    for source in sources {
+        let key = source.unlock(Timestamp::now())?;
+        if keys.iter().any(|known| known.fingerprint() == key.fingerprint()) {
+            return Err(Error::SameSigner(key.fingerprint()));
+        }
+        keys.push(key);
+    }
+    if keys.is_empty() { Err(Error::Missing("a release key")) } else { Ok(keys) }
+}
+
+/// The release file that is named, the one that is there, or an empty one.
+pub(crate) fn release_file(named: Option<&Path>) -> Result<Release, Error> {
+    let default = Path::new("release.yaml");
+    match named {
+        Some(file) => Release::load(file),
+        None if default.exists() => Release::load(default),
+        None => Ok(Release::default()),
+    }
+}
+
+/// Stores of signatures as URLs; what is no URL is a folder.
+fn stores(given: Vec<String>) -> Result<Vec<String>, Error> {
+    let store = |text: String| {
+        if ["http://", "https://", "file://"].iter().any(|scheme| text.starts_with(scheme)) {
+            return Ok(text);
+        }
+        let path = std::path::absolute(&text).map_err(|source| Error::Output { path: text.clone().into(), source })?;
+        Ok(format!("file://{}", path.display()))
+    };
+    given.into_iter().map(store).collect()
 }
 
 /// Now, or what `SOURCE_DATE_EPOCH` says (reproducible-builds.org).

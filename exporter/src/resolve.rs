@@ -1,18 +1,20 @@
 //! Stage 2: every reference is resolved once, and every image walked down to its blobs. Nothing is written.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use blobs::VerifiedBytes;
 use console::Progress;
 use manifest_schema::document::{Child, Platform};
+use manifest_schema::manifest::ReleaseList;
 use manifest_schema::{
     Descriptor, Digest, Document, ImageSignature, LIMITS, MediaType, OutsideText, PlatformManifest, Reference,
     Referrer, Section,
 };
-use registry::source::Source;
+use registry::source::{Source, SourceRef};
 
 use crate::attached;
 use crate::error::Error;
+use crate::release;
 use crate::request::Request;
 
 /// Documents that are kept in memory between planning and packing; others are fetched again.
@@ -57,7 +59,9 @@ pub struct ResolvedImage {
     pub signatures: Vec<ImageSignature>,
     /// What refers to its documents, and what refers to that.
     pub referrers: Vec<Referrer>,
-    /// The same, for people.
+    /// Of an OpenShift release image: where it lists the images of the release.
+    pub release: Vec<ReleaseList>,
+    /// Signatures and referrers, for people.
     pub evidence: Vec<attached::Evidence>,
     /// Where the tag points now, if it was pinned to something else.
     pub moved: Option<Digest>,
@@ -73,6 +77,18 @@ pub struct ResolvedBlob {
     pub source: usize,
 }
 
+/// An image that is to be resolved.
+struct Asked {
+    image: SourceRef,
+    is_release: bool,
+}
+
+impl Asked {
+    fn new(image: SourceRef, is_release: bool) -> Self {
+        Self { image, is_release }
+    }
+}
+
 /// Resolves a request.
 ///
 /// # Errors
@@ -85,9 +101,17 @@ pub(crate) fn resolve(
     let mut walk = Walk::default();
     let mut sources = Vec::new();
     let mut images: Vec<ResolvedImage> = Vec::new();
-    for asked in &request.images {
+    let mut open: VecDeque<Asked> =
+        request.images.iter().map(|image| Asked::new(image.clone(), request.release)).collect();
+    while let Some(Asked { image: asked, is_release }) = open.pop_front() {
+        let asked = &asked;
         let source = asked.open(&request.registries)?;
-        let mut image = walk.image(request, asked.to_string(), source.as_ref(), sources.len(), progress)?;
+        let (mut image, layers) = walk.image(request, asked.to_string(), source.as_ref(), sources.len(), progress)?;
+        if is_release {
+            for member in release::members(&mut walk, &mut image, &layers, source.as_ref(), progress)? {
+                open.push_back(Asked::new(member, false));
+            }
+        }
         attached::collect(&mut walk, &mut image, asked, source.as_ref(), request, signer, progress)?;
         tracing::info!("{asked} is {}", image.top.digest);
         if let Some(now) = &image.moved {
@@ -106,8 +130,14 @@ pub(crate) fn resolve(
             None => images.push(image),
         }
     }
+    if images.len() > LIMITS.images {
+        return Err(Error::TooMuch { images: images.len(), blobs: walk.blobs.len(), bytes: 0 });
+    }
     Ok(Resolved { sources, images, blobs: walk.blobs, documents: walk.documents })
 }
+
+/// The layers of each image manifest of an image, lowest first.
+pub(crate) type Layers = Vec<(Digest, Vec<Descriptor>)>;
 
 /// What has been reached so far.
 #[derive(Default)]
@@ -137,6 +167,8 @@ pub(crate) struct Tree {
     pub(crate) blobs: BTreeSet<Digest>,
     pub(crate) platforms: Vec<PlatformManifest>,
     pub(crate) sparse: bool,
+    /// The layers of each image manifest, lowest first.
+    pub(crate) layers: Layers,
     /// Attached to an image: its small blobs decide on admission.
     pub(crate) attached: bool,
 }
@@ -149,7 +181,7 @@ impl Walk {
         source: &dyn Source,
         number: usize,
         progress: &Progress,
-    ) -> Result<ResolvedImage, Error> {
+    ) -> Result<(ResolvedImage, Layers), Error> {
         let resolved = source.resolve()?;
         let origin = resolved.origin;
         let describe = |bytes: &VerifiedBytes, media_type: MediaType| Descriptor {
@@ -197,7 +229,7 @@ impl Walk {
         let mut tree = Tree::default();
         let place = Place { origin: &origin, source, number };
         self.document(&mut tree, &place, &top, bytes, None, keep.as_ref(), 0)?;
-        Ok(ResolvedImage {
+        let image = ResolvedImage {
             asked: OutsideText::new(asked),
             source: number,
             chosen_from,
@@ -209,10 +241,19 @@ impl Walk {
             blobs: tree.blobs,
             signatures: Vec::new(),
             referrers: Vec::new(),
+            release: Vec::new(),
             evidence: Vec::new(),
             moved: resolved.moved,
             origin,
-        })
+        };
+        Ok((image, tree.layers))
+    }
+
+    /// Puts a blob that was reached among those that decide on admission.
+    pub(crate) fn admit(&mut self, digest: &Digest) {
+        if let Some(&at) = self.by_digest.get(digest) {
+            self.blobs[at].section = Section::Admission;
+        }
     }
 
     /// Takes in a document and everything below it.
@@ -257,6 +298,7 @@ impl Walk {
                     let decides = tree.attached && layer.size <= LIMITS.document;
                     self.blob(tree, place, layer, if decides { Section::Admission } else { Section::Layers })?;
                 }
+                tree.layers.push((descriptor.digest, layers));
             }
         }
         // After what it refers to: the format lists a document behind its children, so that they can be pushed in order.

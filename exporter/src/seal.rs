@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use bundle::{LABEL, Label, SEAL, SEAL_SIGNATURE, Seal, SealedFile};
 use manifest_schema::{BundleId, Digest};
 use serde::Serialize;
-use signing::SecretKey;
+use signing::{SecretKey, join_signatures};
 
 use crate::error::Error;
 use crate::pull::Pulled;
@@ -25,11 +25,11 @@ pub struct Sealed {
     pub bytes: Option<u64>,
 }
 
-/// Seals a bundle and gives its folder the final name.
+/// Seals a bundle, signs the seal with every key, and gives the bundle's folder the final name.
 ///
 /// # Errors
-/// If a file cannot be written, the key fails, or the final name has been taken meanwhile.
-pub fn seal(pulled: Pulled, claim: &Claim, key: &SecretKey) -> Result<Sealed, Error> {
+/// If a file cannot be written, a key fails, or the final name has been taken meanwhile.
+pub fn seal(pulled: Pulled, claim: &Claim, keys: &[SecretKey]) -> Result<Sealed, Error> {
     let folder = claim.partial();
     let at = |name: &str| {
         let path = folder.join(name);
@@ -38,7 +38,7 @@ pub fn seal(pulled: Pulled, claim: &Claim, key: &SecretKey) -> Result<Sealed, Er
     let names: Vec<String> =
         pulled.volumes.iter().map(|v| v.path.file_name().unwrap_or_default().to_string_lossy().into_owned()).collect();
     let sizes: Vec<_> = names.iter().cloned().zip(pulled.volumes.iter().map(|v| v.size)).collect();
-    let signers = [key.fingerprint().to_string()];
+    let signers: Vec<String> = pulled.signers.iter().map(ToString::to_string).collect();
     let label = bundle::render(&pulled.manifest, &Label { signers: &signers, volumes: &sizes });
     console::write_new(&folder.join(LABEL), label.as_bytes()).map_err(at(LABEL))?;
     let seal = Seal {
@@ -54,7 +54,8 @@ pub fn seal(pulled: Pulled, claim: &Claim, key: &SecretKey) -> Result<Sealed, Er
             .collect(),
     };
     let bytes = seal.to_bytes();
-    let signature = key.sign_detached_armored(&bytes)?;
+    let signatures = keys.iter().map(|key| key.sign_detached_armored(&bytes)).collect::<Result<Vec<_>, _>>()?;
+    let signature = join_signatures(&signatures.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
     let sealed = Sealed {
         path: claim.complete(),
         bundle: seal.bundle,

@@ -32,6 +32,8 @@ fn every_source_gives_the_same_digests() {
     let from = format!("oci:{}:{API}", fixtures().display());
     let to = format!("oci-archive:{}:{API}", archive.display());
     run_ok(command("skopeo", &site.scratch("home")).args(["--insecure-policy", "copy", "--all", &from, &to]));
+    let folder = format!("dir:{}", site.scratch("folders").join("api").display());
+    run_ok(command("skopeo", &site.scratch("home")).args(["--insecure-policy", "copy", "--all", &from, &folder]));
     let expected = digest(&fixtures(), API).to_string();
     for image in [
         format!("docker://{}/payments/api:2.3.1", site.origin.host()),
@@ -40,6 +42,8 @@ fn every_source_gives_the_same_digests() {
         format!("oci:{}@{expected}={name}", fixtures().display()),
         format!("oci-archive:{}:{API}", archive.display()),
         format!("oci-archive:{}", archive.display()),
+        format!("{folder}={name}"),
+        format!("{folder}@{expected}={name}"),
     ] {
         let report = plan(&site, &image).expect_code(0).json();
         assert_eq!(report["images"][0]["digest"], expected, "{image}");

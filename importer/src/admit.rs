@@ -1,14 +1,17 @@
 //! Step 3: admitted, from the admission section, before any layer is pushed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::Read;
 
 use blobs::VerifiedBytes;
 use bundle::Contents;
 use console::Progress;
 use glob_match::glob_match;
 use ledger::{Begun, Ledger, Stamp, Standing, Subject};
+use manifest_schema::manifest::ReleaseList;
+use manifest_schema::release::IMAGE_REFERENCES;
 use manifest_schema::{Blob, Digest, Image, Manifest, Reference, Repository, Section, TagRef};
-use registry::RepositoryClient;
+use registry::{RepositoryClient, find_in_layer};
 
 use crate::authenticate::Authenticated;
 use crate::config::OnExistingTag;
@@ -16,7 +19,8 @@ use crate::destination::destination;
 use crate::error::Error;
 use crate::evidence::Evidence;
 use crate::graph::{Closure, Graph};
-use crate::provenance::{self, Judged, Provenance};
+use crate::provenance::{self, Judged, Provenance, Releases};
+use crate::push::Stop;
 use crate::site::{Site, StreamRules};
 use crate::sparse;
 
@@ -57,6 +61,8 @@ pub struct Placed {
     pub closure: Closure,
     /// Why it may enter, and what is attached to it.
     pub provenance: Provenance,
+    /// Of a release image: its signatures, each with the digest that it is for.
+    pub release_signatures: Vec<(Digest, Vec<u8>)>,
 }
 
 impl Placed {
@@ -156,8 +162,13 @@ pub fn examine(
     for judged in judged(site, bundle, &graph, &evidence)? {
         provenance.insert(judged.origin.clone(), judged.accept()?);
     }
-    drop(evidence);
-    tags(site, bundle, destinations, &graph, provenance, progress, probe)
+    let mut placement = tags(site, bundle, destinations, &graph, provenance, progress, probe)?;
+    for placed in placement.images.iter_mut().filter(|p| !p.image.release.is_empty()) {
+        let all = placed.image.signatures.iter();
+        let held = all.filter_map(|s| Some((s.subject, evidence.bytes(&s.digest)?.to_vec())));
+        placed.release_signatures = held.collect();
+    }
+    Ok(placement)
 }
 
 /// Every image judged by the stream's image policy, under the name that the sender claims for it.
@@ -174,7 +185,36 @@ pub fn judged(
         let closure = graph.closure(image)?;
         provenance::judge(image, &closure, graph, evidence, bundle.sealed.rules, site.now)
     };
-    bundle.manifest.get().images.iter().map(judge).collect()
+    let images = &bundle.manifest.get().images;
+    let mut judged = images.iter().map(judge).collect::<Result<Vec<_>, Error>>()?;
+    let releases = releases(bundle, &Releases::to_read(images, &judged, graph)?)?;
+    judged.iter_mut().for_each(|image| image.vouched_by(&releases));
+    Ok(judged)
+}
+
+/// What the release images list that a signature vouches for, from their layers in the admission section.
+fn releases(bundle: &Authenticated<'_>, lists: &[&ReleaseList]) -> Result<Releases, Error> {
+    let mut releases = Releases::default();
+    let wanted: BTreeSet<Digest> = lists.iter().flat_map(|list| list.layers.iter().copied()).collect();
+    if wanted.is_empty() {
+        return Ok(releases);
+    }
+    let mut says = HashMap::new();
+    each_admitted(bundle, |blob, content| {
+        if wanted.contains(&blob.digest) {
+            let found = find_in_layer(&mut *content, IMAGE_REFERENCES).or_else(|source| {
+                // What the layer says is at fault only if the bundle can be read on and the layer is what it should be.
+                std::io::copy(content, &mut std::io::sink()).map_err(Stop::Content)?;
+                Err(Stop::Ours(Box::new(Error::ReleaseLayer { digest: blob.digest, source })))
+            })?;
+            says.insert(blob.digest, found);
+        }
+        Ok(())
+    })?;
+    for list in lists {
+        releases.add(list, &says)?;
+    }
+    Ok(releases)
 }
 
 /// What the ledger calls this bundle.
@@ -266,6 +306,21 @@ fn for_each_admitted(
     wanted: impl Fn(&Blob) -> bool,
     mut act: impl FnMut(&Blob, VerifiedBytes) -> Result<(), Error>,
 ) -> Result<(), Error> {
+    each_admitted(bundle, |blob, content| {
+        if !wanted(blob) {
+            return Ok(());
+        }
+        let bytes = VerifiedBytes::read(content, blob.digest, blob.size).map_err(Stop::Content)?;
+        act(blob, bytes).map_err(|e| Stop::Ours(Box::new(e)))
+    })
+}
+
+/// Reads the admission section, and shows every blob as it streams by; what is not read of it is read past. All of it is
+/// checked against its digest.
+fn each_admitted(
+    bundle: &Authenticated<'_>,
+    mut look: impl FnMut(&Blob, &mut dyn Read) -> Result<(), Stop>,
+) -> Result<(), Error> {
     let manifest = bundle.manifest.get();
     for volume in 1..=manifest.volumes.admission {
         let index = volume as usize - 1;
@@ -274,14 +329,14 @@ fn for_each_admitted(
         let file = bundle.sealed.folder.open_file(name)?;
         let mut contents =
             Contents::open_admission(file, &bundle.identities, manifest, &bundle.digest, volume).map_err(wrong)?;
-        while let Some((blob, content)) = contents.next_blob().map_err(wrong)? {
+        while let Some((blob, mut content)) = contents.next_blob().map_err(wrong)? {
             debug_assert_eq!(blob.section, Section::Admission);
             let failed = |e| wrong(Contents::content_error(e));
-            if wanted(blob) {
-                act(blob, VerifiedBytes::read(content, blob.digest, blob.size).map_err(failed)?)?;
-            } else {
-                let _ = content.finish().map_err(failed)?;
-            }
+            look(blob, &mut content).map_err(|stop| match stop {
+                Stop::Content(e) => failed(e),
+                Stop::Ours(e) => *e,
+            })?;
+            let _ = content.finish().map_err(failed)?;
         }
     }
     Ok(())
@@ -335,7 +390,7 @@ fn tags(
         let judged = provenance.remove(&image.origin);
         // Every image of the manifest was judged, and none is listed twice.
         let provenance = judged.ok_or_else(|| Error::NotJudged { origin: Box::new(image.origin.clone()) })?;
-        images.push(Placed { image, destination, action, closure, provenance });
+        images.push(Placed { image, destination, action, closure, provenance, release_signatures: Vec::new() });
     }
     Ok(Placement { images, repositories })
 }

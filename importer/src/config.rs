@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use commands::settings;
+use commands::settings::{self, SignConfig};
 use manifest_schema::{Repository, Scope, Stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use crate::error::Error;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Import {
-    /// The age identity that opens bundles.
+    /// The age identity that opens bundles: a file of age or of one of its plugins, or an SSH key (ssh-ed25519).
     pub identity: PathBuf,
     /// File whose first line is the identity's passphrase.
     #[serde(default)]
@@ -103,7 +103,7 @@ pub struct IdentityConfig {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReleaseConfig {
-    /// OpenPGP certificate files.
+    /// OpenPGP certificate files, or folders of them.
     pub certificates: Vec<PathBuf>,
     /// How many distinct certificates must have signed.
     #[serde(default = "one")]
@@ -132,6 +132,10 @@ pub struct ProductionConfig {
     pub sign: SignConfig,
     /// The folder for signatures; one for each registry host if there are several.
     pub lookaside: LookasideConfig,
+    /// A folder for the signatures of OpenShift release images: as the cluster-version-operator reads them from a web
+    /// server, and as ConfigMaps.
+    #[serde(default)]
+    pub release_signatures: Option<PathBuf>,
     /// Signs in the form of cosign too, which podman and CRI-O read with `use-sigstore-attachments`.
     #[serde(default)]
     pub cosign: Option<CosignConfig>,
@@ -142,17 +146,6 @@ pub struct ProductionConfig {
 #[serde(deny_unknown_fields)]
 pub struct CosignConfig {
     /// The secret key file: encrypted as cosign and skopeo write it, or PKCS #8 in PEM.
-    pub key: PathBuf,
-    /// File whose first line is the passphrase.
-    #[serde(default)]
-    pub passphrase_file: Option<PathBuf>,
-}
-
-/// A secret key.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SignConfig {
-    /// OpenPGP secret key file.
     pub key: PathBuf,
     /// File whose first line is the passphrase.
     #[serde(default)]
@@ -198,13 +191,13 @@ impl Import {
         relative(&mut self.identity);
         self.identity_passphrase_file.iter_mut().for_each(relative);
         relative(&mut self.ledger.file);
-        relative(&mut self.production.sign.key);
-        self.production.sign.passphrase_file.iter_mut().for_each(relative);
+        self.production.sign.make_relative_to(base);
         for stream in self.streams.values_mut() {
             stream.release.certificates.iter_mut().for_each(relative);
             stream.images.iter_mut().for_each(relative);
             stream.sigstore.keys.iter_mut().chain(&mut stream.sigstore.trusted_root).for_each(relative);
         }
+        self.production.release_signatures.iter_mut().for_each(relative);
         if let Some(cosign) = &mut self.production.cosign {
             relative(&mut cosign.key);
             cosign.passphrase_file.iter_mut().for_each(relative);

@@ -60,6 +60,7 @@ mod tests {
             sparse: false,
             signatures: vec![],
             referrers: vec![],
+            release: vec![],
         }
     }
     fn mapping(from: &str, to: &str) -> Mapping {

@@ -288,6 +288,30 @@ pub enum Error {
         /// Why.
         source: signing::sigstore::AttachmentError,
     },
+    /// A file for clusters.
+    #[error("{}: cannot be written", .path.display())]
+    HandOver {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A layer of a release image that cannot be looked into.
+    #[error("the layer {digest} of a release image cannot be read")]
+    ReleaseLayer {
+        /// The layer.
+        digest: Digest,
+        /// Why.
+        source: io::Error,
+    },
+    /// A release image whose list is wrong.
+    #[error("{digest} is not a usable release image")]
+    ReleaseList {
+        /// The release image's manifest.
+        digest: Digest,
+        /// Why.
+        source: manifest_schema::release::ImageReferencesError,
+    },
     /// A tag for cosign signatures that cannot be made.
     #[error("{tag}: the cosign signatures cannot be put under it")]
     CosignTag {

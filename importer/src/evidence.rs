@@ -5,10 +5,11 @@ use std::collections::{HashMap, HashSet};
 
 use blobs::{Hasher, VerifiedBytes};
 use manifest_schema::{
-    Algorithm, Blob, Digest, DigestTag, Document, Image, ImageSignature, LIMITS, Manifest, MediaType, Section,
+    Algorithm, Blob, Descriptor, Digest, DigestTag, Document, Image, ImageSignature, LIMITS, Manifest, MediaType,
+    Section,
 };
 use signing::SigstoreSignature;
-use signing::sigstore::{Attachment, PAYLOAD_MEDIA_TYPE};
+use signing::sigstore::{Attachment, BundleRejected, PAYLOAD_MEDIA_TYPE, SigstoreBundle};
 
 use crate::error::Error;
 
@@ -35,7 +36,7 @@ impl Evidence {
         blob.section == Section::Admission
             && (blob.media_type.is_document()
                 || blob.media_type.is_simple_signature()
-                || (decides(&blob.media_type) && blob.size <= LIMITS.signature))
+                || (decides(&blob.media_type) && blob.size <= LIMITS.document))
     }
 
     /// Takes in a blob that is wanted.
@@ -97,15 +98,23 @@ impl Evidence {
         Ok(found)
     }
 
-    /// The sigstore bundles that a referrer's document holds, with their digests.
-    pub fn bundles(&self, referrer: &Digest) -> Vec<(Digest, &[u8])> {
+    /// The sigstore bundles and bare DSSE envelopes that a referrer's document holds, with their digests.
+    pub fn bundles(&self, referrer: &Digest) -> Vec<(Digest, Result<SigstoreBundle, BundleRejected>)> {
         let Some((media_type, bytes)) = self.held.get(referrer) else { return Vec::new() };
         let layers = match Document::parse(bytes, media_type) {
             Ok(Document::Manifest { layers, .. }) => layers,
             _ => Vec::new(),
         };
-        let bundles = layers.into_iter().filter(|l| is_bundle(&l.media_type));
-        bundles.filter_map(|l| Some((l.digest, self.bytes(&l.digest)?))).collect()
+        let read = |layer: Descriptor| {
+            let bytes = self.bytes(&layer.digest)?;
+            let bundle = match () {
+                () if is_bundle(&layer.media_type) => SigstoreBundle::parse(bytes),
+                () if is_envelope(&layer.media_type) => SigstoreBundle::parse_envelope(bytes),
+                () => return None,
+            };
+            Some((layer.digest, bundle))
+        };
+        layers.into_iter().filter_map(read).collect()
     }
 }
 
@@ -123,7 +132,12 @@ fn is_bundle(media_type: &MediaType) -> bool {
     media_type.as_str().starts_with("application/vnd.dev.sigstore.bundle")
 }
 
+/// What `cosign attest` without a log attaches under a `.att` tag.
+fn is_envelope(media_type: &MediaType) -> bool {
+    media_type.as_str() == "application/vnd.dsse.envelope.v1+json"
+}
+
 /// Whether a blob of this type is looked into to judge an image.
 fn decides(media_type: &MediaType) -> bool {
-    media_type.as_str() == PAYLOAD_MEDIA_TYPE || is_bundle(media_type)
+    media_type.as_str() == PAYLOAD_MEDIA_TYPE || is_bundle(media_type) || is_envelope(media_type)
 }

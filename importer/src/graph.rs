@@ -189,6 +189,13 @@ impl Graph {
         Ok(closure)
     }
 
+    /// Whether these are the topmost layers of an image manifest, in order.
+    pub fn has_topmost(&self, manifest: &Digest, layers: &[Digest]) -> bool {
+        // The first blob is the configuration.
+        let all = self.nodes.get(manifest).filter(|node| !node.is_index).and_then(|node| node.blobs.get(1..));
+        all.is_some_and(|all| !layers.is_empty() && all.ends_with(layers))
+    }
+
     /// What a document that is listed as a referrer is, for people.
     pub fn kind(&self, referrer: &Digest) -> Option<&OutsideText> {
         self.nodes.get(referrer)?.kind.as_ref()
@@ -257,6 +264,7 @@ mod tests {
             sparse: false,
             signatures: vec![],
             referrers: vec![],
+            release: vec![],
         };
         let manifest = |images: usize| Manifest {
             kind: ManifestType::V1,

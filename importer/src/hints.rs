@@ -61,6 +61,8 @@ impl Explain for Error {
             | Error::PolicyRefused { .. }
             | Error::TooMuchEvidence
             | Error::Attachment { .. }
+            | Error::ReleaseLayer { .. }
+            | Error::ReleaseList { .. }
             | Error::NotJudged { .. }
             | Error::NothingToRun { .. }
             | Error::NotAccepted { .. }
@@ -71,6 +73,7 @@ impl Explain for Error {
             | Error::NoClient { .. }
             | Error::Lookaside(_)
             | Error::CosignTag { .. }
+            | Error::HandOver { .. }
             | Error::Payload { .. }
             | Error::ImageSignatures { .. }
             | Error::NoManifest { .. }
@@ -87,7 +90,9 @@ impl Explain for Error {
             Error::Missing("a ledger") => {
                 "name it with --ledger, or as `ledger:` in import.yaml; `sealift-import init` makes one"
             }
-            Error::Missing("a production key") => "name it with --sign-key, or as `production: {sign: {key: FILE}}`",
+            Error::Missing("a production key") => {
+                "name it with --sign-key or --sign-by, or as `production: {sign: {key: FILE}}`"
+            }
             Error::Missing("a folder for signatures") => {
                 "name it with --lookaside, or as `production: {lookaside: DIR}`"
             }
@@ -97,7 +102,8 @@ impl Explain for Error {
             Error::LookasideRoot { .. } => {
                 "name a folder that can be written with `production: {lookaside: DIR}` or --lookaside"
             }
-            Error::Age(bundle::AgeError::WrongPassphrase(_)) => "check the passphrase, and which identity is named",
+            Error::Age(e) => return commands::age_hint(e),
+            Error::Signing(e) => return commands::signing_hint(e),
             Error::OnlyWithTrust { .. } => {
                 "leave the flag (or its variable) out, or use --trust instead of a configuration"
             }
@@ -115,8 +121,8 @@ impl Explain for Error {
             Error::UnknownStream { .. } => {
                 "if it shall be accepted, add it under `streams:` in import.yaml, with the certificates of those who release it"
             }
-            Error::SealRejected { .. } | Error::ManifestRejected { .. } => {
-                "ask the sender, by another way than this medium, which key released it; a new key must be configured here first"
+            Error::SealRejected { source, .. } | Error::ManifestRejected { source, .. } => {
+                commands::rejected_hint(source)
             }
             Error::Damaged { .. } | Error::MissingFile { .. } | Error::UnreadableFile { .. } => {
                 "copy the file from the medium again, or ask the sender for it; the other files stay good"
@@ -125,6 +131,7 @@ impl Explain for Error {
                 bundle::ContentsError::Volume(bundle::VolumeError::Io(_)) => {
                     "check the medium, then run the same command again"
                 }
+                bundle::ContentsError::Volume(bundle::VolumeError::Age(e)) => return commands::age_hint(e),
                 _ => "the bundle was sealed like this: do not use it, and tell the sender",
             },
             Error::OtherManifest { .. }
@@ -164,6 +171,8 @@ impl Explain for Error {
             }
             Error::Blob(_)
             | Error::Document { .. }
+            | Error::ReleaseLayer { .. }
+            | Error::ReleaseList { .. }
             | Error::Attachment { .. }
             | Error::NotJudged { .. }
             | Error::Inconsistent { .. }
@@ -192,12 +201,11 @@ impl Explain for Error {
             | Error::Reference(_)
             | Error::Label(_)
             | Error::LedgerName(_)
-            | Error::Signing(_)
-            | Error::Age(_)
             | Error::Seal(_)
             | Error::BundleName(_)
             | Error::NoClient { .. }
             | Error::Lookaside(_)
+            | Error::HandOver { .. }
             | Error::Payload { .. }
             | Error::SigstoreKey { .. }
             | Error::Keyless { .. }

@@ -30,6 +30,7 @@ pub mod provenance;
 pub mod publish;
 pub mod push;
 pub mod record;
+pub mod release_signatures;
 pub mod sign;
 pub mod site;
 mod sparse;

@@ -3,10 +3,13 @@
 //! The policy is judged over *origin* references: what the sender calls an image is a claim until one of its signatures
 //! says the same. Without a policy the signed manifest alone vouches for what it lists, and the ledger says so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use ledger::{EvidenceKind, RecordedEvidence, Vouched};
+use manifest_schema::manifest::ReleaseList;
+use manifest_schema::release::ImageReferences;
 use manifest_schema::{Digest, DigestTag, Image, LabelValue, OutsideText, Reference, Timestamp};
+use registry::LayerSays;
 use serde::Serialize;
 use signing::sigstore::{BundleSigner, EvidenceKind as ReferrerKind, SigstoreBundle, VerifiedBy};
 use signing::{ImagePolicy, PolicyImage, PolicyName, PolicyVerdict, SigstoreSignature};
@@ -22,6 +25,8 @@ use crate::site::StreamRules;
 pub struct Judged {
     /// The image, as the sender calls it.
     pub origin: Reference,
+    /// Its digest.
+    pub digest: Digest,
     /// The policy's verdict on every document of the image, if there is a policy.
     pub verdicts: Vec<DocumentVerdict>,
     /// Everything attached to it, and what was found of it.
@@ -48,6 +53,21 @@ impl Judged {
             Ok(vouched) => Ok(Provenance { vouched, evidence: self.evidence }),
             Err(verdict) => Err(Error::PolicyRefused { origin: Box::new(self.origin), verdict }),
         }
+    }
+
+    /// Lets an image in that the policy refuses, if an accepted release lists it by its digest.
+    pub fn vouched_by(&mut self, releases: &Releases) {
+        if let (Err(_), Some(by)) = (&self.vouched, releases.members.get(&self.digest)) {
+            self.vouched = Ok(Vouched::Release { by: *by });
+        }
+    }
+
+    /// Whether the policy accepted this document because of a signature, and not because it accepts anything.
+    fn is_signed(&self, document: &Digest) -> bool {
+        let signed = |v: &DocumentVerdict| {
+            v.verdict.accepted && v.verdict.requirements.iter().any(|r| r.accepted && r.signer.is_some())
+        };
+        self.vouched.is_ok() && self.verdicts.iter().any(|v| v.digest == *document && signed(v))
     }
 
     /// What vouches for the image; `None` if it is refused.
@@ -81,6 +101,57 @@ pub struct DocumentVerdict {
     /// The verdict.
     #[serde(flatten)]
     pub verdict: PolicyVerdict,
+}
+
+/// What accepted releases list.
+#[derive(Debug, Default)]
+pub struct Releases {
+    /// The digest of each image listed, and the release image's manifest that lists it.
+    members: HashMap<Digest, Digest>,
+}
+
+impl Releases {
+    /// The lists of release images that have to be read: those of image manifests that a signature vouches for.
+    ///
+    /// # Errors
+    /// [`Error::Inconsistent`] if the layers of one are not the topmost of its image manifest: another might hide the list.
+    pub fn to_read<'i>(images: &'i [Image], judged: &[Judged], graph: &Graph) -> Result<Vec<&'i ReleaseList>, Error> {
+        let judged: HashMap<&Reference, &Judged> = judged.iter().map(|j| (&j.origin, j)).collect();
+        let signed = |image: &Image, list: &ReleaseList| {
+            judged.get(&image.origin).is_some_and(|judged| judged.is_signed(&list.manifest))
+        };
+        let mut lists = Vec::new();
+        for image in images {
+            for list in image.release.iter().filter(|list| signed(image, list)) {
+                if !graph.has_topmost(&list.manifest, &list.layers) {
+                    let reason = "the layers listed for its release are not its topmost ones".into();
+                    return Err(Error::Inconsistent { digest: list.manifest, reason });
+                }
+                lists.push(list);
+            }
+        }
+        Ok(lists)
+    }
+
+    /// Takes in a release image's list, from what its topmost layers say of the file.
+    ///
+    /// # Errors
+    /// [`Error::Inconsistent`] if there is no such file; [`Error::ReleaseList`] if it is not a list.
+    pub fn add(&mut self, list: &ReleaseList, says: &HashMap<Digest, LayerSays>) -> Result<(), Error> {
+        let decides = list.layers.iter().rev().filter_map(|l| says.get(l)).find(|s| **s != LayerSays::Nothing);
+        let Some(LayerSays::Content(bytes)) = decides else {
+            let reason = "it does not list the images of a release".into();
+            return Err(Error::Inconsistent { digest: list.manifest, reason });
+        };
+        let parsed = ImageReferences::parse(bytes);
+        let parsed = parsed.map_err(|source| Error::ReleaseList { digest: list.manifest, source })?;
+        for image in parsed.images {
+            if let Some(digest) = image.reference.digest() {
+                self.members.entry(*digest).or_insert(list.manifest);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What a policy judges an image as: by its tag if it has one. A digest beside the tag is no weaker name, so it must not
@@ -130,7 +201,7 @@ pub fn judge(
         (Some(_), None) => Ok(Vouched::Policy { scopes: scopes(&verdicts)? }),
         (Some(_), Some(refused)) => Err(Box::new(refused.clone())),
     };
-    Ok(Judged { origin: image.origin.clone(), verdicts, evidence: rows, vouched })
+    Ok(Judged { origin: image.origin.clone(), digest: image.digest, verdicts, evidence: rows, vouched })
 }
 
 /// The scopes of the policy that decided, each once.
@@ -234,12 +305,12 @@ fn explained(row: RecordedEvidence, verdict: PolicyVerdict, requirement: &str) -
 fn bundles(image: &Image, evidence: &Evidence, rules: &StreamRules) -> Vec<RecordedEvidence> {
     let mut rows = Vec::new();
     for referrer in &image.referrers {
-        for (digest, bytes) in evidence.bundles(&referrer.digest) {
+        for (digest, bundle) in evidence.bundles(&referrer.digest) {
             let subject = referrer.subject;
             let kind = EvidenceKind::SigstoreBundle;
             let mut row =
                 RecordedEvidence { kind, subject, digest, what: None, verified: None, signer: None, note: None };
-            match SigstoreBundle::parse(bytes) {
+            match bundle {
                 Err(e) => (row.verified, row.note) = (Some(false), Some(OutsideText::new(e.to_string()))),
                 Ok(bundle) => {
                     let predicate = bundle.untrusted_claims().predicate_type.as_ref().map(OutsideText::raw);

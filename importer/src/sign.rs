@@ -11,6 +11,7 @@ use crate::admit::{Admitted, stamp};
 use crate::attach;
 use crate::complete::Complete;
 use crate::error::Error;
+use crate::release_signatures;
 use crate::site::Production;
 
 /// A bundle whose images have their production signatures; no tag has moved.
@@ -70,6 +71,11 @@ pub fn sign<'s>(
             let signed = attach::cosign(client, key, &reference, &digest)?;
             let path = OutsideText::new(format!("{repository}:{}", signed.tag));
             signatures.push(RecordedSignature { reference, digest, path, file: signed.payload });
+        }
+    }
+    for placed in admitted.placement.images.iter().filter(|p| !p.is_skipped()) {
+        if let Some(folder) = &production.release_signatures {
+            release_signatures::hand_over(folder, &placed.release_signatures)?;
         }
     }
     Ok(SignedImages { admitted, signatures, production: fingerprint })

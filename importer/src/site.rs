@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bundle::Identities;
 use clap::Args;
-use commands::settings::{self, KeyFile, SignArgs};
+use commands::settings::{self, KeySource, SignArgs, Talk};
 use console::PassphraseSource;
 use console::args::RegistryArgs;
 use ledger::{Ledger, LedgerId};
@@ -27,13 +27,13 @@ pub struct SiteArgs {
     /// The configuration [default: import.yaml, if it is there and --trust is not given]
     #[arg(short, long, value_name = "FILE", env = "SEALIFT_CONFIG")]
     pub config: Option<PathBuf>,
-    /// The age identity that opens the bundle
+    /// The identity that opens the bundle: a file of age or of one of its plugins, or an SSH key (ssh-ed25519)
     #[arg(short, long, value_name = "FILE", env = "SEALIFT_IDENTITY")]
     pub identity: Option<PathBuf>,
     /// A file whose first line is the identity's passphrase [also: SEALIFT_IDENTITY_PASSPHRASE]
     #[arg(long, value_name = "FILE", env = "SEALIFT_IDENTITY_PASSPHRASE_FILE")]
     pub identity_passphrase_file: Option<PathBuf>,
-    /// The sender's release certificate, for a site without a configuration; several may be given
+    /// The sender's release certificate, or a folder of them, for a site without a configuration; several may be given
     #[arg(long, value_name = "FILE", env = "SEALIFT_TRUST", value_delimiter = ',')]
     pub trust: Vec<PathBuf>,
     /// With --trust: how many distinct certificates must have signed [default: 1]
@@ -77,6 +77,9 @@ pub struct ProductionArgs {
     /// The folder for signatures; HOST=DIR for each registry if there are several
     #[arg(long, value_name = "[HOST=]DIR", env = "SEALIFT_LOOKASIDE", value_delimiter = ',')]
     pub lookaside: Vec<String>,
+    /// A folder for the signatures of OpenShift release images, as clusters take them
+    #[arg(long, value_name = "DIR", env = "SEALIFT_RELEASE_SIGNATURES")]
+    pub release_signatures: Option<PathBuf>,
     /// Secret key that signs in the form of cosign too
     #[arg(long, value_name = "FILE", env = "SEALIFT_COSIGN_KEY")]
     pub cosign_key: Option<PathBuf>,
@@ -123,9 +126,10 @@ pub struct Site {
     streams: Streams,
     identity: Option<(PathBuf, PassphraseSource)>,
     ledger: Option<(PathBuf, Option<LedgerId>)>,
-    sign: Option<KeyFile>,
+    sign: Option<KeySource>,
     lookaside: Option<LookasideConfig>,
     cosign: Option<(PathBuf, PassphraseSource)>,
+    release_signatures: Option<PathBuf>,
     /// What to do with existing tags.
     pub on_existing_tag: OnExistingTag,
     /// Registries.
@@ -214,8 +218,7 @@ impl Site {
             }
             (None, None) => None,
         };
-        let configured = config.as_ref().map(|c| c.production.sign.clone()).map(|s| (s.key, s.passphrase_file));
-        let sign = KeyFile::resolve(production.sign, configured);
+        let sign = KeySource::one(production.sign, config.as_ref().map(|c| c.production.sign.clone()))?;
         let lookaside = match lookaside_from_flags(&production.lookaside)? {
             Some(lookaside) => Some(lookaside),
             None => config.as_ref().map(|c| c.production.lookaside.clone()),
@@ -240,6 +243,9 @@ impl Site {
             ledger,
             sign,
             lookaside,
+            release_signatures: production
+                .release_signatures
+                .or_else(|| config.as_ref().and_then(|c| c.production.release_signatures.clone())),
             cosign: cosign.map(|(p, f)| (p, passphrase(f, "SEALIFT_COSIGN_PASSPHRASE"))),
             on_existing_tag: production
                 .on_existing_tag
@@ -282,7 +288,10 @@ impl Site {
         });
         match failed {
             Some(e) => Err(e.into()),
-            None => Ok(identities?),
+            None => {
+                let talk = Talk { passphrase: passphrase.clone() };
+                Ok(identities?.with_talk(std::sync::Arc::new(talk)))
+            }
         }
     }
 
@@ -323,14 +332,8 @@ impl Site {
             std::fs::create_dir_all(root).map_err(|source| Error::LookasideRoot { path: root.clone(), source })?;
         }
         let own = key.certificates();
-        let streams: Vec<(String, &Certificates)> = match &self.streams {
-            Streams::Configured(streams) => {
-                streams.iter().map(|(name, r)| (format!("release ({name})"), r.trust.certificates())).collect()
-            }
-            Streams::Given(_, rules) => vec![("release".into(), rules.trust.certificates())],
-        };
-        for (name, certificates) in &streams {
-            signing::distinct_roles(&[("production", &own), (name, certificates)])?;
+        for (name, certificates) in self.foreign_certificates() {
+            signing::distinct_roles(&[("production", &own), (&name, certificates)])?;
         }
         let trust = Trust::new(own, 1, self.now)?;
         let cosign = self.cosign.as_ref().map(|(path, passphrase)| -> Result<_, Error> {
@@ -339,7 +342,28 @@ impl Site {
             key.usable()?;
             Ok(key)
         });
-        Ok(Production { key, trust, lookaside, cosign: cosign.transpose()? })
+        Ok(Production {
+            key,
+            trust,
+            lookaside,
+            cosign: cosign.transpose()?,
+            release_signatures: self.release_signatures.clone(),
+        })
+    }
+
+    /// The certificates of those on the other side, with their role: who releases, and who signs images.
+    fn foreign_certificates(&self) -> Vec<(String, &Certificates)> {
+        let streams: Vec<(&str, &StreamRules)> = match &self.streams {
+            Streams::Configured(streams) => streams.iter().map(|(name, rules)| (name.as_str(), rules)).collect(),
+            Streams::Given(_, rules) => vec![("--trust", rules)],
+        };
+        let mut found = Vec::new();
+        for (stream, rules) in streams {
+            found.push((format!("release ({stream})"), rules.trust.certificates()));
+            let images = rules.images.iter().flat_map(ImagePolicy::certificates);
+            found.extend(images.map(|certificates| (format!("image policy ({stream})"), certificates)));
+        }
+        found
     }
 
     /// A lookaside path has no host in it: two production registries must not share a tree.
@@ -377,6 +401,8 @@ pub struct Production {
     pub trust: Trust,
     /// The key that signs in the form of cosign, if there is one.
     pub cosign: Option<SigstoreSecretKey>,
+    /// Where signatures of release images are handed over.
+    pub release_signatures: Option<PathBuf>,
     lookaside: LookasideConfig,
 }
 

@@ -11,6 +11,7 @@ pub mod json;
 pub mod limits;
 pub mod manifest;
 pub mod reference;
+pub mod release;
 pub mod text;
 
 pub use attachment::{DigestTag, Found, ImageSignature, Referrer, referrers_tag};

@@ -107,6 +107,19 @@ pub struct Image {
     /// What refers to it and to the documents below it, and what refers to that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub referrers: Vec<Referrer>,
+    /// Of an OpenShift release image: where it lists the images of the release, for each of its image manifests.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub release: Vec<ReleaseList>,
+}
+
+/// The layers of an image manifest that decide what its `release-manifests/image-references` is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseList {
+    /// The image manifest.
+    pub manifest: Digest,
+    /// Its topmost layers, from the one that holds the file; they stand in the admission section.
+    pub layers: Vec<Digest>,
 }
 
 /// One image manifest of an image.
@@ -391,6 +404,14 @@ fn check_attachments(image: &Image, blobs: &HashMap<Digest, &Blob>) -> Result<()
             return wrong(format!("the signature {digest} is listed twice"));
         }
     }
+    for list in &image.release {
+        if !image.platforms.iter().any(|p| p.digest == list.manifest) || list.layers.is_empty() {
+            return wrong(format!("{} is not one of its image manifests, or has no layers", list.manifest));
+        }
+        if let Some(missing) = list.layers.iter().find(|layer| admitted(layer).is_none()) {
+            return wrong(format!("the layer {missing} is not in the admission section"));
+        }
+    }
     let mut seen = BTreeSet::new();
     for referrer in &image.referrers {
         let digest = &referrer.digest;
@@ -432,6 +453,7 @@ mod tests {
                 sparse: false,
                 signatures: vec![],
                 referrers: vec![],
+                release: vec![],
             }],
             blobs: vec![
                 Blob { digest, size: 10, media_type, section: Section::Admission, stored: Stored::Whole { volume: 1 } },

@@ -1,17 +1,22 @@
-//! age recipients and identities.
+//! age recipients and identities: native, of SSH keys (ssh-ed25519), and of plugins (<https://c2sp.org/age-plugin>).
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use age::secrecy::{ExposeSecret, SecretString};
 use manifest_schema::{LIMITS, OutsideText};
+
+use crate::volume::plain;
 
 /// A recipient or an identity cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum AgeError {
     /// Not a recipient.
-    #[error("`{}` is not an age recipient: expected age1...", .0.escaped())]
+    #[error("`{}` is not an age recipient: expected age1... or ssh-ed25519 AAAA...", .0.escaped())]
     Recipient(OutsideText),
     /// A secret where a recipient belongs; it is not repeated.
     #[error("a secret key was given where a recipient belongs: expected age1...")]
@@ -28,8 +33,29 @@ pub enum AgeError {
         source: std::io::Error,
     },
     /// A file holds no identity.
-    #[error("{}: not an age identity file (a line AGE-SECRET-KEY-1..., or such a file encrypted with a passphrase)", .0.display())]
+    #[error(
+        "{}: not an age identity file (lines AGE-SECRET-KEY-1... or AGE-PLUGIN-..., such a file encrypted with a passphrase, \
+         or a private key of OpenSSH)",
+        .0.display()
+    )]
     Identity(PathBuf),
+    /// An RSA key of SSH.
+    #[error(
+        "{0}: RSA keys of SSH are not taken: the implementation at hand leaks them through its timing (RUSTSEC-2023-0071)"
+    )]
+    SshRsa(String),
+    /// An SSH key of another kind.
+    #[error("{}: this kind of SSH key cannot be used: expected ssh-ed25519", .0.display())]
+    SshKind(PathBuf),
+    /// A plugin is not there.
+    #[error("{0} is not installed: nothing of this name is in PATH")]
+    NoPlugin(String),
+    /// A plugin failed.
+    #[error("age plugin: {}", .0.escaped())]
+    Plugin(OutsideText),
+    /// The library would print what it tells the plugin.
+    #[error("AGEDEBUG is set: with it, secret keys would be printed")]
+    Debugging,
     /// Wrong passphrase.
     #[error("{}: wrong passphrase", .0.display())]
     WrongPassphrase(PathBuf),
@@ -46,50 +72,233 @@ pub enum AgeError {
     Library(String),
 }
 
-/// Reads one recipient.
+/// How a plugin talks with the person: it may say something, ask for a PIN, or have something confirmed.
+///
+/// What it says is text from outside.
+pub trait PluginTalk: Send + Sync {
+    /// Shows a message, such as "touch your token".
+    fn message(&self, plugin: &str, text: &OutsideText);
+    /// Asks for a secret. `None` if nobody can be asked. `again`: the plugin has been given one in this run; the same one once
+    /// more would use up a token's attempts.
+    fn secret(&self, plugin: &str, prompt: &OutsideText, again: bool) -> Option<SecretString>;
+}
+
+/// Nobody is there: messages are lost, and nothing is answered.
+struct Silent;
+
+impl PluginTalk for Silent {
+    fn message(&self, _: &str, _: &OutsideText) {}
+    fn secret(&self, _: &str, _: &OutsideText, _: bool) -> Option<SecretString> {
+        None
+    }
+}
+
+/// The callbacks of one run of a plugin, as the library wants them.
+#[derive(Clone)]
+struct Talk {
+    program: String,
+    with: Arc<dyn PluginTalk>,
+    asked: Arc<AtomicBool>,
+}
+
+impl Talk {
+    fn new(plugin: &str, with: &Arc<dyn PluginTalk>) -> Self {
+        Self { program: program(plugin), with: with.clone(), asked: Arc::default() }
+    }
+}
+
+impl age::Callbacks for Talk {
+    fn display_message(&self, message: &str) {
+        self.with.message(&self.program, &OutsideText::new(message));
+    }
+    // Whoever wants to be asked for more than a secret is told that nobody can be asked.
+    fn confirm(&self, _: &str, _: &str, _: Option<&str>) -> Option<bool> {
+        None
+    }
+    fn request_public_string(&self, _: &str) -> Option<String> {
+        None
+    }
+    fn request_passphrase(&self, description: &str) -> Option<SecretString> {
+        let again = self.asked.swap(true, Ordering::Relaxed);
+        self.with.secret(&self.program, &OutsideText::new(description), again)
+    }
+}
+
+fn program(plugin: &str) -> String {
+    format!("age-plugin-{plugin}")
+}
+
+/// With `AGEDEBUG=plugin` the library prints what passes between it and a plugin, file keys included.
+fn no_debugging() -> Result<(), AgeError> {
+    if std::env::var_os("AGEDEBUG").is_some() { Err(AgeError::Debugging) } else { Ok(()) }
+}
+
+/// One recipient of whichever kind.
+enum AnyRecipient {
+    Native(age::x25519::Recipient),
+    Ssh(age::ssh::Recipient),
+    Plugin(age::plugin::Recipient),
+}
+
+impl FromStr for AnyRecipient {
+    type Err = AgeError;
+    fn from_str(text: &str) -> Result<Self, AgeError> {
+        let upper = text.to_ascii_uppercase();
+        if ["AGE-SECRET-KEY", "AGE-PLUGIN-", "PRIVATE KEY"].iter().any(|secret| upper.contains(secret)) {
+            return Err(AgeError::SecretRecipient);
+        }
+        let wrong = || AgeError::Recipient(OutsideText::new(text));
+        if let Some((kind, _)) = text.split_once(' ') {
+            return match (kind, age::ssh::Recipient::from_str(text)) {
+                ("ssh-rsa", _) => Err(AgeError::SshRsa("ssh-rsa".into())),
+                ("ssh-ed25519", Ok(recipient)) => Ok(Self::Ssh(recipient)),
+                _ => Err(wrong()),
+            };
+        }
+        if let Ok(recipient) = age::x25519::Recipient::from_str(text) {
+            return Ok(Self::Native(recipient));
+        }
+        age::plugin::Recipient::from_str(text).map(Self::Plugin).map_err(|_| wrong())
+    }
+}
+
+impl AgeError {
+    /// What a plugin complained of.
+    pub(crate) fn plugin(error: Option<&impl std::fmt::Display>) -> Self {
+        let text = error.map_or_else(|| "it failed and does not say why".to_string(), ToString::to_string);
+        AgeError::Plugin(OutsideText::new(plain(&text)))
+    }
+}
+
+/// Reads one recipient, and gives it in its plain form: without the comment of an SSH key.
 ///
 /// # Errors
-/// [`AgeError::Recipient`].
+/// [`AgeError::Recipient`], [`AgeError::SecretRecipient`], [`AgeError::SshRsa`].
 pub fn parse_recipient(text: &str) -> Result<String, AgeError> {
-    if text.to_ascii_uppercase().contains("SECRET") {
-        return Err(AgeError::SecretRecipient);
-    }
-    age::x25519::Recipient::from_str(text)
-        .map(|r| r.to_string())
-        .map_err(|_| AgeError::Recipient(OutsideText::new(text)))
+    Ok(match text.parse()? {
+        AnyRecipient::Native(recipient) => recipient.to_string(),
+        AnyRecipient::Ssh(recipient) => recipient.to_string(),
+        AnyRecipient::Plugin(recipient) => recipient.to_string(),
+    })
 }
 
 /// Who can open the volumes.
 #[derive(Clone)]
-pub struct Recipients(Vec<age::x25519::Recipient>);
+pub struct Recipients {
+    plain: Arc<Vec<Box<dyn age::Recipient + Send + Sync>>>,
+    plugins: BTreeMap<String, Vec<age::plugin::Recipient>>,
+    talk: Arc<dyn PluginTalk>,
+}
 
 impl Recipients {
-    /// Takes recipients in the form `age1...`.
+    /// Takes recipients in the forms `age1...`, `ssh-ed25519 AAAA...` and `age1name1...` (of the plugin `age-plugin-name`).
     ///
     /// # Errors
-    /// [`AgeError::Recipient`] names the bad one; [`AgeError::NoRecipient`] if there is none.
+    /// [`AgeError::Recipient`] names the bad one; [`AgeError::NoRecipient`] if there is none; [`AgeError::NoPlugin`].
     pub fn parse<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Self, AgeError> {
-        let recipients = texts
-            .into_iter()
-            .map(|t| age::x25519::Recipient::from_str(t).map_err(|_| AgeError::Recipient(OutsideText::new(t))))
-            .collect::<Result<Vec<_>, _>>()?;
-        if recipients.is_empty() { Err(AgeError::NoRecipient) } else { Ok(Self(recipients)) }
+        let mut plain: Vec<Box<dyn age::Recipient + Send + Sync>> = Vec::new();
+        let mut plugins: BTreeMap<String, Vec<age::plugin::Recipient>> = BTreeMap::new();
+        for text in texts {
+            match text.parse()? {
+                AnyRecipient::Native(recipient) => plain.push(Box::new(recipient)),
+                AnyRecipient::Ssh(recipient) => plain.push(Box::new(recipient)),
+                AnyRecipient::Plugin(recipient) => {
+                    plugins.entry(recipient.plugin().into()).or_default().push(recipient);
+                }
+            }
+        }
+        if plain.is_empty() && plugins.is_empty() {
+            return Err(AgeError::NoRecipient);
+        }
+        let recipients = Self { plain: Arc::new(plain), plugins, talk: Arc::new(Silent) };
+        // Now, and not after everything was fetched.
+        recipients.plugins()?;
+        Ok(recipients)
+    }
+
+    /// Says how plugins can talk with the person.
+    #[must_use]
+    pub fn with_talk(self, talk: Arc<dyn PluginTalk>) -> Self {
+        Self { talk, ..self }
+    }
+
+    fn plugins(&self) -> Result<Vec<age::plugin::RecipientPluginV1<Talk>>, AgeError> {
+        if !self.plugins.is_empty() {
+            no_debugging()?;
+        }
+        let plugin = |(name, recipients): (&String, &Vec<_>)| {
+            age::plugin::RecipientPluginV1::new(name, recipients, &[], Talk::new(name, &self.talk))
+                .map_err(|_| AgeError::NoPlugin(program(name)))
+        };
+        self.plugins.iter().map(plugin).collect()
     }
 
     pub(crate) fn encryptor(&self) -> Result<age::Encryptor, AgeError> {
-        age::Encryptor::with_recipients(self.0.iter().map(|r| r as &dyn age::Recipient))
-            .map_err(|e| AgeError::Library(e.to_string()))
+        let plugins = self.plugins()?;
+        let own = self.plain.iter().map(|r| r.as_ref() as &dyn age::Recipient);
+        let all = own.chain(plugins.iter().map(|p| p as &dyn age::Recipient));
+        age::Encryptor::with_recipients(all).map_err(|e| match e {
+            age::EncryptError::Plugin(errors) => AgeError::plugin(errors.first()),
+            other => AgeError::Library(plain(&other.to_string())),
+        })
     }
 }
 
 /// The secret keys that open volumes.
 #[derive(Clone)]
-pub struct Identities(Vec<age::x25519::Identity>);
+pub struct Identities {
+    plain: Arc<Vec<Plain>>,
+    plugins: Arc<Vec<PluginIdentities>>,
+}
+
+/// Why an age file cannot be opened.
+pub(crate) enum OpenError {
+    Identity(AgeError),
+    File(age::DecryptError),
+}
+
+impl From<AgeError> for OpenError {
+    fn from(error: AgeError) -> Self {
+        Self::Identity(error)
+    }
+}
+
+impl From<age::DecryptError> for OpenError {
+    fn from(error: age::DecryptError) -> Self {
+        match error {
+            age::DecryptError::Plugin(errors) => Self::Identity(AgeError::plugin(errors.first())),
+            other => Self::File(other),
+        }
+    }
+}
+
+/// An identity whose secret is in memory.
+enum Plain {
+    Native(age::x25519::Identity),
+    Ssh(age::ssh::Identity),
+}
+
+/// All identities of one plugin: it is run once for them.
+#[derive(Clone)]
+struct PluginIdentities {
+    name: String,
+    identities: Vec<age::plugin::Identity>,
+    talk: Arc<dyn PluginTalk>,
+}
+
+impl PluginIdentities {
+    fn plugin(&self) -> Result<age::plugin::IdentityPluginV1<Talk>, AgeError> {
+        no_debugging()?;
+        age::plugin::IdentityPluginV1::new(&self.name, &self.identities, Talk::new(&self.name, &self.talk))
+            .map_err(|_| AgeError::NoPlugin(program(&self.name)))
+    }
+}
 
 impl Identities {
-    /// Reads an identity file as `age-keygen` writes it, or one that was encrypted with a passphrase (`age -p`).
+    /// Reads an identity file: as `age-keygen` or a plugin writes it, such a file encrypted with a passphrase (`age -p`), or a
+    /// private key of OpenSSH of kind ssh-ed25519.
     ///
-    /// `passphrase` is asked only if the file is encrypted.
+    /// `passphrase` is asked only if the file is protected. A plugin is run when a volume is opened.
     ///
     /// # Errors
     /// [`AgeError`] names the file.
@@ -98,46 +307,122 @@ impl Identities {
         let mut bytes = Vec::new();
         std::fs::File::open(path).map_err(read)?.take(LIMITS.config).read_to_end(&mut bytes).map_err(read)?;
         let not_one = || AgeError::Identity(path.into());
-        let text = if bytes.starts_with(b"age-encryption.org/") || bytes.starts_with(b"-----BEGIN AGE ENCRYPTED") {
-            let secret = passphrase().map_err(|reason| AgeError::Passphrase { path: path.into(), reason })?;
-            let mut identity = age::scrypt::Identity::new(secret);
-            identity.set_max_work_factor(LIMITS.scrypt_log_n);
-            let armored = age::armor::ArmoredReader::new(bytes.as_slice());
-            let decryptor = age::Decryptor::new(armored).map_err(|_| not_one())?;
-            let mut text = String::new();
-            decryptor
-                .decrypt(std::iter::once(&identity as &dyn age::Identity))
-                .map_err(|e| match e {
-                    age::DecryptError::DecryptionFailed | age::DecryptError::KeyDecryptionFailed => {
-                        AgeError::WrongPassphrase(path.into())
-                    }
-                    _ => not_one(),
-                })?
-                .take(LIMITS.config)
-                .read_to_string(&mut text)
-                .map_err(|_| not_one())?;
-            SecretString::from(text)
-        } else {
-            SecretString::from(String::from_utf8(bytes).map_err(|_| not_one())?)
+        let passphrase = || passphrase().map_err(|reason| AgeError::Passphrase { path: path.into(), reason });
+        if bytes.starts_with(b"age-encryption.org/") || bytes.starts_with(b"-----BEGIN AGE ENCRYPTED") {
+            let text = decrypt(path, &bytes, passphrase()?)?;
+            return Self::of_lines(path, text.expose_secret());
+        }
+        let text = SecretString::from(String::from_utf8(bytes).map_err(|_| not_one())?);
+        if text.expose_secret().trim_start().starts_with("-----BEGIN ") {
+            return Self::of_ssh(path, text.expose_secret(), passphrase);
+        }
+        Self::of_lines(path, text.expose_secret())
+    }
+
+    /// Says how plugins can talk with the person.
+    #[must_use]
+    pub fn with_talk(self, talk: Arc<dyn PluginTalk>) -> Self {
+        let told = self.plugins.iter().map(|p| PluginIdentities { talk: talk.clone(), ..p.clone() });
+        Self { plugins: Arc::new(told.collect()), ..self }
+    }
+
+    fn of_lines(path: &Path, text: &str) -> Result<Self, AgeError> {
+        let mut plain = Vec::new();
+        let mut plugins: BTreeMap<String, Vec<age::plugin::Identity>> = BTreeMap::new();
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            if let Ok(identity) = age::x25519::Identity::from_str(line) {
+                plain.push(Plain::Native(identity));
+            } else {
+                // Not repeated in an error: it may be a secret with a typing error.
+                let identity = age::plugin::Identity::from_str(line).map_err(|_| AgeError::Identity(path.into()))?;
+                plugins.entry(identity.plugin().into()).or_default().push(identity);
+            }
+        }
+        if plain.is_empty() && plugins.is_empty() {
+            return Err(AgeError::Identity(path.into()));
+        }
+        let plugin = |(name, identities)| {
+            let plugin = PluginIdentities { name, identities, talk: Arc::new(Silent) };
+            plugin.plugin()?;
+            Ok(plugin)
         };
-        let identities = text
-            .expose_secret()
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty() && !line.starts_with('#'))
-            .map(|line| age::x25519::Identity::from_str(line).map_err(|_| not_one()))
-            .collect::<Result<Vec<_>, _>>()?;
-        if identities.is_empty() { Err(not_one()) } else { Ok(Self(identities)) }
+        let plugins = plugins.into_iter().map(plugin).collect::<Result<_, AgeError>>()?;
+        Ok(Self { plain: Arc::new(plain), plugins: Arc::new(plugins) })
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &dyn age::Identity> {
-        self.0.iter().map(|i| i as &dyn age::Identity)
+    fn of_ssh(
+        path: &Path,
+        text: &str,
+        passphrase: impl FnOnce() -> Result<SecretString, AgeError>,
+    ) -> Result<Self, AgeError> {
+        use age::ssh;
+        let shown = || path.display().to_string();
+        if text.contains("-----BEGIN RSA PRIVATE KEY-----") {
+            return Err(AgeError::SshRsa(shown()));
+        }
+        if !text.contains("-----BEGIN OPENSSH PRIVATE KEY-----") {
+            return Err(AgeError::SshKind(path.into()));
+        }
+        let identity = ssh::Identity::from_buffer(text.trim_start().as_bytes(), None)
+            .map_err(|_| AgeError::Identity(path.into()))?;
+        // The public half is not encrypted: its kind is known before anybody is asked for a passphrase.
+        match ssh::Recipient::try_from(identity.clone()) {
+            Ok(ssh::Recipient::SshEd25519(..)) => {}
+            Ok(ssh::Recipient::SshRsa(..)) | Err(ssh::ParseRecipientKeyError::RsaModulusTooLarge) => {
+                return Err(AgeError::SshRsa(shown()));
+            }
+            Err(_) => return Err(AgeError::SshKind(path.into())),
+        }
+        let identity = match identity {
+            ssh::Identity::Encrypted(key) => {
+                let key = key.decrypt(passphrase()?).map_err(|_| AgeError::WrongPassphrase(path.into()))?;
+                ssh::Identity::from(key)
+            }
+            other => other,
+        };
+        Ok(Self { plain: Arc::new(vec![Plain::Ssh(identity)]), plugins: Arc::default() })
     }
 
-    /// The recipients these identities belong to.
+    /// Opens an age file.
+    pub(crate) fn open<R: std::io::BufRead>(&self, input: R) -> Result<age::stream::StreamReader<R>, OpenError> {
+        let plugins = self.plugins.iter().map(PluginIdentities::plugin).collect::<Result<Vec<_>, _>>()?;
+        let plain = self.plain.iter().map(|identity| match identity {
+            Plain::Native(identity) => identity as &dyn age::Identity,
+            Plain::Ssh(identity) => identity,
+        });
+        let all = plain.chain(plugins.iter().map(|p| p as &dyn age::Identity));
+        Ok(age::Decryptor::new_buffered(input)?.decrypt(all)?)
+    }
+
+    /// The recipients these identities belong to; only a plugin itself could say it of its own.
     pub fn recipients(&self) -> Vec<String> {
-        self.0.iter().map(|i| i.to_public().to_string()).collect()
+        let recipient = |identity: &Plain| match identity {
+            Plain::Native(identity) => Some(identity.to_public().to_string()),
+            Plain::Ssh(identity) => age::ssh::Recipient::try_from(identity.clone()).ok().map(|r| r.to_string()),
+        };
+        self.plain.iter().filter_map(recipient).collect()
     }
+}
+
+/// Opens an identity file that is encrypted with a passphrase.
+fn decrypt(path: &Path, bytes: &[u8], passphrase: SecretString) -> Result<SecretString, AgeError> {
+    let not_one = || AgeError::Identity(path.into());
+    let mut identity = age::scrypt::Identity::new(passphrase);
+    identity.set_max_work_factor(LIMITS.scrypt_log_n);
+    let decryptor = age::Decryptor::new(age::armor::ArmoredReader::new(bytes)).map_err(|_| not_one())?;
+    let mut text = String::new();
+    decryptor
+        .decrypt(std::iter::once(&identity as &dyn age::Identity))
+        .map_err(|e| match e {
+            age::DecryptError::DecryptionFailed | age::DecryptError::KeyDecryptionFailed => {
+                AgeError::WrongPassphrase(path.into())
+            }
+            _ => not_one(),
+        })?
+        .take(LIMITS.config)
+        .read_to_string(&mut text)
+        .map_err(|_| not_one())?;
+    Ok(SecretString::from(text))
 }
 
 /// A new identity.
@@ -191,6 +476,8 @@ mod tests {
         assert!(matches!(Identities::load(&path, || Err("asked".into())), Err(AgeError::Identity(_))));
         assert!(matches!(Recipients::parse(["age1x"]), Err(AgeError::Recipient(_))));
         assert!(matches!(Recipients::parse([]), Err(AgeError::NoRecipient)));
-        assert!(matches!(parse_recipient("AGE-SECRET-KEY-1QQQ"), Err(AgeError::SecretRecipient)));
+        for secret in ["AGE-SECRET-KEY-1QQQ", "age-plugin-yubikey-1qqq", "-----BEGIN OPENSSH PRIVATE KEY-----"] {
+            assert!(matches!(parse_recipient(secret), Err(AgeError::SecretRecipient)), "{secret}");
+        }
     }
 }

@@ -26,7 +26,7 @@ mod volume;
 pub use check::{FileState, check_files};
 pub use contents::{Contents, ContentsError, Head, SourceBlob, VolumeFile, volume_bound, write_volume};
 pub use folder::{Folder, FolderError, free_space, rename_new};
-pub use keys::{AgeError, GeneratedIdentity, Identities, Recipients, generate_identity, parse_recipient};
+pub use keys::{AgeError, GeneratedIdentity, Identities, PluginTalk, Recipients, generate_identity, parse_recipient};
 pub use label::{Label, render};
 pub use names::{LABEL, SEAL, SEAL_SIGNATURE, volume_name};
 pub use seal::{Seal, SealError, SealedFile};

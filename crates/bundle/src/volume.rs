@@ -9,7 +9,7 @@ use blobs::pipe::{BackgroundReader, BackgroundWriter};
 use manifest_schema::{Algorithm, Digest, LIMITS};
 use zstd::stream::raw::{CParameter, Encoder, InBuffer, Operation, OutBuffer};
 
-use crate::keys::{AgeError, Identities, Recipients};
+use crate::keys::{AgeError, Identities, OpenError, Recipients};
 use crate::tarball::{self, EntryHeader, TarError, TarReader};
 
 /// The zstd level of what is not compressed yet.
@@ -225,12 +225,11 @@ impl VolumeReader {
     /// Opens a volume. With `ahead`, decryption runs ahead on another thread: for reading it whole.
     ///
     /// # Errors
-    /// [`VolumeError::NoIdentity`], [`VolumeError::NotAge`], [`VolumeError::Io`].
+    /// [`VolumeError::NoIdentity`], [`VolumeError::NotAge`], [`VolumeError::Io`], [`VolumeError::Age`] for a plugin.
     pub fn open(file: File, identities: &Identities, ahead: bool) -> Result<Self, VolumeError> {
         let hasher = Arc::new(Mutex::new(Some(Hasher::new(Algorithm::Sha256))));
         let hashing = BufReader::with_capacity(64 << 10, HashingReader { inner: file, hasher: hasher.clone() });
-        let decryptor = age::Decryptor::new_buffered(hashing).map_err(open_error)?;
-        let plain = decryptor.decrypt(identities.iter()).map_err(open_error)?;
+        let plain = identities.open(hashing).map_err(open_error)?;
         let source: Box<dyn Read + Send> = if ahead {
             Box::new(BackgroundReader::new("volume", plain).map_err(VolumeError::Io)?)
         } else {
@@ -271,7 +270,11 @@ impl VolumeReader {
     }
 }
 
-fn open_error(error: age::DecryptError) -> VolumeError {
+fn open_error(error: OpenError) -> VolumeError {
+    let error = match error {
+        OpenError::Identity(e) => return VolumeError::Age(e),
+        OpenError::File(e) => e,
+    };
     match error {
         age::DecryptError::NoMatchingKeys => VolumeError::NoIdentity,
         age::DecryptError::Io(e) => match stream_error(e) {
@@ -297,6 +300,6 @@ pub fn stream_error(error: io::Error) -> VolumeError {
 }
 
 /// Library messages without the direction marks some of them carry.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     text.chars().filter(|c| !manifest_schema::text::is_unprintable(*c)).collect()
 }

@@ -71,6 +71,7 @@ impl Fixture {
             sparse: false,
             signatures: vec![],
             referrers: vec![],
+            release: vec![],
         };
         let manifest = Manifest {
             kind: ManifestType::V1,

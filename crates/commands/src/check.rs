@@ -18,7 +18,7 @@ use crate::error::Error;
 pub struct Check {
     /// The bundle's folder
     bundle: PathBuf,
-    /// The sender's release certificate; several may be given
+    /// The sender's release certificate, or a folder of them; several may be given
     #[arg(long, value_name = "FILE", env = "SEALIFT_TRUST", value_delimiter = ',')]
     trust: Vec<PathBuf>,
     /// Print the result as JSON

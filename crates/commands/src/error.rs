@@ -51,6 +51,9 @@ pub enum Error {
     /// A key or certificate.
     #[error(transparent)]
     Signing(#[from] signing::Error),
+    /// A key for cosign signatures.
+    #[error(transparent)]
+    Cosign(#[from] signing::sigstore::SigstoreSecretError),
     /// Where signatures are looked for.
     #[error(transparent)]
     RegistriesD(#[from] signing::RegistriesDError),
@@ -70,6 +73,15 @@ pub enum Error {
     /// The passphrase.
     #[error(transparent)]
     Passphrase(#[from] console::PassphraseError),
+    /// A key of a configuration that is named in two ways, or in none.
+    #[error("sign: expected either `key: FILE`, or `by: FINGERPRINT` with or without `certificate: FILE`")]
+    SignConfig,
+    /// A certificate without a key in gpg-agent.
+    #[error("--sign-certificate goes with --sign-by only; a secret key file holds its certificate")]
+    NeedsSignBy,
+    /// Several keys where one signs.
+    #[error("several signing keys are named, where exactly one signs")]
+    SeveralKeys,
     /// A file that would be overwritten.
     #[error("{}: is already there, and a key file is never overwritten", .0.display())]
     KeyExists(PathBuf),
@@ -94,9 +106,15 @@ impl Explain for Error {
             Error::ReadConfig { .. } | Error::Config { .. } => Fault::Usage,
             Error::NoSeal { .. } | Error::Seal(_) | Error::Rejected(_) => Fault::Refused,
             Error::Damaged { .. } | Error::CutSeal(_) => Fault::Damaged,
-            Error::Signing(_) | Error::RegistriesD(_) | Error::Age(_) | Error::Passphrase(_) | Error::KeyExists(_) => {
-                Fault::Usage
-            }
+            Error::Signing(_)
+            | Error::RegistriesD(_)
+            | Error::Cosign(_)
+            | Error::Age(_)
+            | Error::Passphrase(_)
+            | Error::SignConfig
+            | Error::NeedsSignBy
+            | Error::SeveralKeys
+            | Error::KeyExists(_) => Fault::Usage,
             Error::Write { .. } | Error::Stdout(_) => Fault::Failed,
         }
     }
@@ -106,17 +124,15 @@ impl Explain for Error {
             Error::Folder(e) => folder_hint(e),
             Error::Registry(e) => registry_hint(e),
             Error::Config { .. } => Some("docs/configuration.md lists every key".into()),
-            Error::Signing(signing::Error::WrongPassphrase { .. }) | Error::Age(bundle::AgeError::WrongPassphrase(_)) => {
-                Some("check the passphrase, and which key file is named".into())
-            }
+            Error::Signing(e) => signing_hint(e),
+            Error::Age(e) => age_hint(e),
+            Error::SeveralKeys => Some("name one, with --sign-key or --sign-by".into()),
             Error::NoSeal { .. } => Some(
                 "name the bundle's own folder (it holds LABEL.txt); a bundle that was not packed to its end has no seal".into(),
             ),
             Error::CutSeal(_) => Some("copy the file from the medium again, or ask the sender for it".into()),
             Error::Seal(_) => Some("ask the sender for SHA256SUMS and SHA256SUMS.asc again".into()),
-            Error::Rejected(_) => {
-                Some("get the release certificate from the sender by another way, and compare its fingerprint".into())
-            }
+            Error::Rejected(e) => Some(rejected_hint(e).into()),
             Error::Damaged { .. } => Some("copy these files from the medium again, or ask the sender for them; the others are good".into()),
             Error::KeyExists(_) => Some("choose another folder, or move the file away".into()),
             Error::Passphrase(_) => Some(
@@ -124,8 +140,11 @@ impl Explain for Error {
             ),
             Error::ReadConfig { .. }
             | Error::RegistriesD(_)
-            | Error::Signing(_)
-            | Error::Age(_) | Error::Write { .. } | Error::Stdout(_) => None,
+            | Error::Cosign(_)
+            | Error::SignConfig
+            | Error::NeedsSignBy
+            | Error::Write { .. }
+            | Error::Stdout(_) => None,
         }
     }
 }
@@ -151,6 +170,76 @@ pub fn folder_hint(error: &bundle::FolderError) -> Option<String> {
         }
         E::TooLarge { .. } => None,
         E::Foreign { .. } => Some("keep every bundle in a folder of its own, under the name it was made with".into()),
+    }
+}
+
+/// What to do about a key or certificate.
+pub fn signing_hint(error: &signing::Error) -> Option<String> {
+    use signing::{AgentError as A, Error as E};
+    let text = match error {
+        E::WrongPassphrase { .. } => "check the passphrase, and which key file is named",
+        E::NoSigningKey { .. } => "if the key is on a card or in gpg-agent, name it with --sign-by FINGERPRINT",
+        E::Agent { fault, .. } => match fault {
+            A::Program { .. } => "install GnuPG 2.2 or later, or name a secret key file with --sign-key",
+            A::NoCertificate => {
+                "check the fingerprint and GNUPGHOME; import the certificate, or name its file with --sign-certificate"
+            }
+            A::OtherCertificates { .. } => "check the fingerprint, and which file is named",
+            A::NoSecretKey => "`gpg --list-secret-keys` shows what there is; check GNUPGHOME, and plug in the card",
+            A::NoSigningKey => "add a signing subkey, or name another key",
+            A::WrongPassphrase | A::LongPassphrase { .. } => "check the passphrase, and which key is named",
+            A::NoPinentry(_) => {
+                "set GPG_TTY=$(tty), or give the passphrase with --sign-passphrase-file or SEALIFT_SIGN_PASSPHRASE"
+            }
+            A::NoLoopback => "let gpg-agent ask by itself: leave out the passphrase file and SEALIFT_SIGN_PASSPHRASE",
+            A::NoCard => "plug in the card, then run the same command again",
+            A::Cancelled => "run the same command again",
+            A::Failed { .. } | A::Unreachable { .. } | A::Broken(_) => {
+                "`gpg-connect-agent /bye` tries whether the agent runs; check GNUPGHOME"
+            }
+            A::Refused(_) | A::Protocol(_) | A::Algorithm(_) => return None,
+        },
+        _ => return None,
+    };
+    Some(text.into())
+}
+
+/// What to do about an age key.
+pub fn age_hint(error: &bundle::AgeError) -> Option<String> {
+    use bundle::AgeError as E;
+    let text = match error {
+        E::WrongPassphrase(_) => "check the passphrase, and which key file is named",
+        E::NoRecipient => {
+            "get the recipient (age1...) from the receiving side and name it with -r, or as `recipients:`"
+        }
+        E::SshRsa(_) | E::SshKind(_) => {
+            "use an ssh-ed25519 key, or make an age identity (`sealift-import keygen identity`)"
+        }
+        E::NoPlugin(_) => "install the plugin, and check PATH",
+        E::Debugging => "unset AGEDEBUG",
+        E::Plugin(_) => "do what the plugin asks for, then run the same command again",
+        _ => return None,
+    };
+    Some(text.into())
+}
+
+/// What to do when signatures do not count: what helps depends on why.
+pub fn rejected_hint(error: &signing::Rejected) -> &'static str {
+    use signing::Reason as R;
+    let has = |wanted: fn(&R) -> bool| match error {
+        signing::Rejected::BelowThreshold { faults, .. } => faults.iter().any(|f| wanted(&f.reason)),
+        _ => false,
+    };
+    if has(|r| matches!(r, R::Revoked { .. })) {
+        "signatures of a revoked key never count again: have the release signed anew with a valid key, whose certificate must \
+         be configured here"
+    } else if has(|r| matches!(r, R::Expired { .. })) {
+        "have the release signed anew with a valid key; if the key's owner has extended it, put the new certificate in place of \
+         the old one, or beside it in the trust folder"
+    } else if has(|r| matches!(r, R::Future { .. })) {
+        "compare the clocks of both sides; clock_tolerance says how far they may differ"
+    } else {
+        "ask the sender, by another way than this medium, which key released it; a new key must be configured here first"
     }
 }
 

@@ -20,6 +20,8 @@ pub enum Role {
     Production,
     /// Signs the ledger's heads and receipts.
     Ledger,
+    /// Signs images for production in the form of cosign.
+    Cosign,
     /// Opens bundles (age).
     Identity,
 }
@@ -31,6 +33,7 @@ impl Role {
             Role::Release => "release",
             Role::Production => "production",
             Role::Ledger => "ledger",
+            Role::Cosign => "cosign",
             Role::Identity => "enclave",
         }
     }
@@ -115,10 +118,10 @@ impl Keygen {
 
     fn make(self, role: Role) -> Result<(), Error> {
         std::fs::create_dir_all(&self.output).map_err(|source| Error::Write { path: self.output.clone(), source })?;
-        let made = if role == Role::Identity {
-            identity(&self.output, &self.protect)?
-        } else {
-            openpgp(&self.output, role, self.user_id, self.algorithm, self.expires, &self.protect)?
+        let made = match role {
+            Role::Identity => identity(&self.output, &self.protect)?,
+            Role::Cosign => cosign(&self.output, &self.protect)?,
+            _ => openpgp(&self.output, role, self.user_id, self.algorithm, self.expires, &self.protect)?,
         };
         for line in &made.notes {
             console::say(line);
@@ -196,6 +199,23 @@ pub fn identity(folder: &Path, protect: &ProtectArgs) -> Result<Made, Error> {
         format!("{}: the recipient; give it to those who pack", public.display()),
     ];
     Ok(Made { public: made.recipient, secret, notes })
+}
+
+/// Makes a key for signatures in the form of cosign (ECDSA over P-256): `cosign.key` (0600) and `cosign.pub`.
+///
+/// # Errors
+/// As [`openpgp`].
+pub fn cosign(folder: &Path, protect: &ProtectArgs) -> Result<Made, Error> {
+    let [secret, public] = ["key", "pub"].map(|end| folder.join(format!("cosign.{end}")));
+    absent([&secret, &public])?;
+    let made = signing::sigstore::generate_sigstore(protect.passphrase("the new cosign key")?.as_ref())?;
+    console::write_secret(&secret, &made.secret_pem).map_err(written(&secret))?;
+    console::write_new(&public, made.public_pem.as_bytes()).map_err(written(&public))?;
+    let notes = vec![
+        format!("{}: the secret key; keep it, and a copy of it in a safe place", secret.display()),
+        format!("{}: the public key; give it to those who verify", public.display()),
+    ];
+    Ok(Made { public: made.fingerprint, secret, notes })
 }
 
 fn absent<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Result<(), Error> {

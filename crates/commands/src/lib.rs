@@ -5,4 +5,7 @@ mod error;
 pub mod keygen;
 pub mod settings;
 
-pub use error::{Error, folder_fault, folder_hint, registry_fault, registry_hint, source_fault, source_hint};
+pub use error::{
+    Error, age_hint, folder_fault, folder_hint, registry_fault, registry_hint, rejected_hint, signing_hint,
+    source_fault, source_hint,
+};

@@ -2,13 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
+use bundle::PluginTalk;
 use clap::Args;
 use console::PassphraseSource;
 use console::args::RegistryArgs;
 use manifest_schema::{LIMITS, OutsideText, Timestamp};
 use registry::Registries;
+use schemars::JsonSchema;
+use secrecy::SecretString;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use signing::{FetchSmall, RegistriesD, SecretKey};
+use signing::{AgentAccess, FetchSmall, Fingerprint, RegistriesD, SecretKey};
 
 use crate::error::Error;
 
@@ -75,35 +79,114 @@ impl FetchSmall for SmallFiles<'_> {
     }
 }
 
-/// A signing key on the command line.
+/// Signing keys on the command line.
 #[derive(Debug, Clone, Default, Args)]
 pub struct SignArgs {
-    /// OpenPGP secret key that signs
+    /// OpenPGP secret key file that signs
     #[arg(long, value_name = "FILE", env = "SEALIFT_SIGN_KEY")]
-    pub sign_key: Option<PathBuf>,
+    pub sign_key: Vec<PathBuf>,
+    /// Sign through gpg-agent, with the key of this fingerprint
+    #[arg(long, value_name = "FINGERPRINT", env = "SEALIFT_SIGN_BY", value_delimiter = ',')]
+    pub sign_by: Vec<Fingerprint>,
+    /// With --sign-by: a file with the key's certificate [default: the one in GnuPG's keyring]
+    #[arg(long, value_name = "FILE", env = "SEALIFT_SIGN_CERTIFICATE")]
+    pub sign_certificate: Vec<PathBuf>,
     /// A file whose first line is the key's passphrase [also: SEALIFT_SIGN_PASSPHRASE]
     #[arg(long, value_name = "FILE", env = "SEALIFT_SIGN_PASSPHRASE_FILE")]
     pub sign_passphrase_file: Option<PathBuf>,
 }
 
-/// A secret key file and where its passphrase comes from.
+/// A signing key in a configuration file: `{key: FILE}`, or `{by: FINGERPRINT}` for one that gpg-agent holds.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Sign", extend("oneOf" = [{"required": ["key"]}, {"required": ["by"]}]))]
+pub struct SignConfig {
+    /// OpenPGP secret key file.
+    #[serde(default)]
+    pub key: Option<PathBuf>,
+    /// Fingerprint of a key that gpg-agent holds.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub by: Option<Fingerprint>,
+    /// With `by`: a file with the key's certificate, instead of the one in GnuPG's keyring.
+    #[serde(default)]
+    pub certificate: Option<PathBuf>,
+    /// File whose first line is the passphrase.
+    #[serde(default)]
+    pub passphrase_file: Option<PathBuf>,
+}
+
+impl SignConfig {
+    /// Makes its paths relative to a folder.
+    pub fn make_relative_to(&mut self, base: &Path) {
+        for path in [&mut self.key, &mut self.certificate, &mut self.passphrase_file].into_iter().flatten() {
+            *path = base.join(&*path);
+        }
+    }
+}
+
+/// Who holds a signing key.
 #[derive(Debug, Clone)]
-pub struct KeyFile {
-    /// The file.
-    pub path: PathBuf,
+pub enum KeyHolder {
+    /// A file.
+    File(PathBuf),
+    /// gpg-agent.
+    Agent {
+        /// The fingerprint of the certificate, or of one subkey.
+        fingerprint: Fingerprint,
+        /// Files to take the certificate from; GnuPG's keyring if there are none.
+        certificates: Vec<PathBuf>,
+    },
+}
+
+/// A signing key, and where its passphrase comes from.
+#[derive(Debug, Clone)]
+pub struct KeySource {
+    /// Who holds it.
+    pub holder: KeyHolder,
     /// The passphrase.
     pub passphrase: PassphraseSource,
 }
 
-impl KeyFile {
-    /// Joins flags and configuration (key and passphrase file); flags win.
-    pub fn resolve(args: SignArgs, configured: Option<(PathBuf, Option<PathBuf>)>) -> Option<Self> {
-        let (path, file) = match (args.sign_key, configured) {
-            (Some(path), _) => (path, args.sign_passphrase_file),
-            (None, Some((path, file))) => (path, args.sign_passphrase_file.or(file)),
-            (None, None) => return None,
+impl KeySource {
+    /// Joins flags and configuration where several keys may sign; flags win.
+    ///
+    /// # Errors
+    /// [`Error::SignConfig`], [`Error::NeedsSignBy`].
+    pub fn several(args: SignArgs, configured: Vec<SignConfig>) -> Result<Vec<Self>, Error> {
+        let source =
+            |holder, file| Self { holder, passphrase: PassphraseSource { file, variable: "SEALIFT_SIGN_PASSPHRASE" } };
+        let SignArgs { sign_key, sign_by, sign_certificate, sign_passphrase_file: given } = args;
+        if !sign_certificate.is_empty() && sign_by.is_empty() {
+            return Err(Error::NeedsSignBy);
+        }
+        if !sign_key.is_empty() || !sign_by.is_empty() {
+            let files = sign_key.into_iter().map(KeyHolder::File);
+            let held = sign_by
+                .into_iter()
+                .map(|fingerprint| KeyHolder::Agent { fingerprint, certificates: sign_certificate.clone() });
+            return Ok(files.chain(held).map(|holder| source(holder, given.clone())).collect());
+        }
+        let one = |config: SignConfig| {
+            let holder = match (config.key, config.by, config.certificate) {
+                (Some(path), None, None) => KeyHolder::File(path),
+                (None, Some(fingerprint), certificate) => {
+                    KeyHolder::Agent { fingerprint, certificates: certificate.into_iter().collect() }
+                }
+                _ => return Err(Error::SignConfig),
+            };
+            Ok(source(holder, given.clone().or(config.passphrase_file)))
         };
-        Some(Self { path, passphrase: PassphraseSource { file, variable: "SEALIFT_SIGN_PASSPHRASE" } })
+        configured.into_iter().map(one).collect()
+    }
+
+    /// Joins flags and configuration where one key signs; flags win.
+    ///
+    /// # Errors
+    /// [`Error::SeveralKeys`], [`Error::SignConfig`], [`Error::NeedsSignBy`].
+    pub fn one(args: SignArgs, configured: Option<SignConfig>) -> Result<Option<Self>, Error> {
+        let mut all = Self::several(args, configured.into_iter().collect())?;
+        if all.len() > 1 { Err(Error::SeveralKeys) } else { Ok(all.pop()) }
     }
 
     /// Unlocks the key and proves it with a trial signature.
@@ -111,9 +194,45 @@ impl KeyFile {
     /// # Errors
     /// [`Error`] says what is wrong with the key or the passphrase.
     pub fn unlock(&self, now: Timestamp) -> Result<SecretKey, Error> {
-        let what = self.path.display().to_string();
-        let key = SecretKey::load::<Error>(&self.path, || Ok(self.passphrase.get(&what)?))?;
+        let key = match &self.holder {
+            KeyHolder::File(path) => {
+                let what = path.display().to_string();
+                SecretKey::load::<Error>(path, || Ok(self.passphrase.get(&what)?))?
+            }
+            KeyHolder::Agent { fingerprint, certificates } => {
+                let passphrase = self.passphrase.given()?;
+                let access = AgentAccess { certificates: certificates.clone(), passphrase, ..AgentAccess::default() };
+                SecretKey::from_agent(fingerprint, access)?
+            }
+        };
         key.usable(now)?;
         Ok(key)
+    }
+}
+
+/// Lets age plugins talk with the person: messages go to stderr; secrets come from where the passphrase comes from.
+#[derive(Debug, Default)]
+pub struct Talk {
+    /// The passphrase.
+    pub passphrase: PassphraseSource,
+}
+
+impl PluginTalk for Talk {
+    fn message(&self, plugin: &str, text: &OutsideText) {
+        console::say(&format!("{plugin}: {}", text.escaped()));
+    }
+
+    fn secret(&self, plugin: &str, prompt: &OutsideText, again: bool) -> Option<SecretString> {
+        let what = format!("{plugin} ({})", prompt.escaped());
+        let fail = |e: console::PassphraseError| console::say(&format!("{plugin}: {e}"));
+        match self.passphrase.given() {
+            Ok(Some(_)) if again => None,
+            Ok(Some(secret)) => Some(secret),
+            Ok(None) => self.passphrase.get(&what).map_err(fail).ok(),
+            Err(e) => {
+                fail(e);
+                None
+            }
+        }
     }
 }

@@ -54,7 +54,11 @@ impl PassphraseSource {
         }
     }
 
-    fn given(&self) -> Result<Option<SecretString>, PassphraseError> {
+    /// Gets the passphrase from file or environment; `None` if neither has one, and a person would have to be asked.
+    ///
+    /// # Errors
+    /// [`PassphraseError`] if the file cannot be read or is empty.
+    pub fn given(&self) -> Result<Option<SecretString>, PassphraseError> {
         if let Some(path) = &self.file {
             let fail = |source| PassphraseError::File { path: path.clone(), source };
             let mut text = String::new();

@@ -49,12 +49,14 @@ impl Entry {
 
 impl Layout {
     /// The entries that are images of their own: neither under a tag that belongs to another document, nor what cosign
-    /// attached; of several, those whose document names no subject.
+    /// attached; of several, those whose document names no subject. If such a tag is all that there is, it is the image's.
     pub(crate) fn images(&self) -> Vec<&Entry> {
         let own = |entry: &&Entry| !entry.is_cosigns() && !entry.tags().any(|tag| is_attached(&tag));
         let images: Vec<&Entry> = self.entries.iter().filter(own).collect();
-        if images.len() < 2 {
-            return images;
+        match images.len() {
+            0 => return self.entries.iter().filter(|entry| !entry.is_cosigns()).collect(),
+            1 => return images,
+            _ => {}
         }
         // A document that cannot be read is told of when it is chosen.
         let refers = |entry: &Entry| self.about(entry).ok().flatten().is_some_and(|about| about.subject.is_some());
@@ -81,7 +83,8 @@ impl Layout {
             found.push(referrer.clone()).map_err(|fault| refused(fault, index.clone()))?;
         }
         let tag = referrers_tag(subject);
-        if let Some(entry) = self.tagged(&tag)? {
+        // An image under its own digest as a tag is no list.
+        if let Some(entry) = self.tagged(&tag)?.filter(|entry| entry.descriptor.digest != *subject) {
             let d = &entry.descriptor;
             if d.media_type.as_str() != MediaType::OCI_INDEX {
                 let reason = format!(

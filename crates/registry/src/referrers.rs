@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use blobs::VerifiedBytes;
+use blobs::{Hasher, VerifiedBytes};
 use manifest_schema::document::Attached;
 use manifest_schema::{Descriptor, Digest, DigestTag, Document, LIMITS, MediaType, OutsideText, Tag, referrers_tag};
 use oci_spec::image as oci;
@@ -48,7 +48,9 @@ impl RepositoryClient {
             Some(pages) => (format!("{}@{subject}: referrers", self.repository()), pages),
             None => {
                 let tag = referrers_tag(subject);
-                let listed = self.fetch_list(&tag)?;
+                // Some mirrors (oc-mirror) tag an image with its own digest. That is no list.
+                let named = self.fetch_tag_if_there(&tag)?.filter(|named| !is(&named.document, subject));
+                let listed = named.map(|named| self.list_under(&tag, named)).transpose()?;
                 (format!("{}:{tag}", self.repository()), listed.into_iter().collect())
             }
         };
@@ -147,7 +149,7 @@ impl RepositoryClient {
         let _held = lock.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut backoff = Backoff::new(ATTEMPTS);
         loop {
-            let present = self.fetch_list(&tag)?;
+            let present = self.fetch_list(&tag, subject)?;
             let present = present.as_ref().map(VerifiedBytes::bytes);
             if present.is_some_and(|list| lists(list, digest)) {
                 return Ok(());
@@ -158,7 +160,7 @@ impl RepositoryClient {
                 Ok(()) | Err(Error::Digest { .. }) => {}
                 Err(error) => return Err(error),
             }
-            if self.fetch_list(&tag)?.is_some_and(|list| lists(list.bytes(), digest)) {
+            if self.fetch_list(&tag, subject)?.is_some_and(|list| lists(list.bytes(), digest)) {
                 return Ok(());
             }
             if !backoff.wait(Some(PAUSE)) {
@@ -167,19 +169,30 @@ impl RepositoryClient {
         }
     }
 
-    /// The list that a tag of the tag schema names, `None` if there is no such tag.
-    fn fetch_list(&self, tag: &Tag) -> Result<Option<VerifiedBytes>, Error> {
-        let Some(found) = self.fetch_tag_if_there(tag)? else { return Ok(None) };
+    /// The list for a subject that its tag names, `None` if there is no such tag.
+    fn fetch_list(&self, tag: &Tag, subject: &Digest) -> Result<Option<VerifiedBytes>, Error> {
+        match self.fetch_tag_if_there(tag)? {
+            Some(named) if is(&named.document, subject) => {
+                let reason = format!("the tag is for a list of referrers and names the image itself, {subject}");
+                Err(self.malformed(&format!("{}:{tag}", self.repository()), reason))
+            }
+            Some(named) => self.list_under(tag, named).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The list that a tag of the tag schema names.
+    fn list_under(&self, tag: &Tag, named: FetchedDocument) -> Result<VerifiedBytes, Error> {
         let what = format!("{}:{tag}", self.repository());
-        if found.media_type.as_str() != MediaType::OCI_INDEX {
+        if named.media_type.as_str() != MediaType::OCI_INDEX {
             let reason = format!(
                 "the tag is for a list of referrers (an OCI index) and names a document of type {}",
-                found.media_type
+                named.media_type
             );
             return Err(self.malformed(&what, reason));
         }
-        Referrers::default().add(found.document.bytes()).map_err(|fault| fault.into_error(&what, self.server()))?;
-        Ok(Some(found.document))
+        Referrers::default().add(named.document.bytes()).map_err(|fault| fault.into_error(&what, self.server()))?;
+        Ok(named.document)
     }
 
     fn fetch_tag_if_there(&self, tag: &Tag) -> Result<Option<FetchedDocument>, Error> {
@@ -306,6 +319,13 @@ impl About {
         }
         entry
     }
+}
+
+/// Whether a document has this digest, by whichever algorithm.
+fn is(document: &VerifiedBytes, digest: &Digest) -> bool {
+    let mut hasher = Hasher::new(digest.algorithm());
+    hasher.update(document.bytes());
+    hasher.finish() == *digest
 }
 
 fn lists(index: &[u8], digest: &Digest) -> bool {

@@ -258,7 +258,8 @@ fn a_tag_that_is_no_list_is_named_and_left_alone() {
     let subject = image(&client, "subject");
     let (document, _) = sbom(&client, &subject, "x");
     let tag = referrers_tag(subject.digest());
-    client.push_tag(&tag, &subject, &oci()).unwrap();
+    let other = image(&client, "other");
+    client.push_tag(&tag, &other, &oci()).unwrap();
     for outcome in [
         client.list_referrers(subject.digest()).map(|_| ()),
         client.add_referrer_to_tag(subject.digest(), &document, &oci()),
@@ -267,7 +268,7 @@ fn a_tag_that_is_no_list_is_named_and_left_alone() {
         assert!(error.contains(tag.as_str()) && error.contains("list of referrers"), "{error}");
         assert!(error.contains(MediaType::OCI_MANIFEST), "{error}");
     }
-    assert_eq!(client.head_tag(&tag).unwrap().as_ref(), Some(subject.digest()));
+    assert_eq!(client.head_tag(&tag).unwrap().as_ref(), Some(other.digest()));
     // What does not name the subject is not listed under it.
     for (document, of) in [(&document, document.digest()), (&document, &sha256(b"")), (&subject, subject.digest())] {
         let error = client.add_referrer_to_tag(of, document, &oci()).unwrap_err();
@@ -275,6 +276,29 @@ fn a_tag_that_is_no_list_is_named_and_left_alone() {
     }
     assert_eq!(client.head_tag(&referrers_tag(document.digest())).unwrap(), None);
     assert_eq!(client.head_tag(&referrers_tag(&sha256(b""))).unwrap(), None);
+}
+
+#[test]
+fn an_image_under_its_own_digest_is_no_list() {
+    if !need(&["docker-registry"]) {
+        return;
+    }
+    let registry = Registry::start();
+    let client = client(registry.host());
+    let image = image(&client, "image");
+    let index = json!({ "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": [about(&image)] });
+    let index = VerifiedBytes::of(index.to_string().into_bytes());
+    for (document, media_type) in [(&image, MediaType::OCI_MANIFEST), (&index, MediaType::OCI_INDEX)] {
+        let (tag, media_type) = (referrers_tag(document.digest()), media_type.parse().unwrap());
+        client.push_tag(&tag, document, &media_type).unwrap();
+        assert!(client.list_referrers(document.digest()).unwrap().is_empty());
+        let mut subject = about(document);
+        subject["mediaType"] = json!(media_type.as_str());
+        let (sbom, _) = push(&client, json!({ "artifactType": SBOM, "subject": subject }));
+        let error = client.add_referrer_to_tag(document.digest(), &sbom, &oci()).unwrap_err().to_string();
+        assert!(error.contains("names the image itself"), "{error}");
+        assert_eq!(client.head_tag(&tag).unwrap().as_ref(), Some(document.digest()), "the tag is left alone");
+    }
 }
 
 fn entry(n: usize, extra: &str) -> String {

@@ -53,14 +53,26 @@ pub struct CertificateInfo {
 
 impl Certificates {
     /// Reads certificate files: armored or binary, one or several certificates in each, revocation certificates too.
+    /// Of a folder, every file is read whose name ends in `.asc`, `.gpg`, `.pgp` or `.rev`.
     ///
     /// # Errors
     /// [`Error`] if a file cannot be read, is larger than `LIMITS.config`, holds a secret key, holds no certificate, or
-    /// holds a revocation that fits none of them; [`Error::NoCertificates`] if there are no files.
-    pub fn load(files: &[PathBuf]) -> Result<Self, Error> {
+    /// holds a revocation that fits none of them; [`Error::EmptyFolder`] for a folder without certificates;
+    /// [`Error::NoCertificates`] if there are no files.
+    pub fn load(paths: &[PathBuf]) -> Result<Self, Error> {
         let mut reading = Reading::default();
-        for path in files {
-            reading.file(path, &read_key_file(path)?)?;
+        for path in paths {
+            if !path.is_dir() {
+                reading.file(path, &read_key_file(path)?)?;
+                continue;
+            }
+            let mut certificates = 0;
+            for file in key_files(path)? {
+                certificates += reading.file(&file, &read_key_file(&file)?)?;
+            }
+            if certificates == 0 {
+                return Err(Error::EmptyFolder { path: path.clone() });
+            }
         }
         reading.finish()
     }
@@ -142,6 +154,24 @@ pub fn distinct_roles(roles: &[(&str, &Certificates)]) -> Result<(), RoleConflic
     Ok(())
 }
 
+/// The key files of a folder, in order of their names; what lies deeper is left alone.
+fn key_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let read = |source| Error::Read { path: folder.into(), source };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(read)? {
+        let path = entry.map_err(read)?.path();
+        let ending = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
+        if matches!(ending.as_deref(), Some("asc" | "gpg" | "pgp" | "rev")) && !path.is_dir() {
+            files.push(path);
+        }
+        if files.len() > LIMITS.folder_entries {
+            return Err(Error::TooManyFiles { path: folder.into(), limit: LIMITS.folder_entries });
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
 /// Reads a key or certificate file, bounded by `LIMITS.config`.
 pub(crate) fn read_key_file(path: &Path) -> Result<Vec<u8>, Error> {
     let read = |source| Error::Read { path: path.into(), source };
@@ -163,6 +193,12 @@ pub(crate) fn read_certs(path: &Path, bytes: &[u8]) -> Result<(Vec<Cert>, Vec<Si
         let armored = armored(text);
         if armored.open {
             return Err(unreadable(OutsideText::new("an armored block does not end")));
+        }
+        // A file that shall revoke a key and does not would be the worst of surprises.
+        if text.lines().any(|line| line.starts_with(":-----BEGIN PGP ")) {
+            let disarmed =
+                "GnuPG has disarmed this revocation certificate; to use it, remove the colon before -----BEGIN";
+            return Err(unreadable(OutsideText::new(disarmed)));
         }
         // People keep notes beside their keys; a block of another kind is refused by what is in it.
         armored.blocks.iter().map(|(_, block)| block.as_bytes()).collect()
@@ -195,11 +231,13 @@ struct Reading {
 }
 
 impl Reading {
-    fn file(&mut self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    /// Takes in a file; gives the number of certificates in it.
+    fn file(&mut self, path: &Path, bytes: &[u8]) -> Result<usize, Error> {
         let (certs, revocations) = read_certs(path, bytes)?;
         if certs.is_empty() && revocations.is_empty() {
             return Err(Error::NoCertificate { path: path.into() });
         }
+        let count = certs.len();
         for cert in certs {
             let fingerprint = Fingerprint::from(cert.fingerprint());
             if cert.is_tsk() {
@@ -216,7 +254,7 @@ impl Reading {
             self.certificates.insert(fingerprint, Entry { cert, files });
         }
         self.revocations.extend(revocations.into_iter().map(|revocation| (path.to_path_buf(), revocation)));
-        Ok(())
+        Ok(count)
     }
 
     fn finish(mut self) -> Result<Certificates, Error> {

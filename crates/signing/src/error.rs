@@ -40,6 +40,20 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// A folder holds no certificate.
+    #[error("{}: no file in this folder (*.asc, *.gpg, *.pgp) holds an OpenPGP certificate (public key)", shown(path))]
+    EmptyFolder {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A folder holds more files than are read.
+    #[error("{}: more than {limit} files", shown(path))]
+    TooManyFiles {
+        /// The folder.
+        path: PathBuf,
+        /// The limit.
+        limit: usize,
+    },
     /// A file with a secret key was given where only certificates belong.
     #[error("{}: holds the secret key of {fingerprint}; expected certificates (public keys) only", shown(path))]
     SecretKeyFile {

@@ -1,4 +1,4 @@
-//! OpenPGP trust and production signatures.
+//! OpenPGP trust, cosign signatures, production signatures.
 //!
 //! Bytes become trusted in one place only: [`Trust`] checks a signature and gives an [`Authentic`] value. What an
 //! attacker may try, and what answers it:
@@ -18,6 +18,7 @@
 //! | a signature that a server withholds | `fetch`: what is not simply missing fails the whole read |
 //! | one key in two roles | [`distinct_roles`] |
 //! | symbolic links in a lookaside tree | [`Lookaside`] opens every component without following links |
+//! | cosign signatures, sigstore bundles, certificates and logs | the table of [`sigstore`] |
 
 #![deny(missing_docs)]
 

@@ -18,6 +18,9 @@ use crate::policy::looks_like_message;
 use crate::simple::read_simple;
 use crate::{Fingerprint, Trust};
 
+/// Signatures of a release image that the cluster-version-operator reads (openshift/library-go, `pkg/verify`).
+const RELEASE_SIGNATURES: usize = 9;
+
 /// The root of a lookaside tree of one registry.
 #[derive(Debug, Clone)]
 pub struct Lookaside {
@@ -102,15 +105,39 @@ impl Lookaside {
     /// # Errors
     /// [`LookasideError`]; [`LookasideError::NotASignature`] if it or one that is there already is no simple signature.
     pub fn add(&self, repository: &Repository, digest: &Digest, signature: &[u8]) -> Result<u32, LookasideError> {
-        let relative = Self::path_for(repository, digest);
-        let path = self.root.join(&relative);
+        self.add_in(&Self::path_for(repository, digest), LIMITS.lookaside_signatures, signature)
+    }
+
+    /// The directory of a release image's signatures, in the layout that OpenShift's cluster-version-operator reads.
+    pub fn release_path(digest: &Digest) -> PathBuf {
+        PathBuf::from(format!("{}={}", digest.algorithm().name(), digest.hex()))
+    }
+
+    /// Adds a signature to those of a release image, unless it is there, and gives all of them in order.
+    ///
+    /// # Errors
+    /// As [`Lookaside::add`]; [`LookasideError::Full`] for more than the nine that are read.
+    pub fn add_release(&self, digest: &Digest, signature: &[u8]) -> Result<Vec<Vec<u8>>, LookasideError> {
+        let relative = Self::release_path(digest);
+        let read = || match self.walk(&relative, false)? {
+            Some(directory) => self.read_all(&directory, &self.root.join(&relative)),
+            None => Ok(Vec::new()),
+        };
+        if !read()?.iter().any(|there| there == signature) {
+            self.add_in(&relative, RELEASE_SIGNATURES, signature)?;
+        }
+        read()
+    }
+
+    fn add_in(&self, relative: &Path, limit: usize, signature: &[u8]) -> Result<u32, LookasideError> {
+        let path = self.root.join(relative);
         if !looks_like_message(signature) {
             return Err(LookasideError::NotASignature { path });
         }
         if signature.len() as u64 > LIMITS.signature {
             return Err(LookasideError::TooLarge { path, limit: LIMITS.signature });
         }
-        let Some(directory) = self.walk(&relative, true)? else {
+        let Some(directory) = self.walk(relative, true)? else {
             return Err(LookasideError::NotPlain { path, expected: "directory" });
         };
         let there = self.read_all(&directory, &path)?;
@@ -119,14 +146,14 @@ impl Lookaside {
         }
         sweep(&directory).map_err(|e| failed(&path, "cannot be cleaned up", e))?;
         let temporary = write_temporary(&directory, &path, signature)?;
-        let placed = place(&directory, &path, &temporary, there.len() + 1);
+        let placed = place(&directory, &path, &temporary, there.len() + 1, limit);
         if placed.is_err() {
             // The error that matters is the first one.
             let _ = rustix::fs::unlinkat(&directory, temporary.as_str(), AtFlags::empty());
         }
         let number = placed?;
         rustix::fs::fsync(&directory).map_err(|e| failed(&path, "cannot be made durable", e))?;
-        u32::try_from(number).map_err(|_| LookasideError::Full { path, limit: LIMITS.lookaside_signatures })
+        u32::try_from(number).map_err(|_| LookasideError::Full { path, limit })
     }
 
     /// A good signature by `signer` for this reference and digest, with its number, so that a repeated run need not add
@@ -284,8 +311,14 @@ fn write_temporary(directory: &OwnedFd, path: &Path, bytes: &[u8]) -> Result<Str
 }
 
 /// Gives the file the first free number, without replacing what another process may put there meanwhile.
-fn place(directory: &OwnedFd, path: &Path, temporary: &str, first: usize) -> Result<usize, LookasideError> {
-    for number in first..=LIMITS.lookaside_signatures {
+fn place(
+    directory: &OwnedFd,
+    path: &Path,
+    temporary: &str,
+    first: usize,
+    limit: usize,
+) -> Result<usize, LookasideError> {
+    for number in first..=limit {
         let name = file_name(number);
         match rustix::fs::renameat_with(directory, temporary, directory, name.as_str(), RenameFlags::NOREPLACE) {
             Ok(()) => return Ok(number),
@@ -304,7 +337,7 @@ fn place(directory: &OwnedFd, path: &Path, temporary: &str, first: usize) -> Res
             Err(e) => return Err(failed(&path.join(name), "cannot be made", e)),
         }
     }
-    Err(LookasideError::Full { path: path.into(), limit: LIMITS.lookaside_signatures })
+    Err(LookasideError::Full { path: path.into(), limit })
 }
 
 fn file_name(number: usize) -> String {

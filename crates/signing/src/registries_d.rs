@@ -174,7 +174,9 @@ impl RegistriesD {
     fn add(&mut self, path: &Path, bytes: &[u8]) -> Result<(), RegistriesDError> {
         let format = |reason: String| RegistriesDError::Format { path: path.into(), reason: OutsideText::new(reason) };
         let text = std::str::from_utf8(bytes).map_err(|_| format("not UTF-8".into()))?;
-        let document: Option<Document> = serde_saphyr::from_str(text).map_err(|e| format(e.to_string()))?;
+        // The first line says what is wrong; a piece of the file follows.
+        let first_line = |e: serde_saphyr::Error| e.to_string().lines().next().unwrap_or_default().to_string();
+        let document: Option<Document> = serde_saphyr::from_str(text).map_err(|e| format(first_line(e)))?;
         let document = document.unwrap_or_default();
         let twice = |section: &str, first: &Path| RegistriesDError::Twice {
             section: OutsideText::new(section),

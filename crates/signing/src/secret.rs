@@ -36,7 +36,7 @@ pub struct SecretKey {
 /// Who holds the secret.
 #[derive(Clone)]
 enum Holder {
-    Here(Box<KeyPair>),
+    Here(KeyPair),
     Agent(AgentKey),
 }
 
@@ -124,7 +124,7 @@ impl SecretKey {
         };
         let signer =
             key.into_keypair().map_err(|e| Error::Locked { path: origin.into(), fingerprint, reason: outside(&e) })?;
-        Ok(Self { cert: cert.strip_secret_key_material(), signer: Holder::Here(Box::new(signer)) })
+        Ok(Self { cert: cert.strip_secret_key_material(), signer: Holder::Here(signer) })
     }
 
     /// Takes a key that gpg-agent holds, by its certificate's fingerprint, or by that of one signing subkey.

@@ -239,7 +239,9 @@ fn an_agent_that_cannot_be_had_is_an_error() {
     forget(&gpg);
     let (home, away) = (gpg.home.path(), gpg.home.path().with_extension("away"));
     std::fs::rename(home, &away).unwrap();
+    std::fs::write(home, "no folder").unwrap();
     let failed = secret.sign_detached_armored(DOCUMENT);
+    std::fs::remove_file(home).unwrap();
     std::fs::rename(&away, home).unwrap();
     assert!(matches!(fault(failed), AgentError::Failed { .. } | AgentError::Unreachable { .. }));
     let _ = secret.sign_detached_armored(DOCUMENT).unwrap();

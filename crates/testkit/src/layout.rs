@@ -128,7 +128,12 @@ impl Layout {
     /// An OCI image for a processor.
     pub fn image_for(&self, architecture: &str, layers: &[&[u8]]) -> Value {
         let tars: Vec<_> = layers.iter().enumerate().map(|(i, bytes)| tar_of(&format!("file-{i}"), bytes)).collect();
-        let config = config(architecture, &tars);
+        self.image_of(architecture, &tars)
+    }
+
+    /// An OCI image of these archives, lowest first.
+    pub fn image_of(&self, architecture: &str, tars: &[Vec<u8>]) -> Value {
+        let config = config(architecture, tars);
         let config = self.blob(MediaType::OCI_CONFIG, config.to_string().as_bytes());
         let layers: Vec<_> = tars.iter().map(|tar| self.blob(MediaType::OCI_LAYER_TAR, tar)).collect();
         self.manifest(MediaType::OCI_MANIFEST, &config, &layers)

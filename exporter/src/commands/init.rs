@@ -80,7 +80,8 @@ sequence: time
 # Who can open the bundle: the content of enclave.recipient, from the receiving side (age1...).
 recipients: @RECIPIENTS@
 
-# The release key. Give release.asc to the receiving side, and tell them the fingerprint by another way.
+# The release key. Give release.asc to the receiving side, and tell them the fingerprint by another way. Instead of `key: FILE`,
+# `by: FINGERPRINT` names a key that gpg-agent holds; if several sign, this is a list.
 sign:
   key: @KEY@
   # passphrase_file: release.passphrase
@@ -95,6 +96,12 @@ images: []
 
 # Shown on LABEL.txt, for people.
 # labels: {ticket: CHG-1234, classification: internal}
+
+# What is attached to images travels with them: signatures, SBOMs, attestations. `none`, or types, carries less.
+# referrers: all
+
+# Sign the images with the release key too, for clusters that demand a signature of the origin.
+# sign_images: true
 
 # After this the bundle is not admitted any more: a time, or a span such as 30d.
 # expires: 30d

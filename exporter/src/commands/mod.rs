@@ -3,3 +3,4 @@
 pub mod init;
 pub mod pack;
 pub mod plan;
+pub mod sign;

@@ -1,14 +1,20 @@
 //! `pack`: makes a bundle.
 
+use std::path::Path;
+
 use clap::Args;
 use console::{Failure, Progress};
 use manifest_schema::Timestamp;
 
 use crate::Packed;
 use crate::error::Error;
+use crate::planned::Planned;
 use crate::request::{Request, RequestArgs};
 
 /// Packs images into a sealed bundle
+///
+/// IMAGE may also be one folder that `plan --write` made: what was planned is packed, with the signatures that were added to
+/// it, or nothing.
 #[derive(Debug, Args)]
 pub struct Pack {
     /// Print the result as JSON
@@ -29,14 +35,24 @@ impl Pack {
     }
 
     fn pack(self, quiet: bool, state: &mut &'static str) -> Result<(), Error> {
-        let request = Request::resolve(self.request)?;
+        let planned = match self.request.images.as_slice() {
+            [folder] if Planned::is_at(Path::new(folder)) => Some(Planned::open(Path::new(folder))?),
+            _ => None,
+        };
+        let request = match &planned {
+            Some(planned) => Request::of_plan(self.request, planned)?,
+            None => Request::resolve(self.request)?,
+        };
         request.recipients()?;
-        let key = request.unlock()?;
+        let keys = request.unlock().map_err(|e| match e {
+            Error::Missing("a release key") if planned.is_some() => Error::NoSealKey,
+            other => other,
+        })?;
         let progress = Progress::new(quiet);
-        for warning in key.warnings(Timestamp::now()) {
+        for warning in keys.iter().flat_map(|key| key.warnings(Timestamp::now())) {
             progress.warn(format_args!("release key: {warning}"));
         }
-        let (sealed, word) = match crate::pack(&request, &key, &progress)? {
+        let (sealed, word) = match crate::pack(&request, planned.as_ref(), &keys, &progress)? {
             Packed::New(sealed) => (sealed, "packed"),
             Packed::Already(sealed) => (sealed, "already packed"),
         };

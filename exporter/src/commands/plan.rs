@@ -1,14 +1,18 @@
 //! `plan`: what would be packed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use commands::settings::{KeyHolder, KeySource};
 use console::{Failure, Progress};
+use manifest_schema::BundleId;
+use registry::source::SourceRef;
 use serde::Serialize;
 
 use crate::config::SequenceSpec;
 use crate::error::Error;
 use crate::plan::Report;
+use crate::planned::{Planned, Sources};
 use crate::request::{Request, RequestArgs};
 
 /// Shows what would be packed, and how large it is; writes nothing to the medium
@@ -20,6 +24,9 @@ pub struct Plan {
     /// Write a release file with every tag pinned to its digest, for `pack --file`
     #[arg(long, value_name = "FILE", env = "SEALIFT_LOCK")]
     lock: Option<PathBuf>,
+    /// Write a folder with the plan, for `sign` by several people and then `pack`
+    #[arg(long, value_name = "DIR", env = "SEALIFT_WRITE")]
+    write: Option<PathBuf>,
     #[command(flatten)]
     request: RequestArgs,
 }
@@ -30,7 +37,7 @@ impl Plan {
     /// # Errors
     /// A failure with its exit code.
     pub fn run(self, quiet: bool) -> Result<(), Failure> {
-        self.plan(quiet).map_err(|e| Failure::new(&e).with_state("nothing was written"))
+        self.plan(quiet).map_err(|e| Failure::new(&e).with_state("nothing was packed"))
     }
 
     fn plan(self, quiet: bool) -> Result<(), Error> {
@@ -39,6 +46,9 @@ impl Plan {
         if let Some(path) = &self.lock {
             let text = lock_file(&request, plan.report())?;
             console::write_new(path, text.as_bytes()).map_err(|source| Error::Output { path: path.clone(), source })?;
+        }
+        if let Some(folder) = &self.write {
+            write_plan(folder, &request, &plan)?;
         }
         if self.json { console::print_json(plan.report()) } else { console::print(&text(plan.report())) }
             .map_err(Error::Stdout)
@@ -100,6 +110,39 @@ fn evidence(report: &Report) -> String {
     format!("\n{}", console::table(&["IMAGE", "ATTACHED", "FOUND", "TO", "SAYS (NOT JUDGED HERE)"], &rows))
 }
 
+/// Writes a plan whose manifest is fixed: id, number and date too.
+fn write_plan(folder: &Path, request: &Request, plan: &crate::Plan) -> Result<(), Error> {
+    request.recipients()?;
+    if request.sign_images {
+        // They differ each time, so the manifest could not be fixed before they are made.
+        return Err(Error::PlannedSignatures);
+    }
+    let sequence = match request.sequence {
+        SequenceSpec::Number(number) => number,
+        SequenceSpec::Time => crate::record::by_time(request.now)?,
+    };
+    let bundle = request.bundle_id.unwrap_or_else(BundleId::generate);
+    let manifest = plan.manifest(request, bundle, sequence, request.now)?;
+    let sources = Sources::new(request, pinned(request, plan.report()));
+    let digest = Planned::write(folder, sources, &manifest)?;
+    console::say(&format!("planned: {} in {} (manifest {digest})", manifest.name(), folder.display()));
+    Ok(())
+}
+
+/// The images as they are to be asked for, each pinned to its digest.
+fn pinned(request: &Request, report: &Report) -> Vec<String> {
+    let here = std::env::current_dir().unwrap_or_default();
+    let pin = |source: &SourceRef| {
+        let asked = source.to_string();
+        let found = report.images.iter().find(|i| i.asked.raw() == asked);
+        // The digest pinned is the one the reference named: the index, if one platform was chosen from it.
+        found.map_or(asked, |i| {
+            source.pinned(&i.index_digest.unwrap_or(i.digest), &i.origin).relative_to(&here).to_string()
+        })
+    };
+    request.images.iter().map(pin).collect()
+}
+
 /// A release file that pins every image. JSON strings are YAML strings, so values need no quoting rules of their own.
 fn lock_file(request: &Request, report: &Report) -> Result<String, Error> {
     #[derive(Serialize)]
@@ -118,16 +161,32 @@ fn lock_file(request: &Request, report: &Report) -> Result<String, Error> {
         registries_d: Vec<PathBuf>,
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         sign_images: bool,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        release: bool,
+        #[serde(skip_serializing_if = "<[_]>::is_empty")]
+        release_signatures: &'a [String],
         labels: &'a std::collections::BTreeMap<manifest_schema::LabelKey, manifest_schema::LabelValue>,
         #[serde(skip_serializing_if = "Option::is_none")]
         expires: Option<String>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        sign: Option<serde_json::Value>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        sign: Vec<serde_json::Value>,
         #[serde(skip_serializing_if = "Option::is_none")]
         output: Option<PathBuf>,
     }
-    let here = std::env::current_dir().unwrap_or_default();
     let absolute = |p: &PathBuf| std::path::absolute(p).unwrap_or_else(|_| p.clone());
+    let signer = |key: &KeySource| {
+        let mut value = match &key.holder {
+            KeyHolder::File(path) => serde_json::json!({ "key": absolute(path) }),
+            KeyHolder::Agent { fingerprint, certificates } => match certificates.first() {
+                Some(file) => serde_json::json!({ "by": fingerprint, "certificate": absolute(file) }),
+                None => serde_json::json!({ "by": fingerprint }),
+            },
+        };
+        if let Some(file) = &key.passphrase.file {
+            value["passphrase_file"] = absolute(file).display().to_string().into();
+        }
+        value
+    };
     let lock = Lock {
         stream: &request.stream,
         sequence: match request.sequence {
@@ -135,18 +194,7 @@ fn lock_file(request: &Request, report: &Report) -> Result<String, Error> {
             SequenceSpec::Time => "time".into(),
         },
         recipients: &request.recipients,
-        images: request
-            .images
-            .iter()
-            .map(|source| {
-                let asked = source.to_string();
-                let found = report.images.iter().find(|i| i.asked.raw() == asked);
-                // The digest pinned is the one the reference named: the index, if one platform was chosen from it.
-                found.map_or(asked, |i| {
-                    source.pinned(&i.index_digest.unwrap_or(i.digest), &i.origin).relative_to(&here).to_string()
-                })
-            })
-            .collect(),
+        images: pinned(request, report),
         platforms: &request.platforms,
         sparse_index: request.sparse_index,
         referrers: match &request.referrers {
@@ -155,15 +203,14 @@ fn lock_file(request: &Request, report: &Report) -> Result<String, Error> {
         },
         registries_d: request.registries_d_folders.iter().map(absolute).collect(),
         sign_images: request.sign_images,
+        release: request.release,
+        release_signatures: &request.release_signatures,
         labels: &request.labels,
         expires: request.expires.map(|e| match e {
             crate::request::Expiry::At(time) => time.to_string(),
             crate::request::Expiry::After(seconds) => format!("{}h", seconds / 3600),
         }),
-        sign: request.sign.as_ref().map(|key| match &key.passphrase.file {
-            Some(file) => serde_json::json!({ "key": absolute(&key.path), "passphrase_file": absolute(file) }),
-            None => serde_json::json!({ "key": absolute(&key.path) }),
-        }),
+        sign: request.sign.iter().map(signer).collect(),
         output: None,
     };
     let lock = Lock { output: (request.output.as_os_str() != ".").then(|| absolute(&request.output)), ..lock };

@@ -96,7 +96,7 @@ identity: @IDENTITY@
 ledger: {file: ledger.db, id: @LEDGER@}
 
 # The release lines that are accepted; a bundle of any other is refused. For each: the certificates of those who release it
-# (compare the fingerprint by another way), what its images may claim to be, and where they go.
+# (files, or a folder of them; compare the fingerprint by another way), what its images may claim to be, and where they go.
 streams: {}
 #  payments:
 #    release: {certificates: [trust/release.asc], threshold: 1}
@@ -104,13 +104,22 @@ streams: {}
 #    to:
 #      - {from: registry.dev.example/payments, to: registry.prod.example/payments}
 #    replace_tags: [latest, 'stable-*']
+#    # What images are judged by: a containers-policy.json(5) file over the names they had at their origin.
+#    images: trust/policy.json
+#    # What sigstore bundles beside them are verified with.
+#    sigstore: {keys: [trust/cosign.pub]}
 
-# Signs images for production. Give production.asc to those who run the clusters. The folder is what they read as lookaside.
+# Signs images for production: `key: FILE`, or `by: FINGERPRINT` for a key that gpg-agent holds. Give production.asc to those who
+# run the clusters. The folder is what they read as lookaside.
 production:
   sign:
     key: @KEY@
     # passphrase_file: production.passphrase
   lookaside: sigstore/
+  # Signs in the form of cosign too; `sealift-import keygen cosign` makes the key.
+  # cosign: {key: cosign.key}
+  # Where clusters find the signatures of OpenShift release images.
+  # release_signatures: release-signatures/
 
 # A tag that names another image already: fail, skip or replace.
 on_existing_tag: fail

@@ -4,7 +4,7 @@ use clap::Args;
 use commands::keygen;
 use console::Failure;
 
-/// Makes a key: production, ledger or identity
+/// Makes a key: production, cosign, ledger or identity
 #[derive(Debug, Args)]
 #[group(id = "role-and-key")]
 pub struct Keygen {
@@ -19,6 +19,8 @@ pub struct Keygen {
 enum RoleArg {
     /// Signs images for production
     Production,
+    /// Signs images for production in the form of cosign; always ECDSA with P-256, without a user id or an end
+    Cosign,
     /// Signs the ledger's heads and receipts
     Ledger,
     /// Opens bundles (age)
@@ -33,6 +35,7 @@ impl Keygen {
     pub fn run(self) -> Result<(), Failure> {
         self.key.run(match self.role {
             RoleArg::Production => keygen::Role::Production,
+            RoleArg::Cosign => keygen::Role::Cosign,
             RoleArg::Ledger => keygen::Role::Ledger,
             RoleArg::Identity => keygen::Role::Identity,
         })

@@ -204,3 +204,111 @@ fn a_signature_tag_that_names_something_else_is_not_overwritten() {
     assert_eq!(site.production.tags()[&format!("{repository}:{tag}")], blobs::sha256(empty.as_bytes()));
     assert!(!site.production.tags().contains_key("payments/api:2.3.1"), "no image was published");
 }
+
+const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+
+/// A sigstore bundle with an in-toto statement about a digest, signed with a key by `openssl`.
+fn sigstore_bundle(folder: &Path, key: &Cosign, about: &Digest) -> Vec<u8> {
+    use base64::Engine;
+    let encode = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
+    let statement = json!({
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{ "name": "api", "digest": { "sha256": about.hex() } }],
+        "predicateType": "https://slsa.dev/provenance/v1",
+        "predicate": {},
+    })
+    .to_string();
+    let kind = "application/vnd.in-toto+json";
+    let message = format!("DSSEv1 {} {kind} {} {statement}", kind.len(), statement.len());
+    fs::write(folder.join("message"), message).unwrap();
+    run_ok(
+        command("openssl", folder)
+            .args(["dgst", "-sha256", "-out", "signature", "-sign"])
+            .arg(&key.secret_file)
+            .arg("message")
+            .current_dir(folder),
+    );
+    json!({
+        "mediaType": BUNDLE,
+        "verificationMaterial": { "publicKey": { "hint": "images" }, "tlogEntries": [] },
+        "dsseEnvelope": {
+            "payload": encode(statement.as_bytes()),
+            "payloadType": kind,
+            "signatures": [{ "sig": encode(&fs::read(folder.join("signature")).unwrap()), "keyid": "" }],
+        },
+    })
+    .to_string()
+    .into_bytes()
+}
+
+#[test]
+fn sigstore_bundles_are_verified_with_the_streams_keys_and_told_of() {
+    if !need(&["docker-registry", "openssl"]) {
+        return;
+    }
+    let mut site = Site::new();
+    let keys = site.scratch("keys");
+    let (key, other) = (Cosign::new(&keys, "images"), Cosign::new(&keys, "other"));
+    let image = digest(&fixtures(), API);
+    let (repository, _) = repository_and_tag(API);
+    let about_it =
+        crate::referrers::artifact(&site.origin, BUNDLE, &sigstore_bundle(&keys, &key, &image), Some(&image));
+    let elsewhere = sigstore_bundle(&keys, &key, &blobs::sha256(b"another image"));
+    let about_another = crate::referrers::artifact(&site.origin, BUNDLE, &elsewhere, Some(&image));
+    let index =
+        json!({ "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": [about_it, about_another] });
+    let tag = manifest_schema::referrers_tag(&image).to_string();
+    site.origin.put_manifest(repository, &tag, MediaType::OCI_INDEX, index.to_string().as_bytes());
+    let bundle = site.packed(1);
+
+    let rows = |site: &Site| -> Vec<(Value, Value)> {
+        let report = run_ok(site.import(&["inspect", "--json"]).arg(&bundle)).json();
+        let rows = report["judged"][0]["evidence"].as_array().unwrap().clone();
+        assert!(rows.iter().all(|r| r["kind"] == "sigstore-bundle"), "{rows:?}");
+        assert!(rows.iter().all(|r| r["what"] == "in-toto attestation: https://slsa.dev/provenance/v1"), "{rows:?}");
+        rows.iter().map(|r| (r["verified"].clone(), r["note"].clone())).collect()
+    };
+    let another = (json!(false), json!("it is about something else"));
+    assert_eq!(rows(&site), [(Value::Null, json!("not verified: no sigstore keys are configured")), another.clone()]);
+    site.import["streams"]["payments"]["sigstore"] = json!({ "keys": [other.public_file] });
+    let found = rows(&site);
+    assert_eq!(found[0].0, json!(false));
+    assert!(found[0].1.as_str().unwrap().contains(&other.secret.public().fingerprint()), "{found:?}");
+    site.import["streams"]["payments"]["sigstore"] = json!({ "keys": [other.public_file, key.public_file] });
+    assert_eq!(rows(&site), [(json!(true), Value::Null), another]);
+    site.receive(&bundle, &[]).expect_code(0);
+    let shown = run_ok(&mut site.import(&["ledger", "show", "payments-1"]));
+    assert!(
+        shown.stdout.contains(&format!(
+            "yes  in-toto attestation: https://slsa.dev/provenance/v1 by {}",
+            key.secret.public().fingerprint()
+        )),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_key_that_keygen_made_signs_for_production() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let site = Site::new();
+    let passphrase = site.import_dir().join("cosign.passphrase");
+    fs::write(&passphrase, "correct horse\n").unwrap();
+    let made = run_ok(site.import(&["keygen", "cosign", "--passphrase-file"]).arg(&passphrase));
+    let public = SigstoreKey::from_pem(&fs::read(site.import_dir().join("cosign.pub")).unwrap()).unwrap();
+    assert_eq!(made.stdout.trim(), public.fingerprint());
+    let secret = fs::read_to_string(site.import_dir().join("cosign.key")).unwrap();
+    assert!(secret.starts_with("-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----"), "{secret}");
+    let bundle = site.packed(1);
+    let key = ["--cosign-key", "cosign.key", "--cosign-passphrase-file"];
+    fs::write(site.import_dir().join("wrong"), "battery staple\n").unwrap();
+    let ran = site.receive(&bundle, &[key[0], key[1], key[2], "wrong"]).expect_code(2);
+    assert!(ran.stderr.contains("wrong passphrase") && !ran.stderr.contains("battery"), "{ran}");
+    site.receive(&bundle, &[key[0], key[1], key[2], "cosign.passphrase"]).expect_code(0);
+    let found = signatures(&site.production, &digest(&fixtures(), API));
+    assert_eq!(found.len(), 1);
+    assert!(signing::verify_sigstore(&found[0], &[public]).is_ok());
+    // A key is never overwritten.
+    testkit::run(site.import(&["keygen", "cosign", "--no-passphrase"]).arg("-q")).expect_code(2);
+}

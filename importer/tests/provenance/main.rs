@@ -10,6 +10,7 @@ mod cosign;
 mod policy;
 mod redhat;
 mod referrers;
+mod release;
 
 use std::path::PathBuf;
 

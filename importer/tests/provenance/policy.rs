@@ -337,3 +337,46 @@ fn a_signature_that_the_sender_took_away_or_moved_is_missed() {
     assert!(said.contains("is listed twice"), "{said}");
     assert_eq!(site.production.tags().len(), 0);
 }
+
+#[test]
+fn the_production_key_is_nobody_elses() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let host = site.origin.host().to_string();
+    let production = site.production_key.certificate_file.clone();
+    set_policy(&mut site, json!({ host: [signed_by(&production)] }));
+    site.release["sign_images"] = true.into();
+    let bundle = site.packed(1);
+    let before = World::of(&site);
+    let ran = site.receive(&bundle, &[]).expect_code(2);
+    assert!(ran.stderr.contains("is configured for two roles, production and image policy (payments)"), "{ran}");
+    before.leaves_only(Leaves::Nothing, &World::of(&site)).unwrap();
+}
+
+#[test]
+fn a_policy_that_cannot_be_used_stops_everything() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let bundle = site.packed(1);
+    site.import["streams"]["payments"]["images"] = "policy.json".into();
+    for (text, reason) in [
+        (None, "policy.json"),
+        (Some("{}".to_string()), "default"),
+        (Some(r#"{"default":[{"type":"insecureAcceptAnything"}],"surplus":1}"#.into()), "surplus"),
+        (
+            Some(r#"{"default":[{"type":"signedBy","keyType":"GPGKeys","keyPath":"missing.asc"}]}"#.into()),
+            "missing.asc",
+        ),
+    ] {
+        if let Some(text) = &text {
+            fs::write(site.import_dir().join("policy.json"), text).unwrap();
+        }
+        let ran = site.receive(&bundle, &[]).expect_code(2);
+        assert!(ran.stderr.contains(reason), "expected {reason}\n{ran}");
+        testkit::run(site.import(&["verify", "-q"]).arg(&bundle)).expect_code(2);
+    }
+}

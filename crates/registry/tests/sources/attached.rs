@@ -120,6 +120,23 @@ fn entries_under_the_tags_of_a_registry_are_found() {
 }
 
 #[test]
+fn an_image_under_its_own_digest_is_no_list() {
+    let place = Place::new();
+    let mut tree = Tree::default();
+    let image = tree.image("image");
+    let index = tree.index(&[image.json("")]);
+    for (name, document) in [("image", &image), ("index", &index)] {
+        tree.layout(&[document.named(referrers_tag(&document.digest).as_str())]);
+        tree.file("signature-1", "signature");
+        for source in both(&place, &tree, name, "") {
+            assert_eq!(source.resolve().expect("an image").document.digest(), &document.digest);
+            assert!(digests(&*source, &document.digest).is_empty());
+            assert_eq!(source.simple_signatures(&document.digest).expect("a file").len(), 1);
+        }
+    }
+}
+
+#[test]
 fn what_cosign_saved_is_tied_to_its_image_or_left_out() {
     const REF: &str = "dev.cosignproject.cosign/imageRef";
     let kind = |name: &'static str| ("kind", name);

@@ -90,7 +90,8 @@ fn a_folder_that_lies_is_refused() {
         }
     };
     let same_size = vec![b'x'; layer("hello").len()];
-    let cases: [(&str, &dyn Fn(&Path), &str); 11] = [
+    type Change<'a> = &'a dyn Fn(&Path);
+    let cases: [(&str, Change<'_>, &str); 11] = [
         ("version", &write("version", b"Directory Transport Version: 2.0\n"), "Version: 2.0`, expected"),
         ("no version", &write("version", b"1.1"), "`1.1`, expected"),
         ("long version", &write("version", &[b'1'; 300]), "300 bytes; at most 256"),
@@ -221,6 +222,8 @@ fn skopeos_signed_folders_are_read() {
     assert_eq!(document.children().len(), 2);
     // An instance that is damaged, or missing.
     let child = &document.children()[0].descriptor;
+    assert!(matches!(source.document(&child.digest, child.size + 1), Err(SourceError::Size { .. })));
+    assert!(matches!(source.document(&child.digest, 5 << 20), Err(SourceError::TooLarge { .. })));
     let file = place.path("multi").join(format!("{}.manifest.json", child.digest.hex()));
     std::fs::write(&file, vec![b'x'; child.size as usize]).expect("written");
     assert!(matches!(source.document(&child.digest, child.size), Err(SourceError::Content { .. })));

@@ -24,7 +24,7 @@ use manifest_schema::{Digest, OutsideText, Reference, Timestamp};
 use crate::certificates::read_key_file;
 use crate::error::shown;
 use crate::sigstore::SigstoreError;
-use crate::{SigstoreKey, SigstoreSignature, Trust, read_simple, verify_sigstore};
+use crate::{Certificates, SigstoreKey, SigstoreSignature, Trust, read_simple, verify_sigstore};
 use file::{CosignKeys, Document, GpgKeys, Requirement};
 pub(crate) use identity::Named;
 use identity::SignedIdentity;
@@ -122,7 +122,8 @@ pub struct PolicyImage<'a> {
     pub digests: &'a [Digest],
     /// Files of signatures that were found for it, in order: `signature-1` and so on.
     pub simple: &'a [&'a [u8]],
-    /// Signatures attached to it as cosign does.
+    /// Signatures attached to it as cosign does. containers/image sees them only where registries.d says so
+    /// ([`RegistriesD::sigstore_attachments`](crate::RegistriesD::sigstore_attachments)).
     pub sigstore: &'a [SigstoreSignature],
 }
 
@@ -176,6 +177,17 @@ impl ImagePolicy {
     /// [`PolicyError`].
     pub fn parse(bytes: &[u8], base: &Path) -> Result<Self, PolicyError> {
         Ok(Self { document: file::read(bytes, base)? })
+    }
+
+    /// The OpenPGP certificates of all its requirements.
+    pub fn certificates(&self) -> Vec<&Certificates> {
+        let scopes = self.document.transports.values().flat_map(|scopes| scopes.values());
+        let requirements = scopes.flatten().chain(&self.document.default);
+        let certificates = |requirement| match requirement {
+            &Requirement::SignedBy { keys: GpgKeys::Certificates(ref certificates), .. } => Some(certificates),
+            _ => None,
+        };
+        requirements.filter_map(certificates).collect()
     }
 
     /// Judges an image, with keys as they are at a time.

@@ -40,7 +40,8 @@ pub(super) fn check(transport: &str, scope: &str) -> Result<(), &'static str> {
     match transport {
         _ if scope.is_empty() => Ok(()),
         "dir" | "oci" | "oci-archive" | "sif" => absolute(scope),
-        "docker-daemon" | "docker-archive" | "tarball" => Err("this transport has no scope but \"\""),
+        "docker-archive" | "tarball" => Err("this transport has no scope but \"\""),
+        "docker-daemon" if scope.starts_with("sha256:") => Err("the id of an image is no scope"),
         // Transports that containers/image does not know are never asked for.
         _ => Ok(()),
     }
@@ -99,7 +100,8 @@ mod tests {
             assert_eq!(check("docker", bad), Ok(()));
             assert_eq!(check("of-the-future", bad), Ok(()));
         }
-        assert!(check("docker-archive", "/a").is_err() && check("docker-daemon", "/a").is_err());
+        assert!(check("docker-archive", "/a").is_err() && check("docker-daemon", "sha256:20bf").is_err());
+        assert_eq!(check("docker-daemon", "r.example"), Ok(()));
         assert_eq!(check("docker-daemon", ""), Ok(()));
     }
 }

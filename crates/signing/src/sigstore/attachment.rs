@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use blobs::VerifiedBytes;
 use manifest_schema::document::{Document, DocumentError, MediaType};
 use manifest_schema::json::unique_map;
 use manifest_schema::{Digest, LIMITS};
@@ -29,6 +30,14 @@ pub enum AttachmentError {
     /// A signature without its annotation.
     #[error("annotation `{SIGNATURE_ANNOTATION}` is missing")]
     NoSignature,
+    /// Another blob than the layer's.
+    #[error("the payload of an attached signature is {found}; expected {expected}")]
+    Payload {
+        /// The digest of the layer.
+        expected: Digest,
+        /// The digest of what came.
+        found: Digest,
+    },
     /// More than a registry takes.
     #[error("the manifest of attached signatures would have {found} bytes; at most {limit} are accepted")]
     TooLarge {
@@ -69,6 +78,17 @@ impl AttachedLayer {
             annotations: signature.annotations.clone(),
             other: BTreeMap::new(),
         })
+    }
+
+    /// The signature whose payload is this blob of the layer.
+    ///
+    /// # Errors
+    /// [`AttachmentError::Payload`] for another blob.
+    pub fn signature(&self, payload: VerifiedBytes) -> Result<SigstoreSignature, AttachmentError> {
+        if *payload.digest() != self.digest {
+            return Err(AttachmentError::Payload { expected: self.digest, found: *payload.digest() });
+        }
+        Ok(SigstoreSignature { payload: payload.into_bytes(), annotations: self.annotations.clone() })
     }
 
     /// Whether it is a cosign signature.
@@ -176,6 +196,8 @@ impl Attachment {
     }
 
     /// The configuration and manifest, in the form containers/image writes. The same layers give the same bytes.
+    ///
+    /// The configuration is written anew; it lists the layers, and nothing reads it.
     ///
     /// # Errors
     /// [`AttachmentError::TooLarge`] for more than a registry takes.

@@ -174,6 +174,21 @@ impl SigstoreBundle {
         Ok(Self { json: json.into(), content, signer, claims })
     }
 
+    /// Reads a bare envelope: a layer of what cosign attaches under `sha256-<hex>.att` (`specs/ATTESTATION_SPEC.md`).
+    /// It can be verified with keys only.
+    ///
+    /// # Errors
+    /// As [`SigstoreBundle::parse`].
+    pub fn parse_envelope(bytes: &[u8]) -> Result<Self, BundleRejected> {
+        let found = bytes.len() as u64;
+        if found > LIMITS.sigstore_bundle {
+            return Err(BundleRejected::TooLarge { found, limit: LIMITS.sigstore_bundle });
+        }
+        let envelope: Envelope = serde_json::from_slice(bytes).map_err(BundleRejected::unreadable)?;
+        let (content, claims) = envelope.read()?;
+        Ok(Self { json: String::new(), content, signer: BundleSigner::Key { hint: OutsideText::default() }, claims })
+    }
+
     /// What it says; nobody has verified it.
     pub fn untrusted_claims(&self) -> &BundleClaims {
         &self.claims

@@ -89,10 +89,7 @@ impl Keyless {
 
     pub(super) fn verify(&self, json: &str, content: &Content, about: &Digest) -> Result<VerifiedBy, BundleRejected> {
         let keyless = |e: &dyn std::error::Error| BundleRejected::Keyless(OutsideText::new(e.to_string()));
-        let bundle = Bundle::from_json(json).map_err(BundleRejected::unreadable)?;
-        if read_by_library(&bundle.content).as_ref() != Some(content) {
-            return Err(BundleRejected::unreadable("it can be read in two ways"));
-        }
+        let bundle = read_as(json, content)?;
         let algorithm = match about {
             Digest::Sha256(_) => HashAlgorithm::Sha2256,
             Digest::Sha512(_) => HashAlgorithm::Sha2512,
@@ -128,17 +125,58 @@ impl Keyless {
     }
 }
 
-fn read_by_library(content: &SignatureContent) -> Option<Content> {
-    match content {
+/// Reads a bundle for the library, which must read what is read here.
+fn read_as(json: &str, content: &Content) -> Result<Bundle, BundleRejected> {
+    let bundle = Bundle::from_json(json).map_err(BundleRejected::unreadable)?;
+    let read = match &bundle.content {
         SignatureContent::DsseEnvelope(envelope) => Some(Content::Envelope {
             payload: envelope.payload.as_bytes().to_vec(),
             signature: envelope.signature.sig.as_bytes().to_vec(),
         }),
         SignatureContent::MessageSignature(message) => {
-            let digest = message.message_digest.as_ref().filter(|d| d.algorithm == HashAlgorithm::Sha2256)?;
-            let sha256 = digest.digest.as_bytes().try_into().ok()?;
-            Some(Content::Message { sha256, signature: message.signature.as_bytes().to_vec() })
+            let digest = message.message_digest.as_ref().filter(|digest| digest.algorithm == HashAlgorithm::Sha2256);
+            digest.and_then(|digest| digest.digest.as_bytes().try_into().ok()).map(|sha256| {
+                let signature = message.signature.as_bytes().to_vec();
+                Content::Message { sha256, signature }
+            })
         }
         _ => None,
+    };
+    if read.as_ref() == Some(content) {
+        Ok(bundle)
+    } else {
+        Err(BundleRejected::unreadable("it can be read in two ways"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bundle_that_the_library_reads_otherwise_is_refused() {
+        let bundle = |content: &str| {
+            let media_type = "application/vnd.dev.sigstore.bundle.v0.3+json";
+            format!(r#"{{"mediaType":"{media_type}","verificationMaterial":{{"publicKey":{{}}}},{content}}}"#)
+        };
+        let hash = format!("{}=", "A".repeat(43));
+        let message = bundle(&format!(
+            r#""messageSignature":{{"messageDigest":{{"algorithm":"SHA2_256","digest":"{hash}"}},"signature":"AAAA"}}"#
+        ));
+        let envelope = bundle(r#""dsseEnvelope":{"payloadType":"x","payload":"AAAA","signatures":[{"sig":"AAAA"}]}"#);
+        let signed = |signature: &[u8]| Content::Message { sha256: [0; 32], signature: signature.into() };
+        let packed = |payload: &[u8]| Content::Envelope { payload: payload.into(), signature: vec![0; 3] };
+        assert!(read_as(&message, &signed(&[0; 3])).is_ok());
+        assert!(read_as(&envelope, &packed(&[0; 3])).is_ok());
+        for (json, content) in [
+            (&message, signed(&[1; 3])),
+            (&message, Content::Message { sha256: [1; 32], signature: vec![0; 3] }),
+            (&message, packed(&[0; 3])),
+            (&envelope, packed(&[1; 3])),
+            (&envelope, signed(&[0; 3])),
+            (&message.replace("SHA2_256", "SHA2_512"), signed(&[0; 3])),
+        ] {
+            assert!(matches!(read_as(json, &content), Err(BundleRejected::Unreadable(_))), "{json}");
+        }
     }
 }

@@ -295,7 +295,7 @@ impl Sealed {
         let mut key = Zeroizing::new([0; 32]);
         scrypt::scrypt(passphrase.expose_secret().as_bytes(), &self.salt, &self.params, &mut *key)
             .map_err(|_| "scrypt failed")?;
-        Ok(XSalsa20Poly1305::new_from_slice(&*key).map_err(|_| "a key of the wrong length")?)
+        XSalsa20Poly1305::new_from_slice(&*key).map_err(|_| "a key of the wrong length")
     }
 }
 

@@ -1,5 +1,6 @@
 //! The manifest under an image's `.sig` tag.
 
+use blobs::VerifiedBytes;
 use signing::SigstoreSignature;
 use signing::sigstore::{Attachment, AttachmentError, SIGNATURE_ANNOTATION};
 
@@ -40,6 +41,9 @@ fn an_attachment_has_the_form_containers_image_writes() {
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].digest, found[0].size), (digest, one().payload.len() as u64));
     assert_eq!(found[0].annotations, one().annotations);
+    assert_eq!(found[0].signature(VerifiedBytes::of(payload())).unwrap(), one());
+    let other = found[0].signature(VerifiedBytes::of(b"other".to_vec()));
+    assert!(matches!(other, Err(AttachmentError::Payload { .. })));
 }
 
 #[test]

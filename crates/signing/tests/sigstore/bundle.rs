@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 use signing::SigstoreKey;
-use signing::sigstore::{BundleRejected, BundleSigner, SigstoreBundle, VerifiedBy};
+use signing::sigstore::{BundleRejected, BundleSigner, Keyless, KeylessIdentity, SigstoreBundle, VerifiedBy};
 
 use crate::common::have;
-use crate::forge::{Forge, Key, b64, envelope, message, pae, statement};
+use crate::forge::{Forge, Key, b64, envelope, message, pae, statement, trusted_root};
 use crate::support::{KINDS, OpenSsl, digest};
 
 const SLSA: &str = "https://slsa.dev/provenance/v1";
@@ -61,6 +61,24 @@ fn a_bundle_with_a_certificate_is_verified_with_a_key_too() {
 }
 
 #[test]
+fn a_bare_envelope_is_verified_with_a_key() {
+    let text = attestation()["dsseEnvelope"].to_string();
+    let read = SigstoreBundle::parse_envelope(text.as_bytes()).unwrap();
+    assert_eq!(read.untrusted_claims().subjects, [digest()]);
+    let verified = read.verify_with_keys(&[key(Key(7))]).unwrap();
+    assert_eq!(verified.claims.predicate_type.unwrap().raw(), SLSA);
+    assert!(matches!(read.verify_with_keys(&[key(Key(8))]), Err(BundleRejected::UnknownKey { .. })));
+    let identities = vec![KeylessIdentity { issuer: "x".into(), subject: "y".into() }];
+    let keyless = Keyless::new(trusted_root().to_string().as_bytes(), identities).unwrap();
+    assert_eq!(read.verify_with_keyless(&keyless, &digest()), Err(BundleRejected::NoCertificate));
+    for bad in [attestation().to_string(), format!("{text}{text}"), "[]".into()] {
+        assert!(matches!(SigstoreBundle::parse_envelope(bad.as_bytes()), Err(BundleRejected::Unreadable(_))));
+    }
+    let large = SigstoreBundle::parse_envelope(&vec![b' '; (32 << 20) + 1]);
+    assert!(matches!(large, Err(BundleRejected::TooLarge { .. })));
+}
+
+#[test]
 fn a_signature_over_a_hash_is_verified_with_a_key() {
     let about = blobs::sha256(b"a manifest");
     let good = bundle(("messageSignature", message(about.as_bytes(), &Key(7).sign(b"a manifest"))));
@@ -92,9 +110,9 @@ fn envelopes_by_every_kind_of_key_count() {
         let key = SigstoreKey::from_pem(&openssl.make("key", kind)).unwrap();
         let signed = openssl.sign("key", &pae(&statement));
         let good = bundle(("dsseEnvelope", envelope(&statement, &signed)));
-        let _ = parse(&good).unwrap().verify_with_keys(&[key.clone()]).unwrap();
+        let _ = parse(&good).unwrap().verify_with_keys(std::slice::from_ref(&key)).unwrap();
         let bare = bundle(("dsseEnvelope", envelope(&statement, &openssl.sign("key", &statement))));
-        assert!(parse(&bare).unwrap().verify_with_keys(&[key.clone()]).is_err());
+        assert!(parse(&bare).unwrap().verify_with_keys(std::slice::from_ref(&key)).is_err());
         // SHA-384, which cosign uses with P-384.
         if i < 2 {
             openssl.write("payload", &pae(&statement));

@@ -1,12 +1,16 @@
 //! Certificates and logs, verified offline against a trusted root.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use manifest_schema::Digest;
+use serde_json::json;
 use signing::sigstore::{
     BundleRejected, Keyless, KeylessError, KeylessIdentity, SigstoreBundle, VerifiedBundle, VerifiedBy,
 };
 
+use crate::common::{from_now, have};
 use crate::forge::{Forge, ISSUER, Key, SUBJECT, b64, statement, trusted_root};
-use crate::support::digest;
+use crate::support::{OpenSsl, digest};
 
 fn identity(issuer: &str, subject: &str) -> KeylessIdentity {
     KeylessIdentity { issuer: issuer.into(), subject: subject.into() }
@@ -80,7 +84,10 @@ fn one_flaw_is_enough() {
         (Forge { logged_at: "2024-12-31T23:59:59Z", ..good.clone() }, "chain"),
         (Forge { signer: Key(9), ..good.clone() }, "signature"),
         (Forge { logged_statement: evil, ..good.clone() }, "does not match"),
-        (Forge { validity: ["210101000000Z", "210101001000Z"], logged_at: "2021-01-01T00:05:00Z", ..good.clone() }, ""),
+        (
+            Forge { validity: ["210101000000Z", "210101001000Z"], logged_at: "2021-01-01T00:05:00Z", ..good.clone() },
+            "No log key valid",
+        ),
     ] {
         let error = verify(&flaw.bundle(), &digest()).unwrap_err();
         assert!(matches!(error, BundleRejected::Keyless(_)), "{why}: {error}");
@@ -143,6 +150,110 @@ fn an_attestation_about_something_else_is_refused() {
     assert_eq!(error, BundleRejected::Subject { expected: other });
     let several = Forge::new(Some(statement(&[other, digest()], "https://slsa.dev/provenance/v1")));
     let _ = verify(&several.bundle(), &digest()).unwrap();
+}
+
+/// Logs of the second version give no time; a timestamp authority (RFC 3161) does.
+#[test]
+fn the_time_may_come_from_a_timestamp_authority() {
+    if !have(&["openssl"]) {
+        return;
+    }
+    let openssl = OpenSsl::new();
+    let der = |name: &str| std::fs::read(openssl.path().join(name)).unwrap();
+    openssl.write("leaf.ext", b"basicConstraints=critical,CA:false\nkeyUsage=critical,digitalSignature\nextendedKeyUsage=critical,timeStamping\n");
+    openssl.write("ts.cnf", b"[tsa]\ndefault_tsa=t\n[t]\nserial=serial\ndefault_policy=1.3.6.1.4.1.99999.1\ndigests=sha256\nsigner_digest=sha256\ness_cert_id_alg=sha256\n");
+    openssl.write("serial", b"01\n");
+    for name in ["root", "leaf"] {
+        openssl.make(name, &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"]);
+    }
+    openssl.run(&[
+        "req",
+        "-x509",
+        "-new",
+        "-key",
+        "root.key",
+        "-subj",
+        "/CN=time root",
+        "-days",
+        "30",
+        "-out",
+        "root.pem",
+    ]);
+    openssl.run(&["req", "-new", "-key", "leaf.key", "-subj", "/CN=time", "-out", "leaf.csr"]);
+    openssl.run(&[
+        "x509",
+        "-req",
+        "-in",
+        "leaf.csr",
+        "-CA",
+        "root.pem",
+        "-CAkey",
+        "root.key",
+        "-CAcreateserial",
+        "-days",
+        "30",
+        "-extfile",
+        "leaf.ext",
+        "-out",
+        "leaf.pem",
+    ]);
+    for name in ["root", "leaf"] {
+        openssl.run(&["x509", "-in", &format!("{name}.pem"), "-outform", "DER", "-out", &format!("{name}.der")]);
+    }
+    let mut root = trusted_root();
+    root["timestampAuthorities"] = json!([{ "uri": "https://time.dev.example",
+        "certChain": { "certificates": [{ "rawBytes": b64(der("leaf.der")) }, { "rawBytes": b64(der("root.der")) }] } }]);
+    let with_time = Keyless::new(root.to_string().as_bytes(), vec![identity(ISSUER, SUBJECT)]).unwrap();
+
+    // As certificates write times: two digits of the year, no separators.
+    let at = |seconds| from_now(seconds).to_string()[2..].replace(['-', ':', 'T'], "").leak() as &str;
+    let stamped = |validity| {
+        let mut bundle = Forge { validity, ..attestation() }.bundle();
+        let entry = bundle["verificationMaterial"]["tlogEntries"][0].as_object_mut().unwrap();
+        entry.remove("inclusionPromise");
+        entry.remove("integratedTime");
+        let signature = bundle["dsseEnvelope"]["signatures"][0]["sig"].as_str().unwrap();
+        openssl.write("signature", &STANDARD.decode(signature).unwrap());
+        openssl.run(&["ts", "-query", "-data", "signature", "-sha256", "-cert", "-out", "query"]);
+        openssl.run(&[
+            "ts",
+            "-reply",
+            "-queryfile",
+            "query",
+            "-config",
+            "ts.cnf",
+            "-signer",
+            "leaf.pem",
+            "-inkey",
+            "leaf.key",
+            "-out",
+            "reply",
+        ]);
+        let token = json!({ "rfc3161Timestamps": [{ "signedTimestamp": b64(der("reply")) }] });
+        bundle["verificationMaterial"]["timestampVerificationData"] = token;
+        bundle
+    };
+    let read = |bundle: &serde_json::Value| SigstoreBundle::parse(bundle.to_string().as_bytes()).unwrap();
+    let good = stamped([at(-300), at(300)]);
+    let _ = read(&good).verify_with_keyless(&with_time, &digest()).unwrap();
+
+    let refused = |bundle: &serde_json::Value, keyless: &Keyless, why: &str| {
+        let error = read(bundle).verify_with_keyless(keyless, &digest()).unwrap_err();
+        assert!(matches!(error, BundleRejected::Keyless(_)), "{error}");
+        assert!(error.to_string().contains(why), "{why}: {error}");
+    };
+    refused(&good, &keyless(), "timestamp");
+    refused(&stamped([at(-900), at(-300)]), &with_time, "chain");
+    let mut none = good.clone();
+    none["verificationMaterial"].as_object_mut().unwrap().remove("timestampVerificationData");
+    refused(&none, &with_time, "no verified timestamp");
+    // A time for another signature.
+    let mut other = stamped([at(-300), at(299)]);
+    other["dsseEnvelope"]["signatures"] = {
+        let statement = statement(&[digest()], "https://evil.example");
+        json!([{ "sig": b64(Key(4).sign(&statement)) }])
+    };
+    refused(&other, &with_time, "timestamp");
 }
 
 #[test]

@@ -1,0 +1,176 @@
+//! `sign`: one signer's part in a release that several people sign.
+
+use std::path::PathBuf;
+
+use bundle::{FileState, Folder, LABEL, SEAL, SEAL_SIGNATURE, Seal};
+use clap::Args;
+use commands::settings::{KeySource, SignArgs};
+use console::{Failure, Progress};
+use manifest_schema::{LIMITS, Manifest, OutsideText, Timestamp};
+use serde_json::json;
+use signing::{SecretKey, Trust, join_signatures};
+
+use crate::error::Error;
+use crate::planned::Planned;
+use crate::request;
+
+/// Signs a plan, or the seal of a bundle, as one of several signers
+///
+/// Shows what is signed, and adds a signature; no registry is needed. A plan (`plan --write`) gets a signature over its
+/// manifest. A bundle's files are checked against the seal, which then gets one.
+#[derive(Debug, Args)]
+pub struct Sign {
+    /// The folder that `plan --write` made, or a bundle's folder
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    /// For a bundle: the plan that it must have been packed from
+    #[arg(long, value_name = "DIR", env = "SEALIFT_PLAN")]
+    plan: Option<PathBuf>,
+    /// The release file that names the key [default: release.yaml, if it is there]
+    #[arg(short, long, value_name = "FILE", env = "SEALIFT_FILE")]
+    file: Option<PathBuf>,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    sign: SignArgs,
+}
+
+impl Sign {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// A failure with its exit code.
+    pub fn run(self, quiet: bool) -> Result<(), Failure> {
+        self.sign(quiet).map_err(|e| Failure::new(&e).with_state("no signature was added, or not all of them"))
+    }
+
+    fn sign(self, quiet: bool) -> Result<(), Error> {
+        let progress = Progress::new(quiet);
+        if Planned::is_at(&self.folder) {
+            self.sign_plan(&progress)
+        } else if self.folder.join(SEAL).is_file() {
+            self.sign_seal(&progress)
+        } else {
+            Err(Error::NothingToSign(self.folder))
+        }
+    }
+
+    fn keys(&self, progress: &Progress) -> Result<Vec<SecretKey>, Error> {
+        let release = request::release_file(self.file.as_deref())?;
+        let keys = request::unlock(&KeySource::several(self.sign.clone(), release.sign.0)?)?;
+        for warning in keys.iter().flat_map(|key| key.warnings(Timestamp::now())) {
+            progress.warn(format_args!("release key: {warning}"));
+        }
+        Ok(keys)
+    }
+
+    fn sign_plan(&self, progress: &Progress) -> Result<(), Error> {
+        let planned = Planned::open(&self.folder)?;
+        if !self.json {
+            console::print(&text(&planned)).map_err(Error::Stdout)?;
+        }
+        let mut signed = Vec::new();
+        for key in self.keys(progress)? {
+            signed.push((key.fingerprint(), planned.sign(&key)?));
+        }
+        let m = planned.manifest();
+        self.report(json!({ "plan": m.name(), "bundle": m.bundle, "manifest": planned.digest() }), &signed)
+    }
+
+    fn sign_seal(&self, progress: &Progress) -> Result<(), Error> {
+        let folder = Folder::open(&self.folder)?;
+        let (bytes, signature) = commands::check::read_seal(&folder)?;
+        let seal = Seal::parse(&bytes).map_err(commands::Error::Seal)?;
+        // Whose they are is not known here; that they are signatures is.
+        let mut signatures = join_signatures(&[&signature])?;
+        if let Some(plan) = &self.plan {
+            let planned = Planned::open(plan)?;
+            let (expected, sealed) = (planned.digest(), seal.manifest);
+            if expected != sealed || planned.manifest().bundle != seal.bundle || planned.manifest().name() != seal.name
+            {
+                return Err(Error::OtherPlan { path: self.folder.clone(), expected, sealed });
+            }
+        }
+        let names: Vec<&str> = seal.files().map(|(name, _)| name).chain([SEAL, SEAL_SIGNATURE]).collect();
+        folder.survey(&names)?;
+        progress.begin("checking", folder.sizes(&names));
+        let files = bundle::check_files(&folder, &seal, |n| progress.advance(n))?;
+        progress.end();
+        let bad: Vec<_> = files.iter().filter(|f| !f.is_good()).map(|f| f.name.clone()).collect();
+        if !bad.is_empty() {
+            let (damaged, sealed) = (bad.len(), files.len());
+            return Err(commands::Error::Damaged { damaged, sealed, names: bad.join(", ") }.into());
+        }
+        if !self.json {
+            let label = folder.read_file(LABEL, LIMITS.seal)?;
+            console::print(&seal_text(&seal, &files, &label)).map_err(Error::Stdout)?;
+        }
+        let mut signed = Vec::new();
+        for key in self.keys(progress)? {
+            let trust = Trust::new(key.certificates(), 1, Timestamp::now())?;
+            let new = trust.verify_detached(bytes.clone(), &signatures).is_err();
+            if new {
+                signatures = join_signatures(&[&signatures, &key.sign_detached_armored(&bytes)?])?;
+                let output = |source| Error::Output { path: self.folder.join(SEAL_SIGNATURE), source };
+                crate::record::replace(&self.folder, SEAL_SIGNATURE, &signatures).map_err(output)?;
+            }
+            signed.push((key.fingerprint(), new));
+        }
+        self.report(json!({ "bundle": seal.bundle, "name": seal.name, "manifest": seal.manifest }), &signed)
+    }
+
+    fn report(&self, mut what: serde_json::Value, signed: &[(signing::Fingerprint, bool)]) -> Result<(), Error> {
+        let word = |new: bool| if new { "signed" } else { "already signed" };
+        if self.json {
+            let signers = signed.iter().map(|(key, new)| json!({ "key": key, "result": word(*new) }));
+            what["signers"] = signers.collect();
+            return console::print_json(&what).map_err(Error::Stdout);
+        }
+        let lines: String = signed.iter().map(|(key, new)| format!("{}: {key}\n", word(*new))).collect();
+        console::print(&lines).map_err(Error::Stdout)
+    }
+}
+
+/// What a signer of a plan says yes to.
+fn text(planned: &Planned) -> String {
+    let m: &Manifest = planned.manifest();
+    let mut text = format!("plan {} (bundle {})\nmanifest {}\n", m.name(), m.bundle, planned.digest());
+    text += &format!("created {}", m.created);
+    match &m.expires {
+        Some(expires) => text += &format!(", expires {expires}\n"),
+        None => text += ", does not expire\n",
+    }
+    for (key, value) in &m.labels {
+        text += &format!("label {key}: {value}\n");
+    }
+    let platforms = |image: &manifest_schema::Image| {
+        let all: Vec<_> = image.platforms.iter().filter_map(|p| p.platform.as_ref().map(ToString::to_string)).collect();
+        if all.is_empty() { "-".into() } else { all.join(",") }
+    };
+    let rows: Vec<_> =
+        m.images.iter().map(|i| vec![i.origin.to_string(), i.digest.to_string(), platforms(i)]).collect();
+    text += &console::table(&["IMAGE", "DIGEST", "PLATFORMS"], &rows);
+    text += &format!("{} images, {} blobs, {}\n", m.images.len(), m.blobs.len(), console::bytes(m.total_bytes()));
+    text += "recipients (in the plan, but not part of what is signed):\n";
+    for recipient in &planned.sources().recipients {
+        text += &format!("  {}\n", OutsideText::new(recipient).escaped());
+    }
+    text
+}
+
+/// What a signer of a seal says yes to.
+fn seal_text(seal: &Seal, files: &[FileState], label: &[u8]) -> String {
+    let mut text = format!(
+        "seal of {} (bundle {}), revision {}\nmanifest {}\n",
+        seal.name, seal.bundle, seal.revision, seal.manifest
+    );
+    let size = |f: &FileState| f.size.map_or("-".into(), console::bytes);
+    let rows: Vec<_> = files.iter().map(|f| vec![f.name.clone(), size(f), f.word().into()]).collect();
+    text += &console::table(&["FILE", ">SIZE", "STATE"], &rows);
+    text += "the label says:\n";
+    for line in String::from_utf8_lossy(label).lines().take_while(|line| !line.is_empty()) {
+        text += &format!("  {}\n", OutsideText::new(line).escaped());
+    }
+    text
+}

@@ -1,0 +1,244 @@
+//! A plan in a folder, for several people to sign on several machines before it is packed.
+//!
+//! | file | content |
+//! |---|---|
+//! | `manifest.json` | the manifest, byte for byte as it will be packed: this is what is signed |
+//! | `sealift-plan.json` | what `pack` needs beyond the manifest to carry it out; not signed |
+//! | `<fingerprint>.signature.asc` | one signer's detached signature over `manifest.json` |
+//! | `<fingerprint>.certificate.asc` | that signer's certificate |
+//!
+//! Each signer adds files of their own, so copies that were signed apart are joined by copying the files together. The
+//! certificates prove that a signature is over this manifest, and no more: whom to trust is the importing side's to say.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use blobs::sha256;
+use manifest_schema::document::Platform;
+use manifest_schema::{Digest, LIMITS, Manifest, OutsideText, Timestamp};
+use serde::{Deserialize, Serialize};
+use signing::{Certificates, Fingerprint, SecretKey, Trust};
+
+use crate::error::Error;
+use crate::request::Request;
+
+const PLAN: &str = "sealift-plan.json";
+const MANIFEST: &str = "manifest.json";
+const SIGNATURE: &str = ".signature.asc";
+const CERTIFICATE: &str = ".certificate.asc";
+const KIND: &str = "sealift/plan/1";
+
+/// What packing needs beyond the manifest.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Sources {
+    #[serde(rename = "type")]
+    kind: String,
+    /// The digest of `manifest.json`.
+    manifest: Digest,
+    /// The images, pinned to their digests.
+    pub images: Vec<String>,
+    /// Who can open the bundle.
+    pub recipients: Vec<String>,
+    /// Only these platforms; all if empty.
+    pub platforms: Vec<Platform>,
+    /// Allow sparse indexes.
+    pub sparse_index: bool,
+    /// Which referrers are carried.
+    pub referrers: String,
+    /// Folders that say where signatures are; the usual ones if there are none.
+    pub registries_d: Vec<PathBuf>,
+    /// The images are OpenShift release images.
+    pub release: bool,
+    /// Stores of release signatures, as URLs.
+    pub release_signatures: Vec<String>,
+}
+
+impl Sources {
+    /// What packing a request needs, of which the images are pinned; the manifest's digest is filled in when it is
+    /// written.
+    pub fn new(request: &Request, images: Vec<String>) -> Self {
+        Self {
+            kind: KIND.into(),
+            manifest: sha256(b""),
+            images,
+            recipients: request.recipients.clone(),
+            platforms: request.platforms.clone(),
+            sparse_index: request.sparse_index,
+            referrers: request.referrers.to_string(),
+            registries_d: request.registries_d_folders.clone(),
+            release: request.release,
+            release_signatures: request.release_signatures.clone(),
+        }
+    }
+}
+
+/// A planned release that is to be signed and packed.
+#[derive(Debug)]
+pub struct Planned {
+    folder: PathBuf,
+    sources: Sources,
+    manifest: Manifest,
+    bytes: Vec<u8>,
+}
+
+/// Signatures over a planned manifest, each verified against the certificate beside it.
+pub(crate) struct PlanSignatures {
+    /// Whose.
+    pub signers: Vec<Fingerprint>,
+    /// The files' content.
+    pub signatures: Vec<Vec<u8>>,
+}
+
+impl Planned {
+    /// Whether a folder holds a plan.
+    pub fn is_at(folder: &Path) -> bool {
+        folder.join(PLAN).is_file()
+    }
+
+    /// Writes a new folder.
+    pub(crate) fn write(folder: &Path, mut sources: Sources, manifest: &Manifest) -> Result<Digest, Error> {
+        let bytes = manifest.to_bytes()?;
+        sources.manifest = sha256(&bytes);
+        let fail = |path: &Path| {
+            let path = path.to_path_buf();
+            move |source: std::io::Error| match source.kind() {
+                ErrorKind::AlreadyExists => Error::PlanExists(path),
+                _ => Error::Output { path, source },
+            }
+        };
+        fs::create_dir(folder).map_err(fail(folder))?;
+        let plan =
+            serde_json::to_vec_pretty(&sources).map_err(|e| Error::Output { path: folder.into(), source: e.into() })?;
+        // The manifest first: a folder that was cut off is none.
+        for (name, bytes) in [(MANIFEST, &bytes), (PLAN, &plan)] {
+            let path = folder.join(name);
+            console::write_new(&path, bytes).map_err(fail(&path))?;
+        }
+        Ok(sources.manifest)
+    }
+
+    /// Reads a folder; `manifest.json` must be the one that was planned.
+    ///
+    /// # Errors
+    /// [`Error::PlanFile`], [`Error::PlanChanged`].
+    pub fn open(folder: &Path) -> Result<Self, Error> {
+        let wrong =
+            |name: &str, reason: String| Error::PlanFile { path: folder.join(name), reason: OutsideText::new(reason) };
+        let text = read(&folder.join(PLAN), LIMITS.config)?;
+        let sources: Sources = serde_json::from_slice(&text).map_err(|e| wrong(PLAN, e.to_string()))?;
+        if sources.kind != KIND {
+            return Err(wrong(PLAN, format!("type {}", sources.kind)));
+        }
+        let bytes = read(&folder.join(MANIFEST), LIMITS.manifest)?;
+        let found = sha256(&bytes);
+        if found != sources.manifest {
+            return Err(Error::PlanChanged { path: folder.join(MANIFEST), expected: sources.manifest, found });
+        }
+        let manifest = Manifest::parse(&bytes)?;
+        for recipient in &sources.recipients {
+            bundle::parse_recipient(recipient)?;
+        }
+        Ok(Self { folder: folder.into(), sources, manifest, bytes })
+    }
+
+    /// The manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The manifest's digest.
+    pub fn digest(&self) -> Digest {
+        self.sources.manifest
+    }
+
+    /// What packing needs beyond it.
+    pub(crate) fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    /// Adds a key's signature over the manifest, with its certificate. `false` if it has signed before.
+    ///
+    /// # Errors
+    /// If the key fails, a file cannot be written, or a signature of this key is there that is over something else.
+    pub fn sign(&self, key: &SecretKey) -> Result<bool, Error> {
+        let signer = key.fingerprint();
+        let path = |end: &str| self.folder.join(format!("{signer}{end}"));
+        let (signature, certificate) = (path(SIGNATURE), path(CERTIFICATE));
+        if signature.symlink_metadata().is_ok() {
+            self.verify(&signer)?;
+            return Ok(false);
+        }
+        let bytes = key.sign_detached_armored(&self.bytes)?;
+        let put = |path: &Path, bytes: &[u8]| {
+            crate::record::replace(&self.folder, &path.file_name().unwrap_or_default().to_string_lossy(), bytes)
+                .map_err(|source| Error::Output { path: path.into(), source })
+        };
+        put(&certificate, &key.certificate_armored()?)?;
+        put(&signature, &bytes)?;
+        Ok(true)
+    }
+
+    /// The signatures that were added, each verified now.
+    ///
+    /// # Errors
+    /// [`Error::PlanSignature`] for one that is over something else, or whose key is not good now.
+    pub(crate) fn signatures(&self) -> Result<PlanSignatures, Error> {
+        let fail = |source| Error::PlanRead { path: self.folder.clone(), source };
+        let mut signers = Vec::new();
+        for entry in fs::read_dir(&self.folder).map_err(fail)? {
+            let name = entry.map_err(fail)?.file_name();
+            let Some(signer) = name.to_str().and_then(|n| n.strip_suffix(SIGNATURE)) else { continue };
+            let signer: Fingerprint = signer.parse().map_err(|_| Error::PlanFile {
+                path: self.folder.join(&name),
+                reason: OutsideText::new("its name is not a fingerprint"),
+            })?;
+            signers.push(signer);
+        }
+        signers.sort();
+        let signatures = signers.iter().map(|signer| self.verify(signer)).collect::<Result<_, _>>()?;
+        Ok(PlanSignatures { signers, signatures })
+    }
+
+    fn verify(&self, signer: &Fingerprint) -> Result<Vec<u8>, Error> {
+        let path = self.folder.join(format!("{signer}{SIGNATURE}"));
+        let certificate = self.folder.join(format!("{signer}{CERTIFICATE}"));
+        let signature = read(&path, LIMITS.signature)?;
+        let certificates = Certificates::load(std::slice::from_ref(&certificate))?;
+        if certificates.fingerprints() != [signer.clone()] {
+            let reason = OutsideText::new("it is not the certificate of the fingerprint in its name");
+            return Err(Error::PlanFile { path: certificate, reason });
+        }
+        match Trust::new(certificates, 1, Timestamp::now())?.verify_detached(self.bytes.clone(), &signature) {
+            Ok(_) => Ok(signature),
+            Err(source) => Err(Error::PlanSignature { path, source }),
+        }
+    }
+
+    /// Demands that what is about to be packed is what was planned, to the byte.
+    pub(crate) fn demand(&self, now: &Manifest, bytes: &[u8]) -> Result<(), Error> {
+        if bytes == self.bytes {
+            return Ok(());
+        }
+        let planned = &self.manifest;
+        let what = if planned.tool != now.tool {
+            format!("it was planned by {}, and this is {}", planned.tool, now.tool)
+        } else if let Some((a, b)) = planned.images.iter().zip(&now.images).find(|(a, b)| a != b) {
+            format!("{} was {} and is {}", a.origin, a.digest, b.digest)
+        } else if planned.blobs != now.blobs || planned.images.len() != now.images.len() {
+            "other blobs belong to its images".into()
+        } else {
+            "the manifest would be another one".into()
+        };
+        Err(Error::Unplanned { name: planned.name(), what })
+    }
+}
+
+fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
+    use std::io::Read;
+    let fail = |source| Error::PlanRead { path: path.into(), source };
+    let mut bytes = Vec::new();
+    fs::File::open(path).map_err(fail)?.take(limit + 1).read_to_end(&mut bytes).map_err(fail)?;
+    if bytes.len() as u64 > limit { Err(fail(ErrorKind::FileTooLarge.into())) } else { Ok(bytes) }
+}

@@ -1,0 +1,59 @@
+//! Signatures of OpenShift release images, handed over to clusters: in the layout that the cluster-version-operator reads
+//! from a web server (`sha256=<hex>/signature-<N>`), and as ConfigMaps for a cluster that cannot reach one
+//! (openshift/library-go, `pkg/verify`).
+
+use std::fs;
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use manifest_schema::Digest;
+use serde_json::{Map, Value, json};
+use signing::Lookaside;
+
+use crate::error::Error;
+
+/// Adds signatures, each for a digest, to a folder.
+///
+/// # Errors
+/// [`Error::Lookaside`], [`Error::HandOver`].
+pub fn hand_over(folder: &Path, signatures: &[(Digest, Vec<u8>)]) -> Result<(), Error> {
+    for (digest, signature) in signatures {
+        let all = Lookaside::new(folder).add_release(digest, signature)?;
+        let path = folder.join(format!("{}.json", name(digest)));
+        replace(&path, &config_map(digest, &all)).map_err(|source| Error::HandOver { path, source })?;
+    }
+    Ok(())
+}
+
+fn name(digest: &Digest) -> String {
+    format!("{}-{}", digest.algorithm().name(), digest.hex())
+}
+
+/// The ConfigMap for one release image. JSON, which `oc apply -f` takes too.
+fn config_map(digest: &Digest, signatures: &[Vec<u8>]) -> Vec<u8> {
+    let entry = |(n, bytes): (u32, &Vec<u8>)| (format!("{}-{n}", name(digest)), Value::from(STANDARD.encode(bytes)));
+    let data: Map<String, Value> = (1..).zip(signatures).map(entry).collect();
+    let map = json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": name(digest),
+            "namespace": "openshift-config-managed",
+            "labels": { "release.openshift.io/verification-signatures": "" },
+        },
+        "binaryData": data,
+    });
+    format!("{map:#}\n").into_bytes()
+}
+
+/// Writes a file beside the old one and puts it in its place.
+fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let new = path.with_extension("json.new");
+    match fs::remove_file(&new) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    console::write_new(&new, bytes)?;
+    fs::rename(&new, path)
+}
