@@ -408,6 +408,13 @@ fn folders_and_archives() {
         }
     }
 
+    // What lies beside a layout is ours: containers/image does not look.
+    for entry in fs::read_dir(&dir).unwrap() {
+        let name = entry.unwrap().file_name();
+        if name.to_str().unwrap().contains(".signature-") {
+            fs::copy(dir.join(&name), oci.path().join(&name)).unwrap();
+        }
+    }
     let (oci, archive) =
         (format!("oci:{}:app", oci.path().display()), format!("oci-archive:{}:app", archive.display()));
     for (transport, image) in [("oci", &oci), ("oci-archive", &archive)] {
@@ -425,6 +432,10 @@ fn folders_and_archives() {
     cluster.check(&format!("{oci}={host}/team/app:2"), &[]).expect_code(3);
     cluster.check(&format!("{oci}={host}/team/other:1"), &[]).expect_code(3);
     cluster.check(&oci, &[]).expect_code(3);
+    // With those beside it too.
+    cluster.policy("reject", &json!({ "docker": { host: signed_by(&signed.right, identity) } }));
+    cluster.check(&format!("{oci}={host}/team/other:1"), &[]).expect_code(0);
+    cluster.check(&format!("{archive}={host}/team/other:1"), &[]).expect_code(3);
 }
 
 #[test]
