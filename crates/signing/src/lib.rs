@@ -15,6 +15,7 @@
 //! | compressed messages that unfold to gigabytes, or have bytes behind them | `packets::unfold` |
 //! | duplicate or unknown JSON members, bytes after the document | `simple::read_payload` |
 //! | one key in two roles | [`distinct_roles`] |
+//! | something else than gpg-agent behind its socket: endless answers, a signature by another key | `agent::assuan` bounds every answer; [`SecretKey::usable`] verifies a trial signature |
 //! | symbolic links in a lookaside tree | [`Lookaside`] opens every component without following links |
 
 #![deny(missing_docs)]
