@@ -7,6 +7,8 @@
 //! 3. [`plan`]: what goes where, and how large it is; a dry run ends here
 //! 4. [`pull`]: manifest signed, every blob streamed through its digest check into the volume
 //! 5. [`seal`]: label, checksums, signature; the folder gets its final name
+//!
+//! Between 3 and 4 a plan may lie in a folder ([`planned`]), for several people to sign its manifest on machines of their own.
 
 pub mod attached;
 pub mod commands;

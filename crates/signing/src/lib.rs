@@ -17,6 +17,7 @@
 //! | a signature for another image or under another name; a policy that is misread | [`ImagePolicy`]: containers/image's rules, unknown members refused |
 //! | a signature that a server withholds | `fetch`: what is not simply missing fails the whole read |
 //! | one key in two roles | [`distinct_roles`] |
+//! | something else than gpg-agent behind its socket: endless answers, a signature by another key | `agent::assuan` bounds every answer; [`SecretKey::usable`] verifies a trial signature |
 //! | symbolic links in a lookaside tree | [`Lookaside`] opens every component without following links |
 //! | cosign signatures, sigstore bundles, certificates and logs | the table of [`sigstore`] |
 
