@@ -25,7 +25,7 @@ enum Command {
     Check(check::Check),
     Inspect(inspect::Inspect),
     Verify(verify::Verify),
-    Receive(receive::Receive),
+    Receive(Box<receive::Receive>),
     Ledger(ledger::LedgerCommand),
     Trust(trust::TrustCommand),
 }

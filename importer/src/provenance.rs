@@ -195,8 +195,8 @@ pub fn judge(
     }
     rows.extend(bundles(image, evidence, rules));
     rows.extend(referrers(image, graph, evidence, &rows));
-    let refused = |v: &&DocumentVerdict| !v.verdict.accepted && !(v.is_index && rules.allow_unsigned_index);
-    let vouched = match (&rules.images, verdicts.iter().find(refused)) {
+    let passes = |v: &DocumentVerdict| v.verdict.accepted || (v.is_index && rules.allow_unsigned_index);
+    let vouched = match (&rules.images, verdicts.iter().find(|v| !passes(v))) {
         (None, _) => Ok(Vouched::Manifest),
         (Some(_), None) => Ok(Vouched::Policy { scopes: scopes(&verdicts)? }),
         (Some(_), Some(refused)) => Err(Box::new(refused.clone())),

@@ -155,7 +155,7 @@ fn what_is_not_wanted_stays_and_what_cannot_be_had_fails() {
 
     let gone = json!({ "mediaType": MediaType::OCI_MANIFEST, "digest": blobs::sha256(b"gone").to_string(), "size": 4 });
     // The registry takes no list with an entry that is not there; a document that is lost later is.
-    list(&site.origin, &image, &[sbom.clone()]);
+    list(&site.origin, &image, std::slice::from_ref(&sbom));
     assert_ne!(digest_of(&gone), digest_of(&sbom));
     site.origin.send("DELETE", &format!("/v2/{repository}/manifests/{}", digest_of(&sbom)), &[], b"");
     site.origin.lose_blob(&digest_of(&sbom));
