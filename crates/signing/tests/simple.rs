@@ -136,6 +136,37 @@ fn skopeo_and_gpg_signatures_are_read() {
     assert_eq!(read_simple(&gpg.read("text"), &trust).unwrap().get().digest, digest());
 }
 
+/// Sequoia's `sq` signs with a subkey, and writes no compressed packet.
+#[test]
+fn sq_and_we_read_each_other() {
+    if !have(&["sq"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let sq = |args: &[&str]| {
+        let output = std::process::Command::new("sq").args(args).current_dir(folder.path()).output().unwrap();
+        assert!(output.status.success(), "sq {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    let at = |name: &str| folder.path().join(name);
+    sq(&["key", "generate", "--userid", "Images <images@example.org>", "--export", "key.asc"]);
+    std::fs::write(at("payload"), honest()).unwrap();
+    sq(&["sign", "--binary", "--signer-key", "key.asc", "--output", "by-sq", "payload"]);
+    let certificate = sq(&["key", "extract-cert", "key.asc"]);
+    let trusted = trust(&[&certificate], 1);
+    let read = read_simple(&std::fs::read(at("by-sq")).unwrap(), &trusted).unwrap();
+    assert_eq!((read.get().digest, read.get().reference.raw()), (digest(), REFERENCE));
+    assert_ne!(read.get().signer.key, read.get().signer.fingerprint, "a subkey signed");
+    sq(&["sign", "--signer-key", "key.asc", "--output", "armored", "payload"]);
+    assert!(read_simple(&std::fs::read(at("armored")).unwrap(), &trusted).is_err());
+
+    let (made, secret) = key(&request("production"));
+    std::fs::write(at("ours.asc"), &made.certificate_armored).unwrap();
+    std::fs::write(at("ours"), secret.sign_simple(&reference(), &digest(), Timestamp::now(), "x").unwrap()).unwrap();
+    let content = sq(&["verify", "--signer-cert", "ours.asc", "ours"]);
+    assert!(content.starts_with(br#"{"critical":"#), "{}", String::from_utf8_lossy(&content));
+}
+
 /// gpg writes what it reads from a pipe in parts of unknown length (RFC 9580 section 4.2.1.4).
 #[test]
 fn messages_as_gpg_writes_them_are_read() {
