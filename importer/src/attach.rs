@@ -75,19 +75,26 @@ fn tagged(
     if there.document.digest() == document.digest() {
         return Ok(());
     }
-    if kind == DigestTag::Sbom {
-        progress.warn(format_args!(
-            "{}:{tag} names {} already and stays; {} is there by its digest",
-            client.repository(),
-            there.document.digest(),
-            document.digest()
-        ));
-        return Ok(());
+    let both = match kind {
+        DigestTag::Sig | DigestTag::Att => parse(&there.document).and_then(|ours| Ok((ours, parse(document)?))).ok(),
+        // There is one, whatever it says.
+        DigestTag::Sbom => None,
+    };
+    match both {
+        Some((ours, theirs)) => {
+            let joined = ours.clone().union(&theirs);
+            if joined == ours { Ok(()) } else { put(client, &tag, &joined) }
+        }
+        None => {
+            progress.warn(format_args!(
+                "{}:{tag} names {} already, with which it cannot be joined, and stays; {} is there by its digest",
+                client.repository(),
+                there.document.digest(),
+                document.digest()
+            ));
+            Ok(())
+        }
     }
-    let theirs = parse(document)?;
-    let ours = parse(&there.document)?;
-    let both = ours.clone().union(&theirs);
-    if both == ours { Ok(()) } else { put(client, &tag, &both) }
 }
 
 fn parse(document: &VerifiedBytes) -> Result<Attachment, Error> {

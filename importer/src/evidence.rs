@@ -9,7 +9,7 @@ use manifest_schema::{
     Section,
 };
 use signing::SigstoreSignature;
-use signing::sigstore::{Attachment, BundleRejected, PAYLOAD_MEDIA_TYPE, SigstoreBundle};
+use signing::sigstore::{Attachment, AttachmentError, BundleRejected, PAYLOAD_MEDIA_TYPE, SigstoreBundle};
 
 use crate::error::Error;
 
@@ -78,24 +78,27 @@ impl Evidence {
         of.filter_map(|s| Some((s, self.bytes(&s.digest)?)))
     }
 
-    /// The cosign signatures of a document of an image: the layers of what its `.sig` tag names.
-    ///
-    /// # Errors
-    /// [`Error::Attachment`] if that is not what cosign writes.
-    pub fn cosign(&self, image: &Image, document: &Digest) -> Result<Vec<SigstoreSignature>, Error> {
-        let mut found = Vec::new();
+    /// The cosign signatures of a document of an image: the layers of what its `.sig` tag names. What is no such document
+    /// is told apart, with the reason.
+    pub fn cosign(
+        &self,
+        image: &Image,
+        document: &Digest,
+    ) -> (Vec<SigstoreSignature>, Vec<(Digest, AttachmentError)>) {
+        let (mut found, mut faults) = (Vec::new(), Vec::new());
         let tagged = image.referrers.iter().filter(|r| r.subject == *document && r.tag == Some(DigestTag::Sig));
         for referrer in tagged {
-            let wrong = |source| Error::Attachment { digest: referrer.digest, source };
             let Some(bytes) = self.bytes(&referrer.digest) else { continue };
-            for layer in Attachment::parse(bytes).map_err(wrong)?.layers() {
-                // One that is too large to decide was not held, and counts for nothing.
-                if let Some(payload) = self.bytes(&layer.digest) {
-                    found.push(SigstoreSignature { payload: payload.to_vec(), annotations: layer.annotations.clone() });
-                }
+            match Attachment::parse(bytes) {
+                Err(fault) => faults.push((referrer.digest, fault)),
+                Ok(attachment) => found.extend(attachment.payload_descriptors().filter_map(|layer| {
+                    // One that is too large to decide was not held, and counts for nothing.
+                    let payload = self.bytes(&layer.digest)?.to_vec();
+                    Some(SigstoreSignature { payload, annotations: layer.annotations.clone() })
+                })),
             }
         }
-        Ok(found)
+        (found, faults)
     }
 
     /// The sigstore bundles and bare DSSE envelopes that a referrer's document holds, with their digests.

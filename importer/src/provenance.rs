@@ -11,7 +11,7 @@ use manifest_schema::release::ImageReferences;
 use manifest_schema::{Digest, DigestTag, Image, LabelValue, OutsideText, Reference, Timestamp};
 use registry::LayerSays;
 use serde::Serialize;
-use signing::sigstore::{BundleSigner, EvidenceKind as ReferrerKind, SigstoreBundle, VerifiedBy};
+use signing::sigstore::{AttachmentError, BundleSigner, EvidenceKind as ReferrerKind, SigstoreBundle, VerifiedBy};
 use signing::{ImagePolicy, PolicyImage, PolicyName, PolicyVerdict, SigstoreSignature};
 
 use crate::error::Error;
@@ -55,9 +55,13 @@ impl Judged {
         }
     }
 
-    /// Lets an image in that the policy refuses, if an accepted release lists it by its digest.
+    /// Lets an image in that the policy refuses, if an accepted release lists it by its digest. What a scope of its own
+    /// rejects stays refused: that somebody wrote down, where a default only says nothing of it.
     pub fn vouched_by(&mut self, releases: &Releases) {
-        if let (Err(_), Some(by)) = (&self.vouched, releases.members.get(&self.digest)) {
+        let (Err(verdict), Some(by)) = (&self.vouched, releases.members.get(&self.digest)) else { return };
+        let PolicyVerdict { scope, requirements, .. } = &verdict.verdict;
+        let by_default = matches!(scope.as_str(), "default" | "docker: \"\"");
+        if by_default || requirements.iter().all(|r| r.requirement != "reject") {
             self.vouched = Ok(Vouched::Release { by: *by });
         }
     }
@@ -166,7 +170,7 @@ pub(crate) fn named(origin: &Reference) -> Reference {
 /// Judges one image.
 ///
 /// # Errors
-/// [`Error::Attachment`] if a signature's document is not what it should be.
+/// [`Error::Label`] if the policy's scope cannot be recorded.
 pub fn judge(
     image: &Image,
     closure: &Closure,
@@ -177,11 +181,15 @@ pub fn judge(
 ) -> Result<Judged, Error> {
     let platforms: BTreeMap<Digest, Option<String>> =
         closure.platforms.iter().map(|p| (p.digest, p.platform.as_ref().map(ToString::to_string))).collect();
+    // In the index's order, and what a person would look at first: a refused platform says more than a refused index.
+    let indexes = closure.documents.iter().filter(|d| !platforms.contains_key(d));
+    let documents = closure.platforms.iter().map(|p| &p.digest).chain(indexes);
     let origin = named(&image.origin);
     let mut rows = Vec::new();
     let mut verdicts = Vec::new();
-    for document in &closure.documents {
-        let found = Found::of(image, document, evidence)?;
+    for document in documents {
+        let found = Found::of(image, document, evidence);
+        rows.extend(found.unreadable());
         let Some(policy) = &rules.images else {
             rows.extend(found.unjudged());
             continue;
@@ -224,18 +232,31 @@ struct Found<'a> {
     /// Each with the digest of its payload.
     sigstore: Vec<SigstoreSignature>,
     payloads: Vec<Digest>,
+    /// Documents under its `.sig` tag that hold no signatures, and why.
+    faults: Vec<(Digest, AttachmentError)>,
 }
 
 impl<'a> Found<'a> {
-    fn of(image: &'a Image, document: &'a Digest, evidence: &'a Evidence) -> Result<Self, Error> {
-        let sigstore = evidence.cosign(image, document)?;
-        Ok(Self {
+    fn of(image: &'a Image, document: &'a Digest, evidence: &'a Evidence) -> Self {
+        let (sigstore, faults) = evidence.cosign(image, document);
+        Self {
             subject: *document,
             digests: evidence.digests(document),
             files: evidence.simple(image, document).map(|(s, bytes)| (s.digest, bytes)).collect(),
             payloads: sigstore.iter().map(|s| blobs::sha256(&s.payload)).collect(),
             sigstore,
-        })
+            faults,
+        }
+    }
+
+    /// What should hold cosign signatures and does not. It counts for nothing, which is for the policy to judge.
+    fn unreadable(&self) -> Vec<RecordedEvidence> {
+        let fault = |(digest, fault): &(Digest, AttachmentError)| RecordedEvidence {
+            verified: Some(false),
+            note: Some(OutsideText::new(fault.to_string())),
+            ..self.row(EvidenceKind::CosignSignature, *digest)
+        };
+        self.faults.iter().map(fault).collect()
     }
 
     fn simple(&self) -> Vec<&'a [u8]> {

@@ -198,8 +198,11 @@ impl Cluster {
                 Some(place) => place.fetched(digest, &site.registries)?,
                 None => evidence.simple(image, digest).map(|(_, bytes)| bytes.to_vec()).collect(),
             };
-            let cosign = if looks { evidence.cosign(image, digest)? } else { Vec::new() };
-            Ok(Signatures { simple, cosign })
+            let (cosign, faults) = if looks { evidence.cosign(image, digest) } else { Default::default() };
+            match faults.into_iter().next() {
+                Some((digest, source)) => Err(Error::Attachment { digest, source }),
+                None => Ok(Signatures { simple, cosign }),
+            }
         })
     }
 
