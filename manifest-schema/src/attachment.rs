@@ -102,6 +102,14 @@ pub fn referrers_tag(subject: &Digest) -> Tag {
     text.parse().unwrap_or_else(|_| unreachable!("a tag by construction"))
 }
 
+/// Whether a tag is one that is made from a digest: that of the tag schema, or a [`DigestTag`] or another one like it.
+pub fn is_made_from_digest(tag: &Tag) -> bool {
+    let Some((algorithm, rest)) = tag.as_str().split_once('-') else { return false };
+    let hex = rest.split_once('.').map_or(rest, |(hex, _)| hex);
+    let of = |length: usize| hex.len() == length && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    matches!((algorithm, of(64)), ("sha256" | "sha512", true)) || (algorithm == "sha512" && of(128))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,5 +126,16 @@ mod tests {
         let long = Digest::Sha512([0xab; 64]);
         assert_eq!(referrers_tag(&long).as_str(), format!("sha512-{hex}"));
         assert_eq!(DigestTag::Att.for_subject(&long), None);
+        for (text, is) in [
+            (format!("sha256-{hex}"), true),
+            (format!("sha256-{hex}.sig"), true),
+            (format!("sha512-{hex}.whatever"), true),
+            (format!("sha256-{}", &hex[1..]), false),
+            (format!("sha1-{hex}"), false),
+            ("2.3.1".into(), false),
+            ("sealift-abababababababab".into(), false),
+        ] {
+            assert_eq!(is_made_from_digest(&text.parse().expect("a tag")), is, "{text}");
+        }
     }
 }

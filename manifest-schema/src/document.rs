@@ -63,6 +63,11 @@ impl MediaType {
         self.0.contains(".nondistributable.") || self.0.contains(".foreign.")
     }
 
+    /// Whether it names a layer of a file system, which makes the document that has it an image that could be run.
+    pub fn is_image_layer(&self) -> bool {
+        self.0.contains(".image.layer.") || self.0.contains(".image.rootfs.")
+    }
+
     /// Whether the bytes are compressed already, by what the media type says.
     pub fn is_compressed(&self) -> bool {
         ["gzip", "zstd", ".gz", "+xz", "zip"].iter().any(|s| self.0.ends_with(s))

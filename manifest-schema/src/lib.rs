@@ -14,7 +14,7 @@ pub mod reference;
 pub mod release;
 pub mod text;
 
-pub use attachment::{DigestTag, Found, ImageSignature, Referrer, referrers_tag};
+pub use attachment::{DigestTag, Found, ImageSignature, Referrer, is_made_from_digest, referrers_tag};
 pub use digest::{Algorithm, Digest};
 pub use document::{Descriptor, Document, MediaType};
 pub use ids::{BundleId, Sequence, Stream, Timestamp};

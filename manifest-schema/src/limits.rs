@@ -31,8 +31,10 @@ pub struct Limits {
     pub labels: usize,
     /// Signatures and referrers of one image and of what belongs to it.
     pub attachments: usize,
-    /// Simple signatures and payloads that decide on admission, all of one bundle together.
+    /// Simple signatures, and documents and payloads of cosign signatures, all of one bundle together.
     pub evidence: u64,
+    /// The payload of one cosign signature.
+    pub cosign_payload: u64,
     /// How many referrers may refer to each other in a row.
     pub referrer_depth: usize,
     /// How deep indexes may nest.
@@ -59,7 +61,7 @@ pub struct Limits {
     pub registry_answer: u64,
     /// Redirects followed for one request.
     pub redirects: u32,
-    /// Signatures of one image in a lookaside tree. c/image fails at 128.
+    /// Signatures of one document. c/image fails at 128.
     pub lookaside_signatures: usize,
     /// Documents that refer to one document (OCI referrers).
     pub referrers: usize,
@@ -87,6 +89,7 @@ pub const LIMITS: Limits = Limits {
     labels: 64,
     attachments: 10_000,
     evidence: 256 << 20,
+    cosign_payload: 64 << 10,
     referrer_depth: 8,
     nesting: 4,
     children: 10_000,

@@ -384,13 +384,13 @@ impl Manifest {
 /// Signatures and referrers: listed once, in the admission section, of something that is a document.
 fn check_attachments(image: &Image, blobs: &HashMap<Digest, &Blob>) -> Result<(), ManifestError> {
     let wrong = |text: String| Err(ManifestError::Inconsistent(format!("{}: {text}", image.origin)));
-    let count = image.signatures.len() + image.referrers.len();
+    let count = image.signatures.len() + image.referrers.len() + image.release.len();
     if count > LIMITS.attachments {
         return wrong(format!("{count} signatures and referrers; at most {} are accepted", LIMITS.attachments));
     }
     let admitted = |digest: &Digest| blobs.get(digest).filter(|b| b.section == Section::Admission);
     let is_document = |digest: &Digest| admitted(digest).is_some_and(|b| b.media_type.is_document());
-    let mut seen = BTreeSet::new();
+    let (mut seen, mut subjects) = (BTreeSet::new(), BTreeMap::<_, usize>::new());
     for signature in &image.signatures {
         let digest = &signature.digest;
         match admitted(digest) {
@@ -403,8 +403,18 @@ fn check_attachments(image: &Image, blobs: &HashMap<Digest, &Blob>) -> Result<()
         if !seen.insert((signature.subject, *digest)) {
             return wrong(format!("the signature {digest} is listed twice"));
         }
+        let of_subject = subjects.entry(signature.subject).or_default();
+        *of_subject += 1;
+        if *of_subject > LIMITS.lookaside_signatures {
+            let limit = LIMITS.lookaside_signatures;
+            return wrong(format!("{} has more than {limit} signatures", signature.subject));
+        }
     }
+    let mut seen = BTreeSet::new();
     for list in &image.release {
+        if !seen.insert(list.manifest) {
+            return wrong(format!("the release list of {} is listed twice", list.manifest));
+        }
         if !image.platforms.iter().any(|p| p.digest == list.manifest) || list.layers.is_empty() {
             return wrong(format!("{} is not one of its image manifests, or has no layers", list.manifest));
         }
