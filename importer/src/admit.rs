@@ -10,7 +10,10 @@ use glob_match::glob_match;
 use ledger::{Begun, Ledger, Stamp, Standing, Subject};
 use manifest_schema::manifest::ReleaseList;
 use manifest_schema::release::IMAGE_REFERENCES;
-use manifest_schema::{Blob, Digest, Image, Manifest, Reference, Repository, Section, TagRef};
+use manifest_schema::{
+    Blob, Digest, DigestTag, Found, Image, ImageSignature, LIMITS, Manifest, Reference, Repository, Section, TagRef,
+    is_made_from_digest,
+};
 use registry::{RepositoryClient, find_in_layer};
 
 use crate::authenticate::Authenticated;
@@ -162,13 +165,41 @@ pub fn examine(
     for judged in judged(site, bundle, &graph, &evidence)? {
         provenance.insert(judged.origin.clone(), judged.accept()?);
     }
+    recordable(provenance.values())?;
     let mut placement = tags(site, bundle, destinations, &graph, provenance, progress, probe)?;
-    for placed in placement.images.iter_mut().filter(|p| !p.image.release.is_empty()) {
-        let all = placed.image.signatures.iter();
-        let held = all.filter_map(|s| Some((s.subject, evidence.bytes(&s.digest)?.to_vec())));
-        placed.release_signatures = held.collect();
+    for placed in &mut placement.images {
+        if site.signs_for_cosign() {
+            let nameless = placed.closure.documents.iter().find(|d| DigestTag::Sig.for_subject(d).is_none());
+            if let Some(digest) = nameless {
+                return Err(Error::NoDigestTag { digest: *digest });
+            }
+        }
+        placed.release_signatures = release_signatures(&placed.image, &placed.provenance, &evidence);
     }
     Ok(placement)
+}
+
+/// Refuses what the ledger could not take in the end, before anything is done.
+fn recordable<'p>(images: impl Iterator<Item = &'p Provenance>) -> Result<(), Error> {
+    let limit = LIMITS.ledger_entry / 2;
+    let found = images.map(Provenance::recorded_size).sum();
+    if found > limit { Err(Error::TooMuchToRecord { found, limit }) } else { Ok(()) }
+}
+
+/// The signatures of a release image that clusters are to get: those that the policy took for good; without a policy those
+/// that came from a store of release signatures.
+fn release_signatures(image: &Image, provenance: &Provenance, evidence: &Evidence<'_>) -> Vec<(Digest, Vec<u8>)> {
+    let manifests: BTreeSet<&Digest> = image.release.iter().map(|list| &list.manifest).chain([&image.digest]).collect();
+    let is_for_release = |s: &&ImageSignature| !image.release.is_empty() && manifests.contains(&s.subject);
+    let is_good = |s: &&ImageSignature| match provenance.is_verified(&s.digest) {
+        Some(good) => good,
+        None => s.found == Found::ReleaseStore,
+    };
+    let of = |s: &ImageSignature| {
+        let held = evidence.simple(image, &s.subject).find(|(other, _)| other.digest == s.digest);
+        held.map(|(_, bytes)| (s.subject, bytes.to_vec()))
+    };
+    image.signatures.iter().filter(is_for_release).filter(is_good).filter_map(of).collect()
 }
 
 /// Every image judged by the stream's image policy, under the name that the sender claims for it.
@@ -179,7 +210,7 @@ pub fn judged(
     site: &Site,
     bundle: &Authenticated<'_>,
     graph: &Graph,
-    evidence: &Evidence,
+    evidence: &Evidence<'_>,
 ) -> Result<Vec<Judged>, Error> {
     let judge = |image: &Image| {
         let closure = graph.closure(image)?;
@@ -187,7 +218,7 @@ pub fn judged(
     };
     let images = &bundle.manifest.get().images;
     let mut judged = images.iter().map(judge).collect::<Result<Vec<_>, Error>>()?;
-    let releases = releases(bundle, &Releases::to_read(images, &judged, graph)?)?;
+    let releases = releases(bundle, &Releases::to_read(images, &judged, graph, bundle.sealed.rules)?)?;
     judged.iter_mut().for_each(|image| image.vouched_by(&releases));
     Ok(judged)
 }
@@ -257,6 +288,9 @@ pub fn destinations(bundle: &Authenticated<'_>) -> Result<Vec<(Image, TagRef)>, 
             return Err(Error::Origin { origin: Box::new(image.origin.clone()), stream: bundle.sealed.stream.clone() });
         }
         let to = destination(image, &rules.to)?;
+        if is_made_from_digest(&to.tag) {
+            return Err(Error::ReservedTag { origin: Box::new(image.origin.clone()), tag: to.tag });
+        }
         match taken.insert(to.clone(), image) {
             Some(other) if other.digest != image.digest => {
                 return Err(Error::TwoOrigins {
@@ -265,29 +299,23 @@ pub fn destinations(bundle: &Authenticated<'_>) -> Result<Vec<(Image, TagRef)>, 
                     destination: Box::new(to),
                 });
             }
-            Some(_) => {}
-            None => placed.push((image.clone(), to)),
+            _ => placed.push((image.clone(), to)),
         }
     }
     Ok(placed)
 }
 
 /// Every document of the admission section, checked; and what the images are to be judged by.
-pub fn documents(bundle: &Authenticated<'_>) -> Result<(Graph, Evidence), Error> {
+pub fn documents<'s>(bundle: &Authenticated<'s>) -> Result<(Graph, Evidence<'s>), Error> {
     let manifest = bundle.manifest.get();
     let listed = manifest.blobs_by_digest();
-    let (mut graph, mut evidence) = (Graph::of(manifest), Evidence::of(manifest));
-    let wanted = Evidence::of(manifest);
-    for_each_admitted(
-        bundle,
-        |blob| wanted.wants(blob),
-        |blob, bytes| {
-            if blob.media_type.is_document() {
-                graph.add(blob, &bytes, &listed)?;
-            }
-            evidence.take(blob, bytes)
-        },
-    )?;
+    let (mut graph, mut evidence) = (Graph::of(manifest), Evidence::of(manifest, bundle.sealed.rules));
+    for_each_admitted(bundle, Evidence::wants, |blob, bytes| {
+        if blob.media_type.is_document() {
+            graph.add(blob, &bytes, &listed)?;
+        }
+        evidence.take(blob, bytes)
+    })?;
     graph.check(manifest)?;
     Ok((graph, evidence))
 }

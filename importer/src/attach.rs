@@ -4,15 +4,17 @@
 //! Such a tag may be there already, for example with the production key's own signature. Signatures and attestations are
 //! joined then, what is there first; nothing that was there is lost. Anything else that is there stays as it is.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::io::Cursor;
+use std::time::Duration;
 
 use blobs::{VerifiedBytes, VerifyingReader};
 use console::Progress;
-use manifest_schema::{Digest, DigestTag, LIMITS, MediaType, Referrer, Tag};
+use manifest_schema::{Digest, DigestTag, LIMITS, MediaType, Referrer, Repository, Tag};
 use registry::RepositoryClient;
 use signing::SigstoreSignature;
-use signing::sigstore::{Attachment, SigstoreSecretKey};
+use signing::sigstore::{Attachment, AttachmentError, SigstoreSecretKey};
 
 use crate::admit::{Admitted, Placed, for_each_document};
 use crate::error::Error;
@@ -32,30 +34,51 @@ pub fn attach(admitted: &Admitted<'_>, progress: &Progress) -> Result<(), Error>
     if wanted.is_empty() {
         return Ok(());
     }
+    let mut lists: HashMap<(&Repository, Digest), BTreeSet<Digest>> = HashMap::new();
     for_each_document(&admitted.bundle, |blob, document| {
         for (placed, referrer) in wanted.get(&blob.digest).into_iter().flatten() {
-            let client = placement.client(&placed.destination.repository)?;
-            match referrer.tag {
-                None => listed(client, &referrer.subject, &document, &blob.media_type)?,
-                Some(kind) => tagged(client, &referrer.subject, kind, &document, &blob.media_type, progress)?,
+            let repository = &placed.destination.repository;
+            let client = placement.client(repository)?;
+            let found = match referrer.tag {
+                Some(kind) => tagged(client, &referrer.subject, kind, &document, &blob.media_type, progress),
+                None => {
+                    let list = lists.entry((repository, referrer.subject));
+                    listed(client, &referrer.subject, &document, &blob.media_type, list)
+                }
+            };
+            match found {
+                // What is attached is there, by its digest. That it cannot be found otherwise must not stop a release.
+                Err(Error::Registry(e)) if !e.is_transient() => progress.warn(format_args!(
+                    "{repository}: {} is there, but not listed as attached to {}: {e}",
+                    blob.digest, referrer.subject
+                )),
+                other => other?,
             }
         }
         Ok(())
     })
 }
 
-/// The registry lists the document as a referrer, by itself or under the tag of the tag schema.
+/// The registry lists the document as a referrer, by itself or under the tag of the tag schema. `list` is what it was found
+/// to list before.
 fn listed(
     client: &RepositoryClient,
     subject: &Digest,
     document: &VerifiedBytes,
     media_type: &MediaType,
+    list: Entry<'_, (&Repository, Digest), BTreeSet<Digest>>,
 ) -> Result<(), Error> {
-    let there = client.list_referrers(subject)?;
-    if there.iter().any(|found| found.descriptor.digest == *document.digest()) {
-        return Ok(());
+    let list = match list {
+        Entry::Occupied(list) => list.into_mut(),
+        Entry::Vacant(list) => {
+            let there = client.list_referrers(subject)?;
+            list.insert(there.iter().map(|found| found.descriptor.digest).collect())
+        }
+    };
+    if list.insert(*document.digest()) {
+        client.add_referrer_to_tag(subject, document, media_type)?;
     }
-    Ok(client.add_referrer_to_tag(subject, document, media_type)?)
+    Ok(())
 }
 
 /// The digest tag names the document, or what was there joined with it.
@@ -69,27 +92,30 @@ fn tagged(
 ) -> Result<(), Error> {
     // The manifest lists it only where there is such a tag.
     let Some(tag) = kind.for_subject(subject) else { return Ok(()) };
-    let Some(there) = client.fetch_digest_tag(subject, kind)? else {
-        return Ok(client.push_tag(&tag, document, media_type)?);
-    };
-    if there.document.digest() == document.digest() {
-        return Ok(());
-    }
-    let both = match kind {
-        DigestTag::Sig | DigestTag::Att => parse(&there.document).and_then(|ours| Ok((ours, parse(document)?))).ok(),
-        // There is one, whatever it says.
-        DigestTag::Sbom => None,
-    };
-    match both {
-        Some((ours, theirs)) => {
-            let joined = ours.clone().union(&theirs);
-            if joined == ours { Ok(()) } else { put(client, &tag, &joined) }
+    let theirs = Attachment::parse(document.bytes()).ok();
+    // Nodes read every signature under the tag; more than they would read are not put before them.
+    let too_many = |a: &Attachment| kind == DigestTag::Sig && a.layers().len() > LIMITS.lookaside_signatures;
+    let there = client.fetch_digest_tag(subject, kind)?;
+    let ours = there.as_ref().map(|there| there.document.digest());
+    match (ours, theirs) {
+        (Some(ours), _) if ours == document.digest() => Ok(()),
+        (None, theirs) if !theirs.as_ref().is_some_and(too_many) => Ok(client.push_tag(&tag, document, media_type)?),
+        (Some(_), Some(theirs)) if kind != DigestTag::Sbom && !too_many(&theirs) => {
+            match join(client, subject, kind, &tag, theirs) {
+                Err(Error::CosignTag { tag, source }) => {
+                    progress.warn(format_args!(
+                        "{tag} stays as it is: {source}; {} is there by its digest",
+                        document.digest()
+                    ));
+                    Ok(())
+                }
+                other => other,
+            }
         }
-        None => {
+        _ => {
             progress.warn(format_args!(
-                "{}:{tag} names {} already, with which it cannot be joined, and stays; {} is there by its digest",
+                "{}:{tag} stays as it is; {} is there by its digest",
                 client.repository(),
-                there.document.digest(),
                 document.digest()
             ));
             Ok(())
@@ -97,19 +123,46 @@ fn tagged(
     }
 }
 
-fn parse(document: &VerifiedBytes) -> Result<Attachment, Error> {
-    let wrong = |source| Error::Attachment { digest: *document.digest(), source };
-    Attachment::parse(document.bytes()).map_err(wrong)
-}
+/// How often a document of signatures is changed before other writers have won.
+const ATTEMPTS: u32 = 5;
 
-/// Pushes an attachment whose layers are there under its tag.
-fn put(client: &RepositoryClient, tag: &Tag, attachment: &Attachment) -> Result<(), Error> {
+/// Adds layers to what a digest tag names. Nothing that was there at any look is lost; the layers are there.
+fn join(
+    client: &RepositoryClient,
+    subject: &Digest,
+    kind: DigestTag,
+    tag: &Tag,
+    mut all: Attachment,
+) -> Result<(), Error> {
     let failed = |source| Error::CosignTag { tag: format!("{}:{tag}", client.repository()), source };
-    let bytes = attachment.to_bytes().map_err(failed)?;
-    push(client, VerifiedBytes::of(bytes.config))?;
-    let media_type =
-        MediaType::OCI_MANIFEST.parse().map_err(|e| failed(signing::sigstore::AttachmentError::Document(e)))?;
-    Ok(client.push_tag(tag, &VerifiedBytes::of(bytes.manifest), &media_type)?)
+    for attempt in 0..ATTEMPTS {
+        if attempt > 1 {
+            std::thread::sleep(Duration::from_millis(100 << attempt));
+        }
+        let there = match client.fetch_digest_tag(subject, kind)? {
+            Some(found) => Attachment::parse(found.document.bytes()).map_err(failed)?,
+            None => Attachment::new(),
+        };
+        let joined = there.clone().union(&all);
+        if joined == there && !there.layers().is_empty() {
+            return Ok(());
+        }
+        let bytes = joined.to_bytes().map_err(failed)?;
+        push(client, VerifiedBytes::of(bytes.config))?;
+        let media_type = MediaType::OCI_MANIFEST.parse().map_err(|e| failed(AttachmentError::Document(e)))?;
+        match client.push_tag(tag, &VerifiedBytes::of(bytes.manifest), &media_type) {
+            // Another writer's document is there already, or the own one: the next look says which.
+            Ok(()) | Err(registry::Error::Digest { .. }) => {}
+            Err(e) => return Err(e.into()),
+        }
+        all = joined;
+    }
+    let there = client.fetch_digest_tag(subject, kind)?;
+    let there = there.and_then(|found| Attachment::parse(found.document.bytes()).ok()).unwrap_or_default();
+    if there.clone().union(&all) == there {
+        return Ok(());
+    }
+    Err(Error::Contended { tag: format!("{}:{tag}", client.repository()) })
 }
 
 fn push(client: &RepositoryClient, blob: VerifiedBytes) -> Result<(), Error> {
@@ -140,12 +193,17 @@ pub fn cosign(
     digest: &Digest,
 ) -> Result<CosignSigned, Error> {
     let tag = DigestTag::Sig.for_subject(digest).ok_or_else(|| Error::NoDigestTag { digest: *digest })?;
+    let failed = |source| Error::CosignTag { tag: format!("{}:{tag}", client.repository()), source };
     let there = match client.fetch_digest_tag(digest, DigestTag::Sig)? {
-        Some(found) => parse(&found.document)?,
+        Some(found) => Attachment::parse(found.document.bytes()).map_err(failed)?,
         None => Attachment::new(),
     };
-    for layer in there.payload_descriptors().filter(|l| l.size <= LIMITS.signature) {
-        let content = client.fetch_blob(&layer.digest, layer.size)?;
+    for layer in there.payload_descriptors().filter(|l| l.size <= LIMITS.cosign_payload) {
+        let content = match client.fetch_blob(&layer.digest, layer.size) {
+            // Collected as garbage, or never there: not ours to mend.
+            Err(registry::Error::NotFound { .. }) => continue,
+            content => content?,
+        };
         let payload = VerifiedBytes::read(content, layer.digest, layer.size);
         let payload = payload.map_err(|source| Error::Payload { digest: layer.digest, source })?;
         let signature = SigstoreSignature { payload: payload.into_bytes(), annotations: layer.annotations.clone() };
@@ -158,7 +216,6 @@ pub fn cosign(
     let payload = VerifiedBytes::of(signature.payload.clone());
     let payload_digest = *payload.digest();
     push(client, payload)?;
-    let failed = |source| Error::CosignTag { tag: format!("{}:{tag}", client.repository()), source };
-    put(client, &tag, &there.with(&signature).map_err(failed)?)?;
+    join(client, digest, DigestTag::Sig, &tag, Attachment::new().with(&signature).map_err(failed)?)?;
     Ok(CosignSigned { tag, payload: payload_digest })
 }

@@ -63,6 +63,10 @@ pub struct StreamConfig {
     /// Let images in whose index the policy refuses, if it accepts every image manifest below it.
     #[serde(default)]
     pub allow_unsigned_index: bool,
+    /// The origins of OpenShift release images (host, or host and path): one of them that the image policy accepts because of
+    /// a signature vouches for the images that it lists by digest.
+    #[serde(default)]
+    pub releases: Vec<Scope>,
     /// What sigstore bundles that refer to its images are verified with. The result is told and recorded; it does not
     /// decide.
     #[serde(default)]

@@ -281,12 +281,42 @@ pub enum Error {
     #[error("the bundle has more than {} bytes of signatures", manifest_schema::LIMITS.evidence)]
     TooMuchEvidence,
     /// A document with cosign signatures that is none.
-    #[error("{digest} is not what cosign writes")]
+    #[error("{digest} is not what cosign writes: {reason}")]
     Attachment {
         /// The document.
         digest: Digest,
         /// Why.
-        source: signing::sigstore::AttachmentError,
+        reason: String,
+    },
+    /// Something attached to an image that is an image itself.
+    #[error("{origin}: {digest} is attached to it, and is an image itself that no policy has judged")]
+    AttachedImage {
+        /// The image.
+        origin: Box<Reference>,
+        /// What is attached.
+        digest: Digest,
+    },
+    /// A tag that is made from a digest, for an image.
+    #[error("{origin}: the tag {tag} is for what is attached to an image")]
+    ReservedTag {
+        /// The image.
+        origin: Box<Reference>,
+        /// The tag.
+        tag: manifest_schema::Tag,
+    },
+    /// More to record than the ledger takes.
+    #[error("what is attached to the images is more than one ledger entry takes: {found} bytes; at most {limit}")]
+    TooMuchToRecord {
+        /// Bytes to record.
+        found: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The registry's document with signatures was changed again and again by somebody else.
+    #[error("{tag}: somebody else changes it at the same time")]
+    Contended {
+        /// The tag.
+        tag: String,
     },
     /// A file for clusters.
     #[error("{}: cannot be written", .path.display())]

@@ -1,42 +1,86 @@
-//! What a bundle carries to judge its images by: simple signatures, and the documents and payloads of cosign signatures
-//! and sigstore bundles. It is read with the admission section and held, within a limit, until the images were judged.
+//! What a bundle carries to judge its images by: simple signatures, cosign signatures, sigstore bundles. It is read with the
+//! admission section. Signatures are held, within a limit, until the images were judged; bundles are judged as they stream
+//! by, and only what was found of them is kept.
 
 use std::collections::{HashMap, HashSet};
 
 use blobs::{Hasher, VerifiedBytes};
 use manifest_schema::{
-    Algorithm, Blob, Descriptor, Digest, DigestTag, Document, Image, ImageSignature, LIMITS, Manifest, MediaType,
+    Algorithm, Blob, Digest, DigestTag, Document, Image, ImageSignature, LIMITS, Manifest, MediaType, OutsideText,
     Section,
 };
 use signing::SigstoreSignature;
-use signing::sigstore::{Attachment, AttachmentError, BundleRejected, PAYLOAD_MEDIA_TYPE, SigstoreBundle};
+use signing::sigstore::{
+    Attachment, BundleRejected, BundleSigner, EvidenceKind, PAYLOAD_MEDIA_TYPE, SigstoreBundle, VerifiedBy,
+};
 
 use crate::error::Error;
+use crate::site::StreamRules;
 
-/// What was held.
-#[derive(Default)]
-pub struct Evidence {
-    /// Documents listed as referrers.
-    referrers: HashSet<Digest>,
-    held: HashMap<Digest, (MediaType, Vec<u8>)>,
+/// What was found.
+pub struct Evidence<'r> {
+    rules: &'r StreamRules,
+    /// Documents of the bundle, as far as a statement may be about them.
+    documents: HashSet<Digest>,
+    /// Documents listed as referrers, and whether a `.sig` tag names them.
+    referrers: HashMap<Digest, bool>,
+    /// Simple signatures, and payloads of cosign signatures.
+    held: HashMap<Digest, Vec<u8>>,
+    /// What `.sig` tags name, or why it holds no signatures.
+    attachments: HashMap<Digest, Result<Attachment, String>>,
+    /// Sigstore bundles and bare envelopes.
+    bundles: HashMap<Digest, JudgedBundle>,
+    /// Which of these each referrer's document holds.
+    holds: HashMap<Digest, Vec<Digest>>,
     /// The digest by the other algorithm of every document: a signature may name either.
     others: HashMap<Digest, Digest>,
     bytes: u64,
 }
 
-impl Evidence {
-    /// For the bundle of a manifest; nothing has been read yet.
-    pub fn of(manifest: &Manifest) -> Self {
-        let referrers = manifest.images.iter().flat_map(|i| &i.referrers).map(|r| r.digest).collect();
-        Self { referrers, ..Self::default() }
+/// A sigstore bundle or bare envelope, judged by the stream's keys and identities.
+#[derive(Debug, Clone)]
+pub struct JudgedBundle {
+    /// What it is about, of the documents of this bundle.
+    pub about: Vec<Digest>,
+    /// What it says of them.
+    pub what: Option<OutsideText>,
+    /// Whether its signature is good; `None` if there is nothing to verify it with.
+    pub verified: Option<bool>,
+    /// Who signed.
+    pub signer: Option<OutsideText>,
+    /// Why it is not good, or not verified.
+    pub note: Option<OutsideText>,
+}
+
+impl<'r> Evidence<'r> {
+    /// For the bundle of a manifest, judged by a stream's rules; nothing has been read yet.
+    pub fn of(manifest: &Manifest, rules: &'r StreamRules) -> Self {
+        let mut referrers = HashMap::new();
+        for referrer in manifest.images.iter().flat_map(|i| &i.referrers) {
+            *referrers.entry(referrer.digest).or_default() |= referrer.tag == Some(DigestTag::Sig);
+        }
+        let documents = manifest.blobs.iter().filter(|b| b.media_type.is_document()).map(|b| b.digest).collect();
+        Self {
+            rules,
+            documents,
+            referrers,
+            held: HashMap::new(),
+            attachments: HashMap::new(),
+            bundles: HashMap::new(),
+            holds: HashMap::new(),
+            others: HashMap::new(),
+            bytes: 0,
+        }
     }
 
-    /// Whether a blob of the admission section is taken in.
-    pub fn wants(&self, blob: &Blob) -> bool {
-        blob.section == Section::Admission
-            && (blob.media_type.is_document()
-                || blob.media_type.is_simple_signature()
-                || (decides(&blob.media_type) && blob.size <= LIMITS.document))
+    /// Whether a blob is looked into.
+    pub fn wants(blob: &Blob) -> bool {
+        let decides = match () {
+            () if blob.media_type.is_document() || blob.media_type.is_simple_signature() => true,
+            () if is_payload(&blob.media_type) => blob.size <= LIMITS.cosign_payload,
+            () => is_bundle(&blob.media_type) || is_envelope(&blob.media_type),
+        };
+        decides && blob.section == Section::Admission
     }
 
     /// Takes in a blob that is wanted.
@@ -46,26 +90,92 @@ impl Evidence {
     pub fn take(&mut self, blob: &Blob, bytes: VerifiedBytes) -> Result<(), Error> {
         if blob.media_type.is_document() {
             self.others.insert(blob.digest, other_digest(&bytes));
-            if !self.referrers.contains(&blob.digest) {
-                return Ok(());
+            return match self.referrers.get(&blob.digest) {
+                None => Ok(()),
+                Some(under_sig) => self.take_referrer(blob, bytes.bytes(), *under_sig),
+            };
+        }
+        if is_bundle(&blob.media_type) || is_envelope(&blob.media_type) {
+            let read = if is_bundle(&blob.media_type) { SigstoreBundle::parse } else { SigstoreBundle::parse_envelope };
+            let judged = self.judge(read(bytes.bytes()));
+            self.bundles.insert(blob.digest, judged);
+            return Ok(());
+        }
+        self.count(bytes.bytes().len())?;
+        self.held.insert(blob.digest, bytes.into_bytes());
+        Ok(())
+    }
+
+    fn take_referrer(&mut self, blob: &Blob, document: &[u8], under_sig: bool) -> Result<(), Error> {
+        if let Ok(Document::Manifest { layers, .. }) = Document::parse(document, &blob.media_type) {
+            let bundles = layers.iter().filter(|l| is_bundle(&l.media_type) || is_envelope(&l.media_type));
+            let mut bundles: Vec<Digest> = bundles.map(|l| l.digest).collect();
+            bundles.sort_unstable();
+            bundles.dedup();
+            self.holds.insert(blob.digest, bundles);
+        }
+        if under_sig {
+            self.count(document.len())?;
+            let attachment = Attachment::parse(document).map_err(|e| e.to_string());
+            let attachment = attachment.and_then(|a| match a.payload_descriptors().count() {
+                n if n > LIMITS.lookaside_signatures => {
+                    Err(format!("it holds {n} signatures; at most {} are looked at", LIMITS.lookaside_signatures))
+                }
+                _ => Ok(a),
+            });
+            self.attachments.insert(blob.digest, attachment);
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, bytes: usize) -> Result<(), Error> {
+        self.bytes += bytes as u64;
+        if self.bytes > LIMITS.evidence { Err(Error::TooMuchEvidence) } else { Ok(()) }
+    }
+
+    /// Whether a sigstore bundle is signed by a key or an identity that the stream names; by whom, or why not.
+    fn judge(&self, bundle: Result<SigstoreBundle, BundleRejected>) -> JudgedBundle {
+        let note = |text: &dyn std::fmt::Display| Some(OutsideText::new(text.to_string()));
+        let mut judged =
+            JudgedBundle { about: Vec::new(), what: None, verified: Some(false), signer: None, note: None };
+        let bundle = match bundle {
+            Ok(bundle) => bundle,
+            Err(e) => return JudgedBundle { note: note(&e), ..judged },
+        };
+        let claims = bundle.untrusted_claims();
+        let predicate = claims.predicate_type.as_ref().map(OutsideText::raw);
+        judged.what = Some(OutsideText::new(EvidenceKind::of(None, &[], predicate).label()));
+        judged.about = claims.subjects.iter().filter(|d| self.documents.contains(d)).copied().collect();
+        let Some(about) = claims.subjects.first() else {
+            return JudgedBundle { note: note(&"it is about nothing"), ..judged };
+        };
+        let result = match (bundle.signer(), &self.rules.sigstore_keys, &self.rules.keyless) {
+            (BundleSigner::Key { .. }, keys, _) if !keys.is_empty() => bundle.verify_with_keys(keys),
+            (BundleSigner::Certificate, _, Some(keyless)) => bundle.verify_with_keyless(keyless, about),
+            (BundleSigner::Key { .. }, ..) => {
+                let note = note(&"not verified: no sigstore keys are configured");
+                return JudgedBundle { verified: None, note, ..judged };
+            }
+            (BundleSigner::Certificate, ..) => {
+                let note = note(&"not verified: no trusted root is configured");
+                return JudgedBundle { verified: None, note, ..judged };
+            }
+        };
+        match result {
+            Err(e) => JudgedBundle { note: note(&e), ..judged },
+            Ok(good) => {
+                let by = match good.by {
+                    VerifiedBy::Key(fingerprint) => fingerprint,
+                    VerifiedBy::Identity { subject, issuer } => format!("{subject} ({issuer})"),
+                };
+                JudgedBundle { verified: Some(true), signer: note(&by), ..judged }
             }
         }
-        self.bytes += bytes.bytes().len() as u64;
-        if self.bytes > LIMITS.evidence {
-            return Err(Error::TooMuchEvidence);
-        }
-        self.held.insert(blob.digest, (blob.media_type.clone(), bytes.into_bytes()));
-        Ok(())
     }
 
     /// Every digest by which a signature may name a document.
     pub fn digests(&self, document: &Digest) -> Vec<Digest> {
         [Some(document), self.others.get(document)].into_iter().flatten().copied().collect()
-    }
-
-    /// The bytes of something that was held.
-    pub fn bytes(&self, digest: &Digest) -> Option<&[u8]> {
-        self.held.get(digest).map(|(_, bytes)| bytes.as_slice())
     }
 
     /// The simple signatures of a document of an image.
@@ -75,49 +185,42 @@ impl Evidence {
         document: &'e Digest,
     ) -> impl Iterator<Item = (&'e ImageSignature, &'e [u8])> {
         let of = image.signatures.iter().filter(move |s| s.subject == *document);
-        of.filter_map(|s| Some((s, self.bytes(&s.digest)?)))
+        of.filter_map(|s| Some((s, self.held.get(&s.digest)?.as_slice())))
     }
 
-    /// The cosign signatures of a document of an image: the layers of what its `.sig` tag names. What is no such document
-    /// is told apart, with the reason.
-    pub fn cosign(
-        &self,
-        image: &Image,
-        document: &Digest,
-    ) -> (Vec<SigstoreSignature>, Vec<(Digest, AttachmentError)>) {
+    /// The cosign signatures of a document of an image: the layers of what its `.sig` tag names. A document that holds none,
+    /// and a payload that is too large, are told apart, each with the reason.
+    pub fn cosign(&self, image: &Image, document: &Digest) -> (Vec<SigstoreSignature>, Vec<(Digest, String)>) {
         let (mut found, mut faults) = (Vec::new(), Vec::new());
         let tagged = image.referrers.iter().filter(|r| r.subject == *document && r.tag == Some(DigestTag::Sig));
         for referrer in tagged {
-            let Some(bytes) = self.bytes(&referrer.digest) else { continue };
-            match Attachment::parse(bytes) {
-                Err(fault) => faults.push((referrer.digest, fault)),
-                Ok(attachment) => found.extend(attachment.payload_descriptors().filter_map(|layer| {
-                    // One that is too large to decide was not held, and counts for nothing.
-                    let payload = self.bytes(&layer.digest)?.to_vec();
-                    Some(SigstoreSignature { payload, annotations: layer.annotations.clone() })
-                })),
+            let attachment = match self.attachments.get(&referrer.digest) {
+                Some(Ok(attachment)) => attachment,
+                Some(Err(fault)) => {
+                    faults.push((referrer.digest, fault.clone()));
+                    continue;
+                }
+                None => continue,
+            };
+            for layer in attachment.payload_descriptors() {
+                let Some(payload) = self.held.get(&layer.digest) else {
+                    let reason = format!("a payload of {} bytes is not looked at", layer.size);
+                    faults.push((layer.digest, reason));
+                    continue;
+                };
+                let signature = SigstoreSignature { payload: payload.clone(), annotations: layer.annotations.clone() };
+                if !found.contains(&signature) {
+                    found.push(signature);
+                }
             }
         }
         (found, faults)
     }
 
-    /// The sigstore bundles and bare DSSE envelopes that a referrer's document holds, with their digests.
-    pub fn bundles(&self, referrer: &Digest) -> Vec<(Digest, Result<SigstoreBundle, BundleRejected>)> {
-        let Some((media_type, bytes)) = self.held.get(referrer) else { return Vec::new() };
-        let layers = match Document::parse(bytes, media_type) {
-            Ok(Document::Manifest { layers, .. }) => layers,
-            _ => Vec::new(),
-        };
-        let read = |layer: Descriptor| {
-            let bytes = self.bytes(&layer.digest)?;
-            let bundle = match () {
-                () if is_bundle(&layer.media_type) => SigstoreBundle::parse(bytes),
-                () if is_envelope(&layer.media_type) => SigstoreBundle::parse_envelope(bytes),
-                () => return None,
-            };
-            Some((layer.digest, bundle))
-        };
-        layers.into_iter().filter_map(read).collect()
+    /// The sigstore bundles and bare envelopes that a referrer's document holds.
+    pub fn bundles<'e>(&'e self, referrer: &Digest) -> impl Iterator<Item = (&'e Digest, &'e JudgedBundle)> {
+        let held = self.holds.get(referrer).into_iter().flatten();
+        held.filter_map(|digest| Some((digest, self.bundles.get(digest)?)))
     }
 }
 
@@ -131,6 +234,10 @@ pub(crate) fn other_digest(document: &VerifiedBytes) -> Digest {
     hasher.finish()
 }
 
+fn is_payload(media_type: &MediaType) -> bool {
+    media_type.as_str() == PAYLOAD_MEDIA_TYPE
+}
+
 fn is_bundle(media_type: &MediaType) -> bool {
     media_type.as_str().starts_with("application/vnd.dev.sigstore.bundle")
 }
@@ -138,11 +245,6 @@ fn is_bundle(media_type: &MediaType) -> bool {
 /// What `cosign attest` without a log attaches under a `.att` tag.
 fn is_envelope(media_type: &MediaType) -> bool {
     media_type.as_str() == "application/vnd.dsse.envelope.v1+json"
-}
-
-/// Whether a blob of this type is looked into to judge an image.
-fn decides(media_type: &MediaType) -> bool {
-    media_type.as_str() == PAYLOAD_MEDIA_TYPE || is_bundle(media_type) || is_envelope(media_type)
 }
 
 #[cfg(test)]

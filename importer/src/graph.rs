@@ -29,6 +29,8 @@ struct Node {
     /// Configuration and layers.
     blobs: Vec<Digest>,
     is_index: bool,
+    /// Whether it has layers of a file system.
+    is_image: bool,
     /// The document that it says it refers to.
     subject: Option<Digest>,
     /// What it is, for people, if it is listed as a referrer.
@@ -72,7 +74,12 @@ impl Graph {
         let is_index = blob.media_type.is_index();
         let (subject, kind) = (document.attached().subject, self.referrers.contains(&blob.digest));
         let kind = kind.then(|| OutsideText::new(signing::sigstore::EvidenceKind::of_document(&document).label()));
-        let mut node = Node { children: vec![], absent: false, blobs: vec![], is_index, subject, kind, depth: 0 };
+        let is_image = match &document {
+            Document::Manifest { layers, .. } => layers.iter().any(|l| l.media_type.is_image_layer()),
+            Document::Index { .. } => false,
+        };
+        let mut node =
+            Node { children: vec![], absent: false, blobs: vec![], is_index, is_image, subject, kind, depth: 0 };
         match document {
             Document::Index { children, .. } => {
                 for child in children {
@@ -136,6 +143,7 @@ impl Graph {
                 return Err(wrong("its platforms are not those that the manifest lists"));
             }
             references += closure.documents.len() + closure.attached.len() + closure.blobs.len();
+            references += image.signatures.len() + image.referrers.len();
             if references > LIMITS.references {
                 return Err(wrong("the images of the bundle refer to more documents and blobs than are accepted"));
             }
@@ -187,6 +195,11 @@ impl Graph {
             closure.blobs.extend(below.blobs);
         }
         Ok(closure)
+    }
+
+    /// The first of an image's attached documents that could be run, if there is one.
+    pub fn attached_image(&self, closure: &Closure) -> Option<Digest> {
+        closure.attached.iter().find(|d| self.nodes.get(d).is_some_and(|node| node.is_image)).copied()
     }
 
     /// Whether these are the topmost layers of an image manifest, in order.
@@ -251,8 +264,16 @@ mod tests {
         };
         let document = number(u32::MAX);
         let blobs = (0..LIMITS.children as u32).map(number).collect();
-        let node =
-            Node { children: vec![], absent: false, blobs, is_index: false, subject: None, kind: None, depth: 0 };
+        let node = Node {
+            children: vec![],
+            absent: false,
+            blobs,
+            is_index: false,
+            is_image: true,
+            subject: None,
+            kind: None,
+            depth: 0,
+        };
         let graph = Graph { nodes: [(document, node)].into(), ..Graph::default() };
         let image = |n: usize| Image {
             asked: OutsideText::new("x"),

@@ -60,6 +60,9 @@ impl Explain for Error {
             | Error::SparseRefused { .. }
             | Error::PolicyRefused { .. }
             | Error::TooMuchEvidence
+            | Error::TooMuchToRecord { .. }
+            | Error::AttachedImage { .. }
+            | Error::ReservedTag { .. }
             | Error::Attachment { .. }
             | Error::ReleaseLayer { .. }
             | Error::ReleaseList { .. }
@@ -73,6 +76,7 @@ impl Explain for Error {
             | Error::NoClient { .. }
             | Error::Lookaside(_)
             | Error::CosignTag { .. }
+            | Error::Contended { .. }
             | Error::HandOver { .. }
             | Error::Payload { .. }
             | Error::ImageSignatures { .. }
@@ -165,7 +169,16 @@ impl Explain for Error {
             }
             Error::CosignTag { .. } => "find out what the tag names, and remove it if it is not needed",
             Error::CosignKey(_) => "check the file and its passphrase; `sealift-import keygen cosign` makes a key",
-            Error::TooMuchEvidence => "have the release split into several",
+            Error::TooMuchEvidence | Error::TooMuchToRecord { .. } => {
+                "have the release split into several, or packed with fewer --referrers"
+            }
+            Error::AttachedImage { .. } => {
+                "have it packed as an image of its own, or left out with --referrers; what is attached must not be runnable"
+            }
+            Error::ReservedTag { .. } => {
+                "what is attached to an image travels with it; have the image packed, not its attachments"
+            }
+            Error::Contended { .. } => "find out who else signs there, then run the same command again",
             Error::ImagePolicy(_) => {
                 "containers-policy.json(5) describes the form; the file is named by `images:` of the stream, or by --policy"
             }

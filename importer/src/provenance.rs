@@ -11,7 +11,6 @@ use manifest_schema::release::ImageReferences;
 use manifest_schema::{Digest, DigestTag, Image, LabelValue, OutsideText, Reference, Timestamp};
 use registry::LayerSays;
 use serde::Serialize;
-use signing::sigstore::{AttachmentError, BundleSigner, EvidenceKind as ReferrerKind, SigstoreBundle, VerifiedBy};
 use signing::{ImagePolicy, PolicyImage, PolicyName, PolicyVerdict, SigstoreSignature};
 
 use crate::error::Error;
@@ -32,7 +31,16 @@ pub struct Judged {
     /// Everything attached to it, and what was found of it.
     pub evidence: Vec<RecordedEvidence>,
     #[serde(skip)]
-    vouched: Result<Vouched, Box<DocumentVerdict>>,
+    vouched: Result<Vouched, Refusal>,
+}
+
+/// Why an image may not enter.
+#[derive(Debug, Clone)]
+enum Refusal {
+    /// The policy refuses one of its documents.
+    Verdict(Box<DocumentVerdict>),
+    /// Something attached to it could be run, and was not judged.
+    Attached(Digest),
 }
 
 /// An image that may enter, and why.
@@ -47,18 +55,21 @@ impl Judged {
     /// The image may enter, or the first of its documents may not.
     ///
     /// # Errors
-    /// [`Error::PolicyRefused`] with the reasons.
+    /// [`Error::PolicyRefused`] with the reasons; [`Error::AttachedImage`].
     pub fn accept(self) -> Result<Provenance, Error> {
         match self.vouched {
             Ok(vouched) => Ok(Provenance { vouched, evidence: self.evidence }),
-            Err(verdict) => Err(Error::PolicyRefused { origin: Box::new(self.origin), verdict }),
+            Err(Refusal::Verdict(verdict)) => Err(Error::PolicyRefused { origin: Box::new(self.origin), verdict }),
+            Err(Refusal::Attached(digest)) => Err(Error::AttachedImage { origin: Box::new(self.origin), digest }),
         }
     }
 
-    /// Lets an image in that the policy refuses, if an accepted release lists it by its digest. What a scope of its own
-    /// rejects stays refused: that somebody wrote down, where a default only says nothing of it.
+    /// Lets an image in that the policy refuses, if an accepted release lists it, under this very name. What a scope of its
+    /// own rejects stays refused: that somebody wrote down, where a default only says nothing of it.
     pub fn vouched_by(&mut self, releases: &Releases) {
-        let (Err(verdict), Some(by)) = (&self.vouched, releases.members.get(&self.digest)) else { return };
+        let (Err(Refusal::Verdict(verdict)), Some(by)) = (&self.vouched, releases.members.get(&self.origin)) else {
+            return;
+        };
         let PolicyVerdict { scope, requirements, .. } = &verdict.verdict;
         let by_default = matches!(scope.as_str(), "default" | "docker: \"\"");
         if by_default || requirements.iter().all(|r| r.requirement != "reject") {
@@ -81,11 +92,24 @@ impl Judged {
 
     /// Why it is refused.
     pub fn refused(&self) -> Option<String> {
-        self.vouched.as_ref().err().map(|verdict| format!("{}: {}", verdict.digest, reasons(verdict)))
+        self.vouched.as_ref().err().map(|refusal| match refusal {
+            Refusal::Verdict(verdict) => format!("{}: {}", verdict.digest, reasons(verdict)),
+            Refusal::Attached(digest) => format!("{digest} is attached to it, and is an image itself"),
+        })
     }
 }
 
 impl Provenance {
+    /// Whether a signature attached to it counts; `None` if it was not judged, or is not attached to it.
+    pub fn is_verified(&self, signature: &Digest) -> Option<bool> {
+        self.evidence.iter().find(|row| row.digest == *signature)?.verified
+    }
+
+    /// About how many bytes the ledger's entry has for it.
+    pub fn recorded_size(&self) -> u64 {
+        self.evidence.iter().map(|row| serde_json::to_vec(row).map_or(0, |bytes| bytes.len() as u64 + 1)).sum()
+    }
+
     /// What the ledger says of it.
     pub fn into_record(self) -> (Vouched, Vec<RecordedEvidence>) {
         (self.vouched, self.evidence)
@@ -110,22 +134,29 @@ pub struct DocumentVerdict {
 /// What accepted releases list.
 #[derive(Debug, Default)]
 pub struct Releases {
-    /// The digest of each image listed, and the release image's manifest that lists it.
-    members: HashMap<Digest, Digest>,
+    /// Each image listed, by its digest under its name, and the release image's manifest that lists it.
+    members: HashMap<Reference, Digest>,
 }
 
 impl Releases {
-    /// The lists of release images that have to be read: those of image manifests that a signature vouches for.
+    /// The lists of release images that have to be read: those of image manifests that a signature vouches for, of images
+    /// that the stream takes for release images.
     ///
     /// # Errors
     /// [`Error::Inconsistent`] if the layers of one are not the topmost of its image manifest: another might hide the list.
-    pub fn to_read<'i>(images: &'i [Image], judged: &[Judged], graph: &Graph) -> Result<Vec<&'i ReleaseList>, Error> {
+    pub fn to_read<'i>(
+        images: &'i [Image],
+        judged: &[Judged],
+        graph: &Graph,
+        rules: &StreamRules,
+    ) -> Result<Vec<&'i ReleaseList>, Error> {
         let judged: HashMap<&Reference, &Judged> = judged.iter().map(|j| (&j.origin, j)).collect();
         let signed = |image: &Image, list: &ReleaseList| {
             judged.get(&image.origin).is_some_and(|judged| judged.is_signed(&list.manifest))
         };
         let mut lists = Vec::new();
-        for image in images {
+        let may_list = |i: &&Image| rules.releases.iter().any(|scope| scope.contains(i.origin.repository()));
+        for image in images.iter().filter(may_list) {
             for list in image.release.iter().filter(|list| signed(image, list)) {
                 if !graph.has_topmost(&list.manifest, &list.layers) {
                     let reason = "the layers listed for its release are not its topmost ones".into();
@@ -150,9 +181,7 @@ impl Releases {
         let parsed = ImageReferences::parse(bytes);
         let parsed = parsed.map_err(|source| Error::ReleaseList { digest: list.manifest, source })?;
         for image in parsed.images {
-            if let Some(digest) = image.reference.digest() {
-                self.members.entry(*digest).or_insert(list.manifest);
-            }
+            self.members.entry(image.reference).or_insert(list.manifest);
         }
         Ok(())
     }
@@ -175,7 +204,7 @@ pub fn judge(
     image: &Image,
     closure: &Closure,
     graph: &Graph,
-    evidence: &Evidence,
+    evidence: &Evidence<'_>,
     rules: &StreamRules,
     now: Timestamp,
 ) -> Result<Judged, Error> {
@@ -196,18 +225,23 @@ pub fn judge(
         };
         let judging = Judging { policy, name: PolicyName::Docker(&origin), digests: &found.digests, now };
         rows.extend(found.judged(&judging));
-        let verdict = judging.judge(&found.simple(), &found.sigstore);
+        let mut verdict = judging.judge(&found.simple(), &found.sigstore);
+        found.explain(&mut verdict);
         let platform = platforms.get(document).cloned();
         let is_index = platform.is_none();
         verdicts.push(DocumentVerdict { digest: *document, platform: platform.flatten(), is_index, verdict });
     }
-    rows.extend(bundles(image, evidence, rules));
+    rows.extend(bundles(image, evidence));
     rows.extend(referrers(image, graph, evidence, &rows));
-    let passes = |v: &DocumentVerdict| v.verdict.accepted || (v.is_index && rules.allow_unsigned_index);
-    let vouched = match (&rules.images, verdicts.iter().find(|v| !passes(v))) {
-        (None, _) => Ok(Vouched::Manifest),
-        (Some(_), None) => Ok(Vouched::Policy { scopes: scopes(&verdicts)? }),
-        (Some(_), Some(refused)) => Err(Box::new(refused.clone())),
+    // An index that lists what was not judged, or nothing, must say for itself that it may.
+    let complete = !closure.sparse && !closure.platforms.is_empty();
+    let by_platforms = rules.allow_unsigned_index && complete;
+    let passes = |v: &DocumentVerdict| v.verdict.accepted || (v.is_index && by_platforms);
+    let vouched = match (&rules.images, verdicts.iter().find(|v| !passes(v)), graph.attached_image(closure)) {
+        (None, ..) => Ok(Vouched::Manifest),
+        (Some(_), _, Some(attached)) => Err(Refusal::Attached(attached)),
+        (Some(_), Some(refused), _) => Err(Refusal::Verdict(Box::new(refused.clone()))),
+        (Some(_), None, None) => Ok(Vouched::Policy { scopes: scopes(&verdicts)? }),
     };
     Ok(Judged { origin: image.origin.clone(), digest: image.digest, verdicts, evidence: rows, vouched })
 }
@@ -233,11 +267,11 @@ struct Found<'a> {
     sigstore: Vec<SigstoreSignature>,
     payloads: Vec<Digest>,
     /// Documents under its `.sig` tag that hold no signatures, and why.
-    faults: Vec<(Digest, AttachmentError)>,
+    faults: Vec<(Digest, String)>,
 }
 
 impl<'a> Found<'a> {
-    fn of(image: &'a Image, document: &'a Digest, evidence: &'a Evidence) -> Self {
+    fn of(image: &'a Image, document: &'a Digest, evidence: &'a Evidence<'_>) -> Self {
         let (sigstore, faults) = evidence.cosign(image, document);
         Self {
             subject: *document,
@@ -251,12 +285,20 @@ impl<'a> Found<'a> {
 
     /// What should hold cosign signatures and does not. It counts for nothing, which is for the policy to judge.
     fn unreadable(&self) -> Vec<RecordedEvidence> {
-        let fault = |(digest, fault): &(Digest, AttachmentError)| RecordedEvidence {
+        let fault = |(digest, fault): &(Digest, String)| RecordedEvidence {
             verified: Some(false),
-            note: Some(OutsideText::new(fault.to_string())),
+            note: Some(short(fault)),
             ..self.row(EvidenceKind::CosignSignature, *digest)
         };
         self.faults.iter().map(fault).collect()
+    }
+
+    /// Adds to a refusal what could not be looked at.
+    fn explain(&self, verdict: &mut PolicyVerdict) {
+        for met in verdict.requirements.iter_mut().filter(|r| !r.accepted && r.requirement == "sigstoreSigned") {
+            let faults = self.faults.iter().map(|(digest, fault)| format!("{digest}: {fault}"));
+            met.reasons.extend(faults.map(|f| short(&f).escaped().to_string()));
+        }
     }
 
     fn simple(&self) -> Vec<&'a [u8]> {
@@ -309,7 +351,12 @@ fn explained(row: RecordedEvidence, verdict: PolicyVerdict, requirement: &str) -
     for met in verdict.requirements {
         if let (true, Some(signer)) = (met.accepted, met.signer) {
             let signer = Some(OutsideText::new(signer));
-            return RecordedEvidence { verified: Some(true), signer, what: met.identity, ..row };
+            return RecordedEvidence {
+                verified: Some(true),
+                signer,
+                what: met.identity.map(|i| short(i.raw())),
+                ..row
+            };
         }
         if met.requirement == requirement {
             reasons.extend(met.reasons);
@@ -319,59 +366,44 @@ fn explained(row: RecordedEvidence, verdict: PolicyVerdict, requirement: &str) -
         let note = OutsideText::new(format!("not judged: the policy asks for no such signature ({})", verdict.scope));
         return RecordedEvidence { note: Some(note), ..row };
     }
-    RecordedEvidence { verified: Some(false), note: Some(OutsideText::new(reasons.join("; "))), ..row }
+    RecordedEvidence { verified: Some(false), note: Some(short(&reasons.join("; "))), ..row }
 }
 
 /// The sigstore bundles that refer to the image: whose they are, and whether that could be verified.
-fn bundles(image: &Image, evidence: &Evidence, rules: &StreamRules) -> Vec<RecordedEvidence> {
+fn bundles(image: &Image, evidence: &Evidence<'_>) -> Vec<RecordedEvidence> {
     let mut rows = Vec::new();
     for referrer in &image.referrers {
+        let digests = evidence.digests(&referrer.subject);
         for (digest, bundle) in evidence.bundles(&referrer.digest) {
-            let subject = referrer.subject;
-            let kind = EvidenceKind::SigstoreBundle;
-            let mut row =
-                RecordedEvidence { kind, subject, digest, what: None, verified: None, signer: None, note: None };
-            match bundle {
-                Err(e) => (row.verified, row.note) = (Some(false), Some(OutsideText::new(e.to_string()))),
-                Ok(bundle) => {
-                    let predicate = bundle.untrusted_claims().predicate_type.as_ref().map(OutsideText::raw);
-                    row.what = Some(OutsideText::new(ReferrerKind::of(None, &[], predicate).label()));
-                    (row.verified, row.signer, row.note) = verified(&bundle, &evidence.digests(&subject), rules);
-                }
-            }
-            rows.push(row);
+            let row = RecordedEvidence {
+                kind: EvidenceKind::SigstoreBundle,
+                subject: referrer.subject,
+                digest: *digest,
+                what: bundle.what.as_ref().map(|w| short(w.raw())),
+                verified: bundle.verified,
+                signer: bundle.signer.clone(),
+                note: bundle.note.as_ref().map(|n| short(n.raw())),
+            };
+            rows.push(match digests.iter().any(|d| bundle.about.contains(d)) {
+                true => row,
+                false => RecordedEvidence {
+                    verified: Some(false),
+                    signer: None,
+                    note: Some(OutsideText::new("it is about something else")),
+                    ..row
+                },
+            });
         }
     }
     rows
 }
 
-/// Whether a bundle about a document is signed by a key or an identity that the stream names; by whom, or why not.
-fn verified(
-    bundle: &SigstoreBundle,
-    digests: &[Digest],
-    rules: &StreamRules,
-) -> (Option<bool>, Option<OutsideText>, Option<OutsideText>) {
-    let note = |text: &dyn std::fmt::Display| Some(OutsideText::new(text.to_string()));
-    let Some(about) = digests.iter().find(|d| bundle.untrusted_claims().subjects.contains(d)) else {
-        return (Some(false), None, note(&"it is about something else"));
-    };
-    let judged = match (bundle.signer(), &rules.sigstore_keys, &rules.keyless) {
-        (BundleSigner::Key { .. }, keys, _) if !keys.is_empty() => bundle.verify_with_keys(keys),
-        (BundleSigner::Certificate, _, Some(keyless)) => bundle.verify_with_keyless(keyless, about),
-        (BundleSigner::Key { .. }, ..) => return (None, None, note(&"not verified: no sigstore keys are configured")),
-        (BundleSigner::Certificate, ..) => {
-            return (None, None, note(&"not verified: no trusted root is configured"));
-        }
-    };
-    match judged {
-        Ok(good) => {
-            let by = match good.by {
-                VerifiedBy::Key(fingerprint) => fingerprint,
-                VerifiedBy::Identity { subject, issuer } => format!("{subject} ({issuer})"),
-            };
-            (Some(true), Some(OutsideText::new(by)), None)
-        }
-        Err(e) => (Some(false), None, note(&e)),
+/// What is recorded of text from outside: enough to see what it is.
+fn short(text: &str) -> OutsideText {
+    const LIMIT: usize = 300;
+    match text.char_indices().nth(LIMIT) {
+        Some((cut, _)) => OutsideText::new(format!("{}…", &text[..cut])),
+        None => OutsideText::new(text),
     }
 }
 
@@ -379,21 +411,21 @@ fn verified(
 fn referrers(
     image: &Image,
     graph: &Graph,
-    evidence: &Evidence,
+    evidence: &Evidence<'_>,
     signatures: &[RecordedEvidence],
 ) -> Vec<RecordedEvidence> {
     let row = |r: &manifest_schema::Referrer| RecordedEvidence {
         kind: EvidenceKind::Referrer,
         subject: r.subject,
         digest: r.digest,
-        what: graph.kind(&r.digest).cloned(),
+        what: graph.kind(&r.digest).map(|k| short(k.raw())),
         verified: None,
         signer: None,
         note: None,
     };
     let told = |r: &&manifest_schema::Referrer| {
         let signed = || signatures.iter().any(|s| s.kind == EvidenceKind::CosignSignature && s.subject == r.subject);
-        (r.tag == Some(DigestTag::Sig) && signed()) || !evidence.bundles(&r.digest).is_empty()
+        (r.tag == Some(DigestTag::Sig) && signed()) || evidence.bundles(&r.digest).next().is_some()
     };
     image.referrers.iter().filter(|r| !told(r)).map(row).collect()
 }

@@ -47,7 +47,10 @@ pub fn publish<'s>(signed: SignedImages<'s>, progress: &Progress, state: &mut St
                 client.push_tag(&to.tag, &document, &blob.media_type)?;
                 tracing::info!("{to} names {}", blob.digest);
             }
-            tags.push(MovedTag { tag: to.clone(), digest: blob.digest, previous });
+            // Two origins may have one tag.
+            if !tags.iter().any(|moved: &MovedTag| moved.tag == *to) {
+                tags.push(MovedTag { tag: to.clone(), digest: blob.digest, previous });
+            }
             done += 1;
             *state = format!("{done} of {total} images published; run the same command again to continue");
         }

@@ -7,19 +7,27 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use console::Progress;
 use manifest_schema::Digest;
 use serde_json::{Map, Value, json};
-use signing::Lookaside;
+use signing::{Lookaside, LookasideError};
 
 use crate::error::Error;
 
-/// Adds signatures, each for a digest, to a folder.
+/// Adds signatures, each for a digest, to a folder. More than clusters read are left out, with a warning.
 ///
 /// # Errors
 /// [`Error::Lookaside`], [`Error::HandOver`].
-pub fn hand_over(folder: &Path, signatures: &[(Digest, Vec<u8>)]) -> Result<(), Error> {
+pub fn hand_over(folder: &Path, signatures: &[(Digest, Vec<u8>)], progress: &Progress) -> Result<(), Error> {
     for (digest, signature) in signatures {
-        let all = Lookaside::new(folder).add_release(digest, signature)?;
+        let all = match Lookaside::new(folder).add_release(digest, signature) {
+            Ok(all) => all,
+            Err(e @ (LookasideError::Full { .. } | LookasideError::NotASignature { .. })) => {
+                progress.warn(format_args!("{e}; a signature of the release {digest} is not handed over"));
+                continue;
+            }
+            Err(e) => return Err(e.into()),
+        };
         let path = folder.join(format!("{}.json", name(digest)));
         replace(&path, &config_map(digest, &all)).map_err(|source| Error::HandOver { path, source })?;
     }

@@ -75,7 +75,7 @@ pub fn sign<'s>(
     }
     for placed in admitted.placement.images.iter().filter(|p| !p.is_skipped()) {
         if let Some(folder) = &production.release_signatures {
-            release_signatures::hand_over(folder, &placed.release_signatures)?;
+            release_signatures::hand_over(folder, &placed.release_signatures, progress)?;
         }
     }
     Ok(SignedImages { admitted, signatures, production: fingerprint })

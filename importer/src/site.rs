@@ -54,6 +54,9 @@ pub struct SiteArgs {
     /// With --trust: let images in whose index the policy refuses, if it accepts every image manifest below it
     #[arg(long, env = "SEALIFT_ALLOW_UNSIGNED_INDEX")]
     pub allow_unsigned_index: bool,
+    /// With --trust: the origin of OpenShift release images, whose signatures vouch for the images that they list
+    #[arg(long, value_name = "SCOPE", env = "SEALIFT_RELEASES", value_delimiter = ',')]
+    pub releases: Vec<Scope>,
     /// The ledger
     #[arg(long, value_name = "FILE", env = "SEALIFT_LEDGER")]
     pub ledger: Option<PathBuf>,
@@ -105,6 +108,8 @@ pub struct StreamRules {
     pub images: Option<ImagePolicy>,
     /// Let an index in that the policy refuses, if it accepts every image manifest below.
     pub allow_unsigned_index: bool,
+    /// The origins of OpenShift release images, which vouch for what they list.
+    pub releases: Vec<Scope>,
     /// Keys that sigstore bundles are verified with.
     pub sigstore_keys: Vec<SigstoreKey>,
     /// Certificates that sigstore bundles are verified with, and whose they may be.
@@ -159,6 +164,7 @@ impl Site {
                 ("--origin", !args.origin.is_empty()),
                 ("--image-policy", args.image_policy.is_some()),
                 ("--allow-unsigned-index", args.allow_unsigned_index),
+                ("--releases", !args.releases.is_empty()),
             ];
             if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
                 return Err(Error::OnlyWithTrust { flag });
@@ -181,6 +187,7 @@ impl Site {
                         origins: Some(stream.origins.clone()),
                         images: stream.images.as_deref().map(ImagePolicy::load).transpose()?,
                         allow_unsigned_index: stream.allow_unsigned_index,
+                        releases: stream.releases.clone(),
                         sigstore_keys: sigstore_keys(&stream.sigstore)?,
                         keyless: keyless(&stream.sigstore)?,
                         to: Rules { mappings: stream.to.clone(), prefix: None },
@@ -201,6 +208,7 @@ impl Site {
                     origins: (!args.origin.is_empty()).then_some(args.origin),
                     images: args.image_policy.as_deref().map(ImagePolicy::load).transpose()?,
                     allow_unsigned_index: args.allow_unsigned_index,
+                    releases: args.releases,
                     sigstore_keys: Vec::new(),
                     keyless: None,
                     to,
@@ -349,6 +357,11 @@ impl Site {
             cosign: cosign.transpose()?,
             release_signatures: self.release_signatures.clone(),
         })
+    }
+
+    /// Whether production signs in the form of cosign too.
+    pub fn signs_for_cosign(&self) -> bool {
+        self.cosign.is_some()
     }
 
     /// The certificates of those on the other side, with their role: who releases, and who signs images.

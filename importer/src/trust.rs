@@ -174,7 +174,7 @@ impl Cluster {
         bundle: &Authenticated<'_>,
         image: &Image,
         closure: &Closure,
-        evidence: &Evidence,
+        evidence: &Evidence<'_>,
         judged_as: As,
     ) -> Result<ImageVerdict, Error> {
         let mut manifests = carried_manifests(image, closure, evidence);
@@ -200,7 +200,7 @@ impl Cluster {
             };
             let (cosign, faults) = if looks { evidence.cosign(image, digest) } else { Default::default() };
             match faults.into_iter().next() {
-                Some((digest, source)) => Err(Error::Attachment { digest, source }),
+                Some((digest, reason)) => Err(Error::Attachment { digest, reason }),
                 None => Ok(Signatures { simple, cosign }),
             }
         })
@@ -354,7 +354,7 @@ impl Walk<'_> {
 }
 
 /// The documents of an image in a bundle, the top document first.
-fn carried_manifests(image: &Image, closure: &Closure, evidence: &Evidence) -> Vec<Found> {
+fn carried_manifests(image: &Image, closure: &Closure, evidence: &Evidence<'_>) -> Vec<Found> {
     let is_manifest = |digest: &Digest| closure.platforms.iter().any(|p| p.digest == *digest);
     let mut indexes: Vec<&Digest> = closure.documents.iter().filter(|d| !is_manifest(d)).collect();
     indexes.sort_by_key(|digest| **digest != image.digest);

@@ -422,7 +422,7 @@ fn check_attachments(image: &Image, blobs: &HashMap<Digest, &Blob>) -> Result<()
             return wrong(format!("the layer {missing} is not in the admission section"));
         }
     }
-    let mut seen = BTreeSet::new();
+    let (mut seen, mut tags) = (BTreeSet::new(), BTreeSet::new());
     for referrer in &image.referrers {
         let digest = &referrer.digest;
         if !is_document(digest) || !is_document(&referrer.subject) || *digest == referrer.subject {
@@ -430,6 +430,15 @@ fn check_attachments(image: &Image, blobs: &HashMap<Digest, &Blob>) -> Result<()
         }
         if !seen.insert(referrer) {
             return wrong(format!("the referrer {digest} is listed twice"));
+        }
+        if let Some(tag) = referrer.tag
+            && !tags.insert((referrer.subject, tag))
+        {
+            return wrong(format!(
+                "two documents are listed under the tag `.{}` of {}",
+                tag.suffix(),
+                referrer.subject
+            ));
         }
     }
     Ok(())
