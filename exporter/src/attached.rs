@@ -220,6 +220,9 @@ fn signatures(
             let made = signer.sign(&image.origin, subject)?;
             found.extend(made.into_iter().map(|bytes| (Found::Made, bytes)));
         }
+        if found.len() > LIMITS.lookaside_signatures {
+            return Err(Error::TooManySignatures { origin: Box::new(image.origin.clone()) });
+        }
         for (found, bytes) in found {
             let claims = Evidence::signature(*subject, sha256(&bytes), found, &bytes);
             let digest = walk.signature(tree, place, bytes)?;
@@ -254,13 +257,21 @@ fn referrers(
     let mut seen: BTreeSet<Digest> = image.documents.iter().copied().collect();
     let mut queue: VecDeque<(Digest, usize)> = image.documents.iter().map(|d| (*d, 0)).collect();
     while let Some((subject, depth)) = queue.pop_front() {
-        for Attachment { tag, descriptor, bytes, kind } in attachments(&subject, place, request, progress)? {
-            if depth == LIMITS.referrer_depth || image.signatures.len() + image.referrers.len() >= LIMITS.attachments {
-                return Err(Error::TooManyReferrers { origin: Box::new(image.origin.clone()) });
-            }
+        // One at a time: a thousand of them may be listed, each as large as a document gets.
+        for listed in listed(&subject, place, request)? {
+            let Some(Attachment { tag, descriptor, bytes, kind }) = fetch(&subject, listed, place, request, progress)?
+            else {
+                continue;
+            };
             let digest = descriptor.digest;
             if digest == subject {
                 continue;
+            }
+            if depth == LIMITS.referrer_depth || image.signatures.len() + image.referrers.len() >= LIMITS.attachments {
+                return Err(Error::TooManyReferrers { origin: Box::new(image.origin.clone()) });
+            }
+            if tag == Some(DigestTag::Sig) {
+                walk.cosign(place, &descriptor, &parse(place.origin, &bytes, &descriptor.media_type)?)?;
             }
             image.referrers.push(Referrer { subject, digest, tag });
             let found = tag.map_or("referrers".into(), |tag| format!(".{}", tag.suffix()));
@@ -280,6 +291,14 @@ fn referrers(
     Ok(())
 }
 
+/// Something that may refer to a document.
+enum Listed {
+    /// Listed as a referrer.
+    Referrer(Descriptor),
+    /// Whatever this tag names.
+    Tag(DigestTag),
+}
+
 /// A document that refers to another.
 struct Attachment {
     tag: Option<DigestTag>,
@@ -289,39 +308,47 @@ struct Attachment {
     kind: OutsideText,
 }
 
-/// What refers to one document, as far as it was asked for.
-fn attachments(
+/// What is listed as referring to a document, and the tags that may name something that does.
+fn listed(subject: &Digest, place: &Place<'_>, request: &Request) -> Result<Vec<Listed>, Error> {
+    let listed = place.source.referrers(subject)?;
+    let tags = DigestTag::ALL.into_iter().filter(|tag| request.referrers.takes_tag(*tag));
+    Ok(listed.into_iter().map(|l| Listed::Referrer(l.descriptor)).chain(tags.map(Listed::Tag)).collect())
+}
+
+/// Fetches what is listed; `None` if it was not asked for, is not there, or does not refer to the document.
+fn fetch(
     subject: &Digest,
+    listed: Listed,
     place: &Place<'_>,
     request: &Request,
     progress: &Progress,
-) -> Result<Vec<Attachment>, Error> {
-    let mut found = Vec::new();
-    for listed in place.source.referrers(subject)? {
-        let descriptor = listed.descriptor;
-        let bytes = place.source.document(&descriptor.digest, descriptor.size)?;
-        let document: Document = parse(place.origin, &bytes, &descriptor.media_type)?;
-        let says = document.attached();
-        if says.subject != Some(*subject) {
-            progress.warn(format_args!(
-                "{}: {} is listed as a referrer of {subject}, but does not refer to it; it is left out",
-                place.origin, descriptor.digest
-            ));
-            continue;
+) -> Result<Option<Attachment>, Error> {
+    let (tag, descriptor, bytes) = match listed {
+        Listed::Referrer(descriptor) => {
+            let bytes = place.source.document(&descriptor.digest, descriptor.size)?;
+            (None, descriptor, bytes)
         }
-        if request.referrers.takes_type(says.artifact_type.as_ref()) {
-            found.push(Attachment { tag: None, kind: kind_of(&document), descriptor, bytes });
-        }
+        Listed::Tag(tag) => match place.source.digest_tag(subject, tag)? {
+            None => return Ok(None),
+            Some((media_type, bytes)) => {
+                let (digest, size) = (*bytes.digest(), bytes.bytes().len() as u64);
+                (Some(tag), Descriptor { media_type, digest, size, urls: Vec::new() }, bytes)
+            }
+        },
+    };
+    let document = parse(place.origin, &bytes, &descriptor.media_type)?;
+    let says = document.attached();
+    if tag.is_none() && says.subject != Some(*subject) {
+        progress.warn(format_args!(
+            "{}: {} is listed as a referrer of {subject}, but does not refer to it; it is left out",
+            place.origin, descriptor.digest
+        ));
+        return Ok(None);
     }
-    for tag in DigestTag::ALL.into_iter().filter(|tag| request.referrers.takes_tag(*tag)) {
-        if let Some((media_type, bytes)) = place.source.digest_tag(subject, tag)? {
-            let (digest, size) = (*bytes.digest(), bytes.bytes().len() as u64);
-            let kind = kind_of(&parse(place.origin, &bytes, &media_type)?);
-            let descriptor = Descriptor { media_type, digest, size, urls: Vec::new() };
-            found.push(Attachment { tag: Some(tag), descriptor, bytes, kind });
-        }
+    if tag.is_none() && !request.referrers.takes_type(says.artifact_type.as_ref()) {
+        return Ok(None);
     }
-    Ok(found)
+    Ok(Some(Attachment { tag, kind: kind_of(&document), descriptor, bytes }))
 }
 
 /// What a document that refers to another is.

@@ -165,7 +165,11 @@ pub enum Error {
         origin: Box<Reference>,
     },
     /// More signatures than are carried.
-    #[error("{origin}: the release has more than {} bytes of signatures", manifest_schema::LIMITS.evidence)]
+    #[error(
+        "{origin}: more than {} signatures of one document, or {} bytes of signatures in the release",
+        manifest_schema::LIMITS.lookaside_signatures,
+        manifest_schema::LIMITS.evidence
+    )]
     TooManySignatures {
         /// The image.
         origin: Box<Reference>,
@@ -191,6 +195,14 @@ pub enum Error {
     /// The signatures kept beside the record.
     #[error(transparent)]
     Lookaside(#[from] signing::LookasideError),
+    /// A tag that is made from a digest, for an image.
+    #[error("{origin}: the tag {tag} is for what is attached to an image")]
+    ReservedTag {
+        /// The image.
+        origin: Box<Reference>,
+        /// The tag.
+        tag: manifest_schema::Tag,
+    },
     /// Not a release image.
     #[error(
         "{origin}: {manifest} is not an OpenShift release image: no layer holds {}",

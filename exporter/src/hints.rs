@@ -32,6 +32,7 @@ impl Explain for Error {
             | Error::ReferrersChoice(_)
             | Error::PlannedSignatures
             | Error::NotARelease { .. }
+            | Error::ReservedTag { .. }
             | Error::Sparse { .. }
             | Error::TooManySignatures { .. }
             | Error::TooManyReferrers { .. }
@@ -105,6 +106,7 @@ impl Explain for Error {
                  such an index)"
             }
             Error::TooMuch { .. } | Error::TooManySignatures { .. } => "split the release into several",
+            Error::ReservedTag { .. } => "leave it out: what is attached to an image travels with it (--referrers)",
             Error::NotARelease { .. } => "leave --release out for images that are none",
             Error::PlannedSignatures => {
                 "sign the images at their origin (`skopeo copy --sign-by`), or pack without a plan"

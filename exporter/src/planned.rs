@@ -67,11 +67,16 @@ impl Sources {
             platforms: request.platforms.clone(),
             sparse_index: request.sparse_index,
             referrers: request.referrers.to_string(),
-            registries_d: request.registries_d_folders.clone(),
+            registries_d: request.registries_d_folders.iter().map(absolute).collect(),
             release: request.release,
             release_signatures: request.release_signatures.clone(),
         }
     }
+}
+
+/// The plan may be carried out in another folder.
+fn absolute(path: &PathBuf) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.clone())
 }
 
 /// A planned release that is to be signed and packed.
@@ -225,7 +230,11 @@ impl Planned {
         let what = if planned.tool != now.tool {
             format!("it was planned by {}, and this is {}", planned.tool, now.tool)
         } else if let Some((a, b)) = planned.images.iter().zip(&now.images).find(|(a, b)| a != b) {
-            format!("{} was {} and is {}", a.origin, a.digest, b.digest)
+            if a.origin != b.origin || a.digest != b.digest {
+                format!("{} was {} and is {} {}", a.origin, a.digest, b.origin, b.digest)
+            } else {
+                format!("other signatures or referrers are attached to {}", a.origin)
+            }
         } else if planned.blobs != now.blobs || planned.images.len() != now.images.len() {
             "other blobs belong to its images".into()
         } else {

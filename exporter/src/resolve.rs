@@ -8,7 +8,7 @@ use manifest_schema::document::{Child, Platform};
 use manifest_schema::manifest::ReleaseList;
 use manifest_schema::{
     Descriptor, Digest, Document, ImageSignature, LIMITS, MediaType, OutsideText, PlatformManifest, Reference,
-    Referrer, Section,
+    Referrer, Section, is_made_from_digest,
 };
 use registry::source::{Source, SourceRef};
 
@@ -101,34 +101,34 @@ pub(crate) fn resolve(
     let mut walk = Walk::default();
     let mut sources = Vec::new();
     let mut images: Vec<ResolvedImage> = Vec::new();
+    let mut names: HashMap<Reference, Digest> = HashMap::new();
     let mut open: VecDeque<Asked> =
         request.images.iter().map(|image| Asked::new(image.clone(), request.release)).collect();
     while let Some(Asked { image: asked, is_release }) = open.pop_front() {
         let asked = &asked;
         let source = asked.open(&request.registries)?;
         let (mut image, layers) = walk.image(request, asked.to_string(), source.as_ref(), sources.len(), progress)?;
-        if is_release {
-            for member in release::members(&mut walk, &mut image, &layers, source.as_ref(), progress)? {
-                open.push_back(Asked::new(member, false));
-            }
-        }
-        attached::collect(&mut walk, &mut image, asked, source.as_ref(), request, signer, progress)?;
         tracing::info!("{asked} is {}", image.top.digest);
-        if let Some(now) = &image.moved {
-            progress.warn(format_args!("{}: the tag now names {now}; the pinned digest is packed", image.origin));
+        let known = names.insert(image.origin.clone(), image.top.digest);
+        if let Some(first) = known.filter(|first| *first != image.top.digest) {
+            return Err(Error::SameName { origin: Box::new(image.origin), first, second: image.top.digest });
+        }
+        if let Some(tag) = image.origin.tag().filter(|tag| is_made_from_digest(tag)) {
+            return Err(Error::ReservedTag { origin: Box::new(image.origin.clone()), tag: tag.clone() });
+        }
+        if known.is_none() {
+            if is_release {
+                for member in release::members(&mut walk, &mut image, &layers, source.as_ref(), progress)? {
+                    open.push_back(Asked::new(member, false));
+                }
+            }
+            attached::collect(&mut walk, &mut image, asked, source.as_ref(), request, signer, progress)?;
+            if let Some(now) = &image.moved {
+                progress.warn(format_args!("{}: the tag now names {now}; the pinned digest is packed", image.origin));
+            }
+            images.push(image);
         }
         sources.push(source);
-        match images.iter().find(|other| other.origin == image.origin) {
-            Some(other) if other.top.digest == image.top.digest => {}
-            Some(other) => {
-                return Err(Error::SameName {
-                    origin: Box::new(image.origin),
-                    first: other.top.digest,
-                    second: image.top.digest,
-                });
-            }
-            None => images.push(image),
-        }
     }
     if images.len() > LIMITS.images {
         return Err(Error::TooMuch { images: images.len(), blobs: walk.blobs.len(), bytes: 0 });
@@ -146,7 +146,7 @@ pub(crate) struct Walk {
     by_digest: HashMap<Digest, usize>,
     documents: HashMap<Digest, VerifiedBytes>,
     kept: usize,
-    /// Bytes of signatures, which are kept all.
+    /// Bytes of signatures, simple ones and cosign's.
     signatures: u64,
 }
 
@@ -306,15 +306,37 @@ impl Walk {
         self.blob(tree, place, descriptor, Section::Admission)
     }
 
+    /// Counts a document with cosign signatures, and their payloads: the other side holds them to judge images by.
+    pub(crate) fn cosign(
+        &mut self,
+        place: &Place<'_>,
+        descriptor: &Descriptor,
+        document: &Document,
+    ) -> Result<(), Error> {
+        if self.by_digest.contains_key(&descriptor.digest) {
+            return Ok(());
+        }
+        let payloads = match document {
+            Document::Manifest { layers, .. } => layers.iter().map(|l| l.size.min(LIMITS.cosign_payload)).sum(),
+            Document::Index { .. } => 0,
+        };
+        self.evidence(place, descriptor.size.saturating_add(payloads))
+    }
+
+    fn evidence(&mut self, place: &Place<'_>, bytes: u64) -> Result<(), Error> {
+        self.signatures = self.signatures.saturating_add(bytes);
+        if self.signatures > LIMITS.evidence {
+            return Err(Error::TooManySignatures { origin: Box::new(place.origin.clone()) });
+        }
+        Ok(())
+    }
+
     /// Takes in a simple signature. It is kept: a server need not give it again.
     pub(crate) fn signature(&mut self, tree: &mut Tree, place: &Place<'_>, bytes: Vec<u8>) -> Result<Digest, Error> {
         let bytes = VerifiedBytes::of(bytes);
         let (digest, size) = (*bytes.digest(), bytes.bytes().len() as u64);
         if !self.documents.contains_key(&digest) {
-            self.signatures += size;
-            if self.signatures > LIMITS.evidence {
-                return Err(Error::TooManySignatures { origin: Box::new(place.origin.clone()) });
-            }
+            self.evidence(place, size)?;
             self.documents.insert(digest, bytes);
         }
         let media_type = MediaType::SIMPLE_SIGNATURE.parse().map_err(|source| Error::Document {

@@ -198,11 +198,75 @@ fn a_signature_tag_that_names_something_else_is_not_overwritten() {
     let tag = DigestTag::Sig.for_subject(&digest(&fixtures(), API)).unwrap().to_string();
     let empty = json!({ "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": [] }).to_string();
     site.production.put_manifest(repository, &tag, MediaType::OCI_INDEX, empty.as_bytes());
-    let ran = site.receive(&bundle, &[]);
-    assert_ne!(ran.code, Some(0), "{ran}");
-    assert!(ran.stderr.contains("is not what cosign writes"), "{ran}");
+    let ran = site.receive(&bundle, &[]).expect_code(1);
+    assert!(ran.stderr.contains(&format!("{tag}: the cosign signatures cannot be put under it")), "{ran}");
+    assert!(!ran.stderr.contains("do not use it"), "the bundle is not at fault: {ran}");
     assert_eq!(site.production.tags()[&format!("{repository}:{tag}")], blobs::sha256(empty.as_bytes()));
     assert!(!site.production.tags().contains_key("payments/api:2.3.1"), "no image was published");
+}
+
+/// What the origin has under a `.sig` tag, but is no such document.
+#[test]
+fn what_is_no_cosign_signature_counts_for_nothing() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let keys = site.scratch("keys");
+    let key = Cosign::new(&keys, "images");
+    let (repository, _) = repository_and_tag(API);
+    let host = site.origin.host().to_string();
+    let name = format!("{host}/payments/api:2.3.1");
+    let documents = documents(&site.origin);
+    sign(&site.origin, &key, &name, &documents);
+    let empty = json!({ "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": [] }).to_string();
+    let index = digest(&fixtures(), API);
+    let tag = DigestTag::Sig.for_subject(&index).unwrap().to_string();
+    site.origin.put_manifest(repository, &tag, MediaType::OCI_INDEX, empty.as_bytes());
+    let bundle = site.packed(1);
+    set_policy(&mut site, json!({ &host: key.policy("matchExact") }));
+    let ran = site.receive(&bundle, &[]).expect_code(3);
+    assert!(ran.stderr.contains(&format!("the image policy refuses {index} (the index)")), "{ran}");
+    assert!(ran.stderr.contains("the manifest of attached signatures is refused"), "{ran}");
+    // Without a policy it stops nothing, and travels as it is.
+    site.import["streams"]["payments"].as_object_mut().unwrap().remove("images");
+    let inspected = run_ok(site.import(&["inspect"]).arg(&bundle));
+    assert!(inspected.stdout.contains("NO        the manifest of attached signatures is refused"), "{inspected}");
+    site.receive(&bundle, &[]).expect_code(0);
+    assert_eq!(site.production.tags()[&format!("{repository}:{tag}")], blobs::sha256(empty.as_bytes()));
+}
+
+#[test]
+fn more_signatures_than_a_node_would_read_are_not_looked_at() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let keys = site.scratch("keys");
+    let key = Cosign::new(&keys, "images");
+    let (repository, _) = repository_and_tag(API);
+    let host = site.origin.host().to_string();
+    let documents = documents(&site.origin);
+    let reference: Reference = format!("{host}/payments/api:2.3.1").parse().unwrap();
+    for digest in &documents {
+        let mut attachment = Attachment::new();
+        for n in 0..=manifest_schema::LIMITS.lookaside_signatures {
+            let signature = key.secret.sign_image(&reference, digest, Timestamp::now(), &n.to_string()).unwrap();
+            site.origin.put_blob(repository, &blobs::sha256(&signature.payload), &signature.payload);
+            attachment = attachment.with(&signature).unwrap();
+        }
+        let bytes = attachment.to_bytes().unwrap();
+        site.origin.put_blob(repository, &bytes.config_digest, &bytes.config);
+        let tag = DigestTag::Sig.for_subject(digest).unwrap().to_string();
+        site.origin.put_manifest(repository, &tag, MediaType::OCI_MANIFEST, &bytes.manifest);
+    }
+    let bundle = site.packed(1);
+    site.receive(&bundle, &[]).expect_code(0).expect_stderr(".sig stays as it is");
+    assert!(!site.production.tags().keys().any(|tag| tag.ends_with(".sig")));
+    set_policy(&mut site, json!({ &host: key.policy("matchExact") }));
+    let bundle = site.packed(2);
+    let ran = site.receive(&bundle, &[]).expect_code(3);
+    assert!(ran.stderr.contains("it holds 128 signatures; at most 127 are looked at"), "{ran}");
 }
 
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";

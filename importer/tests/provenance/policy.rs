@@ -188,6 +188,38 @@ fn every_platform_and_the_index_need_a_signature() {
     assert_eq!(site.production.tags().len(), 0);
     site.import["streams"]["payments"]["allow_unsigned_index"] = true.into();
     site.receive(&bundle, &[]).expect_code(0);
+
+    // That leave is for the index alone, and for one that lists nothing but what was accepted.
+    fs::remove_dir_all(&tree).unwrap();
+    sign(&tree, &site, &key, &name, &platforms[..1]);
+    let bundle = site.packed(4);
+    let ran = site.receive(&bundle, &[]).expect_code(3);
+    assert!(ran.stderr.contains(&format!("the image policy refuses {}", platforms[1])), "{ran}");
+    fs::remove_dir_all(&tree).unwrap();
+    sign(&tree, &site, &key, &name, &platforms);
+    let mut layout = testkit::Layout::new();
+    let (repository, _) = repository_and_tag(API);
+    let image = |architecture| {
+        let image = layout.image_for(architecture, &[b"layer"]);
+        testkit::layout::with_platform(image, architecture, None)
+    };
+    let three = [image("amd64"), image("arm64"), image("s390x")];
+    for (sequence, name, entries) in [(5, "empty", &three[..0]), (6, "sparse", &three[..])] {
+        let index = layout.index(entries);
+        layout.name(name, &index);
+        site.origin.load_layout(layout.path(), name, repository, name);
+        let reference = format!("{}/{repository}:{name}", site.origin.host());
+        let manifests: Vec<Digest> = entries.iter().map(|e| e["digest"].as_str().unwrap().parse().unwrap()).collect();
+        sign(&tree, &site, &key, &reference, &manifests);
+        site.release["images"] = json!([reference]);
+        if name == "sparse" {
+            site.release["platforms"] = json!(["linux/amd64", "linux/s390x"]);
+            site.release["sparse_index"] = true.into();
+        }
+        let bundle = site.packed(sequence);
+        let ran = site.receive(&bundle, &[]).expect_code(3);
+        assert!(ran.stderr.contains("(the index): scope"), "{name}: {ran}");
+    }
 }
 
 #[test]
@@ -379,4 +411,79 @@ fn a_policy_that_cannot_be_used_stops_everything() {
         assert!(ran.stderr.contains(reason), "expected {reason}\n{ran}");
         testkit::run(site.import(&["verify", "-q"]).arg(&bundle)).expect_code(2);
     }
+}
+
+#[test]
+fn an_image_with_tag_and_digest_is_judged_by_its_tag() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let (mut site, tree) = with_lookaside();
+    let key = Key::new(&site.scratch("keys"), "images");
+    let host = site.origin.host().to_string();
+    let index = digest(&fixtures(), API);
+    let pinned = format!("{}@{index}", origin_name(&site));
+    // By digest, the default rule takes a signature for any tag of the repository.
+    let documents = documents(&site);
+    sign(&tree, &site, &key, &format!("{host}/payments/api:1.0"), &documents);
+    set_policy(&mut site, json!({ host: [signed_by(&key.certificate_file)] }));
+    site.release["images"] = json!([pinned]);
+    let bundle = site.packed(1);
+    let ran = site.receive(&bundle, &[]).expect_code(3);
+    assert!(ran.stderr.contains("it is for `"), "{ran}");
+    sign(&tree, &site, &key, &origin_name(&site), &documents);
+    site.receive(&site.packed(2), &[]).expect_code(0);
+}
+
+#[test]
+fn an_image_named_twice_travels_once() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let (mut site, tree) = with_lookaside();
+    let key = Key::new(&site.scratch("keys"), "images");
+    sign(&tree, &site, &key, &origin_name(&site), &documents(&site));
+    // The same image from a layout, with another signature beside it.
+    let copy = site.scratch("copy");
+    run_ok(testkit::command("cp", &copy).arg("-r").arg(fixtures()).arg(copy.join("layout")));
+    let index = digest(&fixtures(), API);
+    let other = Key::new(&site.scratch("keys"), "other");
+    let reference: Reference = origin_name(&site).parse().unwrap();
+    let signature = other.secret.sign_simple(&reference, &index, Timestamp::now(), "test").unwrap();
+    fs::write(copy.join(format!("layout/{}.signature-1", index.hex())), signature).unwrap();
+    let again = format!("oci:{}:{API}={}", copy.join("layout").display(), origin_name(&site));
+    site.release["images"] = json!([origin_name(&site), again, origin_name(&site)]);
+    let bundle = site.packed(1);
+    site.receive(&bundle, &[]).expect_code(0);
+}
+
+#[test]
+fn two_names_of_one_image_are_both_judged_and_recorded() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let (mut site, tree) = with_lookaside();
+    let key = Key::new(&site.scratch("keys"), "images");
+    let host = site.origin.host().to_string();
+    site.origin.load_layout(&fixtures(), API, "more/api", "2.3.1");
+    let to = format!("{}/payments", site.production.host());
+    let stream = &mut site.import["streams"]["payments"];
+    stream["origins"] = json!([format!("{host}/payments"), format!("{host}/more")]);
+    stream["to"] =
+        json!([{ "from": format!("{host}/payments"), "to": to }, { "from": format!("{host}/more"), "to": to }]);
+    set_policy(&mut site, json!({ &host: [signed_by(&key.certificate_file)] }));
+    let documents = documents(&site);
+    sign(&tree, &site, &key, &origin_name(&site), &documents);
+    site.release["images"] = json!([origin_name(&site), format!("{host}/more/api:2.3.1")]);
+    let ran = site.receive(&site.packed(1), &[]).expect_code(3);
+    assert!(ran.stderr.contains("more/api:2.3.1: the image policy refuses"), "{ran}");
+    let more: Reference = format!("{host}/more/api:2.3.1").parse().unwrap();
+    for digest in &documents {
+        let signature = key.secret.sign_simple(&more, digest, Timestamp::now(), "test").unwrap();
+        Lookaside::new(&tree).add(more.repository(), digest, &signature).unwrap();
+    }
+    site.receive(&site.packed(2), &[]).expect_code(0);
+    let shown = run_ok(&mut site.import(&["ledger", "show", "payments-2"]));
+    assert_eq!(shown.stdout.matches("(as claimed)").count(), 2, "{shown}");
+    assert_eq!(shown.stdout.matches("  tag ").count(), 1, "{shown}");
 }

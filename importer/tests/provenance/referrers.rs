@@ -227,3 +227,60 @@ fn a_manifest_that_lies_about_referrers_is_refused() {
     refused(&|m| m["images"][0]["referrers"][0]["tag"] = "cosign".into(), "unknown variant", Leaves::Nothing);
     assert_eq!(site.production.tags().len(), 0);
 }
+
+#[test]
+fn an_image_that_hides_as_an_attachment_is_refused_where_images_are_judged() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let image = digest(&fixtures(), API);
+    let layer = "application/vnd.oci.image.layer.v1.tar";
+    let hidden = artifact(&site.origin, layer, b"malware", None);
+    tag(&site.origin, &image, DigestTag::Sbom, &digest_of(&hidden));
+    site.release["sign_images"] = true.into();
+    let bundle = site.packed(1);
+    let host = site.origin.host().to_string();
+    let release = site.import_dir().join("trust/release.asc");
+    crate::set_policy(&mut site, json!({ host: [crate::signed_by(&release)] }));
+    let before = World::of(&site);
+    let ran = site.receive(&bundle, &[]).expect_code(3);
+    assert!(ran.stderr.contains(&format!("{} is attached to it, and is an image itself", digest_of(&hidden))), "{ran}");
+    before.leaves_only(Leaves::Refusal, &World::of(&site)).unwrap();
+    let inspected = run_ok(site.import(&["inspect"]).arg(&bundle));
+    assert!(inspected.stdout.contains("REFUSED by the image policy"), "{inspected}");
+    // Left out, nothing is wrong.
+    site.release["referrers"] = "sig,att".into();
+    site.receive(&site.packed(2), &[]).expect_code(0);
+}
+
+#[test]
+fn tags_made_from_digests_are_for_attachments() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let (repository, _) = repository_and_tag(API);
+    let image = digest(&fixtures(), API);
+    let note = artifact(&site.origin, "application/vnd.example.note", b"note", None);
+    tag(&site.origin, &image, DigestTag::Sig, &digest_of(&note));
+    let name = format!("{}/{repository}:{}", site.origin.host(), DigestTag::Sig.for_subject(&image).unwrap());
+    let listed = site.release["images"].take();
+    site.release["images"] = json!([name]);
+    let ran = site.pack(1, &[]).expect_code(2);
+    assert!(ran.stderr.contains("is for what is attached to an image"), "{ran}");
+    // A bundle of somebody else's making.
+    site.release["images"] = listed;
+    let bundle = site.packed(2);
+    let mut opened = Opened::open(&bundle, 1, &site.identity);
+    opened.edit_manifest(|m| m["images"][0]["origin"] = name.clone().into());
+    let manifest = manifest_schema::Manifest::parse(opened.content(MANIFEST)).unwrap();
+    opened.replace("index.json", &manifest.layout_index());
+    let release = |bytes: &[u8]| site.release_key.sign(bytes);
+    opened.sign_manifest(&release);
+    opened.encrypt(&site.identity);
+    hostile::seal_names_manifest(&bundle, opened.content(MANIFEST));
+    hostile::reseal(&bundle, &release);
+    let ran = site.receive(&bundle, &[]).expect_code(3);
+    assert!(ran.stderr.contains("is for what is attached to an image"), "{ran}");
+}

@@ -78,6 +78,7 @@ fn payload() -> Payload {
     release["release_signatures"] = json!([payload.store]);
     let stream = &mut payload.site.import["streams"]["payments"];
     stream["origins"] = json!([format!("{host}/ocp")]);
+    stream["releases"] = json!([format!("{host}/ocp/release")]);
     stream["to"] =
         json!([{ "from": format!("{host}/ocp"), "to": format!("{}/openshift", payload.site.production.host()) }]);
     let policy = json!({ format!("{host}/ocp"): [signed_by(&payload.key.certificate_file)] });
@@ -87,7 +88,11 @@ fn payload() -> Payload {
 
 /// Signs a release image as the store has it.
 fn sign(payload: &Payload, digest: &Digest) {
-    let reference: Reference = format!("{}/{RELEASE}", payload.site.origin.host()).parse().unwrap();
+    sign_as(payload, &format!("{}/{RELEASE}", payload.site.origin.host()), digest);
+}
+
+fn sign_as(payload: &Payload, reference: &str, digest: &Digest) {
+    let reference: Reference = reference.parse().unwrap();
     let signature = payload.key.secret.sign_simple(&reference, digest, Timestamp::now(), "test").unwrap();
     let folder = payload.store.join(format!("sha256={}", digest.hex()));
     fs::create_dir_all(&folder).unwrap();
@@ -165,13 +170,57 @@ fn what_no_signed_release_lists_is_refused() {
     let bundle = payload.site.packed(1);
     refused(&payload.site, &bundle, "there is no signature");
 
-    // Another image beside the release.
     payload.site.release = release.clone();
-    let mut layout = Layout::new();
-    let stranger = layout.image(&[b"stranger"]);
-    layout.name("stranger", &stranger);
-    payload.site.origin.load_layout(layout.path(), "stranger", "ocp/art-dev", "stranger");
     let bundle = payload.site.packed(2);
+    // Nothing vouches for anything where no origin of releases is configured.
+    let releases = payload.site.import["streams"]["payments"]["releases"].take();
+    for elsewhere in [json!([]), json!([format!("{host}/ocp/art-dev")])] {
+        payload.site.import["streams"]["payments"]["releases"] = elsewhere;
+        refused(&payload.site, &bundle, "there is no signature");
+    }
+    payload.site.import["streams"]["payments"]["releases"] = releases;
+    // What the policy rejects by name stays rejected.
+    let policy = |art: Value| {
+        json!({
+            format!("{host}/ocp"): [signed_by(&payload.key.certificate_file)],
+            format!("{host}/ocp/art-dev"): [art],
+        })
+    };
+    let reject = policy(json!({ "type": "reject" }));
+    set_policy(&mut payload.site, reject);
+    refused(&payload.site, &bundle, "the policy refuses every image here");
+    set_policy(&mut payload.site, json!({ format!("{host}/ocp"): [signed_by(&payload.key.certificate_file)] }));
+
+    // An image that the release lists, under another name.
+    for name in [format!("{host}/ocp/art-dev:cli"), format!("{host}/ocp/api@{}", payload.components[0])] {
+        let forged = forge(&payload.site, &bundle, |m| {
+            let images = m["images"].as_array_mut().unwrap();
+            let component = images.iter_mut().find(|i| i["digest"] == payload.components[0].to_string()).unwrap();
+            component["origin"] = name.into();
+        });
+        refused(&payload.site, &forged, "there is no signature");
+    }
+    // An image that only another release lists, whose origin is none of releases, though the same key signed it.
+    let mut layout = Layout::new();
+    let list = |digest: Digest| tar_of(PATH, image_references(&host, &[("it", digest)]).as_bytes());
+    for (name, component) in [("one", payload.components[0]), ("two", payload.components[1])] {
+        let image = layout.image_of("amd64", &[list(component)]);
+        let digest = layout.name(name, &image);
+        payload.site.origin.load_layout(layout.path(), name, &format!("ocp/release-{name}"), "1");
+        sign_as(&payload, &format!("{host}/ocp/release-{name}:1"), &digest);
+    }
+    payload.site.release["images"] = json!([format!("{host}/ocp/release-one:1"), format!("{host}/ocp/release-two:1")]);
+    let two = payload.site.packed(20);
+    let releases = payload.site.import["streams"]["payments"]["releases"].clone();
+    payload.site.import["streams"]["payments"]["releases"] = json!([format!("{host}/ocp/release-one")]);
+    let ran = payload.site.receive(&two, &[]).expect_code(3);
+    assert!(ran.stderr.contains(&format!("art-dev@{}: the image policy refuses", payload.components[1])), "{ran}");
+    payload.site.import["streams"]["payments"]["releases"] =
+        json!([format!("{host}/ocp/release-one"), format!("{host}/ocp/release-two")]);
+    testkit::run(payload.site.import(&["receive", "--dry-run"]).arg(&two)).expect_code(0);
+    payload.site.import["streams"]["payments"]["releases"] = releases;
+    payload.site.release = release;
+
     let forged = forge(&payload.site, &bundle, |m| {
         // The sender claims another layer to be the list.
         let other = m["images"][1]["platforms"][0]["digest"].clone();
@@ -182,11 +231,25 @@ fn what_no_signed_release_lists_is_refused() {
         m["images"][0].as_object_mut().unwrap().remove("release");
     });
     refused(&payload.site, &forged, "the image policy refuses");
-    let forged = forge(&payload.site, &bundle, |m| {
-        let config = m["blobs"][0]["digest"].clone();
-        m["images"][0]["release"][0]["layers"] = json!([config]);
-    });
-    refused(&payload.site, &forged, "are not its topmost ones");
+    // Layers that are not the topmost ones: the configuration, and a lower one, which another could hide.
+    let image: Value = serde_json::from_slice(
+        &payload.site.origin.get(&format!("/v2/ocp/release/manifests/{}", payload.release)).body,
+    )
+    .unwrap();
+    for other in [image["config"]["digest"].clone(), image["layers"][0]["digest"].clone()] {
+        let forged = forge(&payload.site, &bundle, |m| {
+            m["images"][0]["release"][0]["layers"] = json!([other]);
+            // So that it stands where it is claimed to.
+            let blobs = m["blobs"].as_array_mut().unwrap();
+            let at = blobs.iter().position(|b| b["digest"] == other).unwrap();
+            if blobs[at]["section"] == "layers" {
+                blobs[at]["section"] = "admission".into();
+                let layers_begin = blobs.iter().position(|b| b["section"] == "layers").unwrap();
+                assert!(at <= layers_begin, "the base layer comes first");
+            }
+        });
+        refused(&payload.site, &forged, "are not its topmost ones");
+    }
 
     // A release image that nobody signed, and one whose policy asks for no signature.
     fs::remove_dir_all(&payload.store).unwrap();
@@ -210,6 +273,9 @@ fn forge(site: &Site, bundle: &Path, edit: impl FnOnce(&mut Value)) -> PathBuf {
     let release = |bytes: &[u8]| site.release_key.sign(bytes);
     let mut opened = Opened::open(&copy, 1, &site.identity);
     opened.edit_manifest(edit);
+    if let Ok(manifest) = manifest_schema::Manifest::parse(opened.content(MANIFEST)) {
+        opened.replace("index.json", &manifest.layout_index());
+    }
     opened.sign_manifest(&release);
     opened.encrypt(&site.identity);
     hostile::seal_names_manifest(&copy, opened.content(MANIFEST));
