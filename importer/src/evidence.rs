@@ -249,27 +249,77 @@ fn is_envelope(media_type: &MediaType) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use manifest_schema::Timestamp;
     use manifest_schema::manifest::Stored;
+    use signing::{Algorithm, Certificates, KeyRequest, Trust};
 
     use super::*;
+    use crate::destination::Rules;
+
+    fn rules() -> StreamRules {
+        let request = KeyRequest {
+            user_id: "release".into(),
+            algorithm: Algorithm::P256,
+            passphrase: None,
+            expires: None,
+            created: Timestamp::now(),
+        };
+        let made = signing::generate(&request).expect("a key");
+        let certificates = Certificates::from_bytes(&made.certificate_armored, "release.asc".as_ref());
+        StreamRules {
+            trust: Trust::new(certificates.expect("a certificate"), 1, Timestamp::now()).expect("trust"),
+            origins: None,
+            images: None,
+            allow_unsigned_index: false,
+            releases: vec![],
+            sigstore_keys: vec![],
+            keyless: None,
+            to: Rules::default(),
+            replace_tags: vec![],
+        }
+    }
+
+    fn evidence(rules: &StreamRules, bytes: u64) -> Evidence<'_> {
+        Evidence {
+            rules,
+            documents: HashSet::new(),
+            referrers: HashMap::new(),
+            held: HashMap::new(),
+            attachments: HashMap::new(),
+            bundles: HashMap::new(),
+            holds: HashMap::new(),
+            others: HashMap::new(),
+            bytes,
+        }
+    }
+
+    fn blob(bytes: &VerifiedBytes, media_type: &str, size: u64) -> Blob {
+        Blob {
+            digest: *bytes.digest(),
+            size,
+            media_type: media_type.parse().expect("a media type"),
+            section: Section::Admission,
+            stored: Stored::Whole { volume: 1 },
+        }
+    }
 
     #[test]
     fn what_is_held_is_bounded() {
+        let rules = rules();
         let bytes = VerifiedBytes::of(b"signature".to_vec());
-        let blob = Blob {
-            digest: *bytes.digest(),
-            size: 9,
-            media_type: MediaType::SIMPLE_SIGNATURE.parse().expect("a media type"),
-            section: Section::Admission,
-            stored: Stored::Whole { volume: 1 },
-        };
-        let with = |held| Evidence { bytes: held, ..Evidence::default() };
-        let mut full = with(LIMITS.evidence - 9);
-        assert!(full.wants(&blob));
-        full.take(&blob, bytes.clone()).expect("it just fits");
-        assert_eq!(full.bytes(&blob.digest), Some(&b"signature"[..]));
-        assert!(matches!(with(LIMITS.evidence - 8).take(&blob, bytes), Err(Error::TooMuchEvidence)));
-        let among_layers = Blob { section: Section::Layers, ..blob };
-        assert!(!with(0).wants(&among_layers));
+        let simple = blob(&bytes, MediaType::SIMPLE_SIGNATURE, 9);
+        evidence(&rules, LIMITS.evidence - 9).take(&simple, bytes.clone()).expect("it just fits");
+        let full = evidence(&rules, LIMITS.evidence - 8).take(&simple, bytes.clone());
+        assert!(matches!(full, Err(Error::TooMuchEvidence)));
+        assert!(Evidence::wants(&simple));
+        assert!(!Evidence::wants(&Blob { section: Section::Layers, ..simple }));
+        let payload = blob(&bytes, PAYLOAD_MEDIA_TYPE, LIMITS.cosign_payload);
+        assert!(Evidence::wants(&payload));
+        assert!(!Evidence::wants(&Blob { size: LIMITS.cosign_payload + 1, ..payload }));
+        // Of a bundle only what was found of it is kept.
+        let bundle = blob(&bytes, "application/vnd.dev.sigstore.bundle.v0.3+json", 9);
+        let mut full = evidence(&rules, LIMITS.evidence);
+        full.take(&bundle, bytes).expect("bundles are not held");
+        assert_eq!(full.bundles[&bundle.digest].verified, Some(false));
     }
 }

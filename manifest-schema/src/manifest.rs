@@ -564,4 +564,89 @@ mod tests {
             assert!(Manifest::parse(&raw).is_err(), "case {i} is read");
         }
     }
+
+    /// A manifest with one image, one signature, one referrer and the list of a release.
+    fn with_attachments() -> Manifest {
+        let digest = |n| Digest::Sha256([n; 32]);
+        let blob = |n, media_type: &str, section| Blob {
+            digest: digest(n),
+            size: 10,
+            media_type: media_type.parse().expect("a media type"),
+            section,
+            stored: Stored::Whole { volume: 1 },
+        };
+        let mut manifest = sample();
+        manifest.blobs = vec![
+            blob(3, MediaType::OCI_LAYER_TAR, Section::Admission),
+            blob(7, MediaType::OCI_MANIFEST, Section::Admission),
+            blob(4, MediaType::SIMPLE_SIGNATURE, Section::Admission),
+            blob(5, MediaType::OCI_MANIFEST, Section::Admission),
+            blob(6, MediaType::OCI_LAYER_TAR, Section::Layers),
+        ];
+        let image = &mut manifest.images[0];
+        image.signatures =
+            vec![ImageSignature { subject: digest(7), digest: digest(4), found: crate::Found::Lookaside }];
+        image.referrers = vec![Referrer { subject: digest(7), digest: digest(5), tag: Some(crate::DigestTag::Sig) }];
+        image.release = vec![ReleaseList { manifest: digest(7), layers: vec![digest(3)] }];
+        manifest
+    }
+
+    #[test]
+    fn what_is_attached_is_listed_once_and_in_the_admission_section() {
+        let digest = |n| Digest::Sha256([n; 32]);
+        with_attachments().to_bytes().expect("a good manifest");
+        type Edit = fn(&mut Image, &dyn Fn(u8) -> Digest);
+        let cases: [(&str, Edit); 14] = [
+            ("is not a simple signature", |i, d| i.signatures[0].digest = d(3)),
+            ("is not a simple signature", |i, d| i.signatures[0].digest = d(9)),
+            ("which is no document of the bundle", |i, d| i.signatures[0].subject = d(3)),
+            ("which is no document of the bundle", |i, d| i.signatures[0].subject = d(9)),
+            ("is listed twice", |i, _| i.signatures.push(i.signatures[0].clone())),
+            ("is not in the admission section", |i, d| i.referrers[0].digest = d(6)),
+            ("is not in the admission section", |i, d| i.referrers[0].subject = d(3)),
+            ("is not in the admission section", |i, d| i.referrers[0].digest = d(7)),
+            ("is listed twice", |i, _| i.referrers.push(i.referrers[0].clone())),
+            ("two documents are listed under the tag `.sig`", |i, d| {
+                i.referrers.push(Referrer { digest: d(8), ..i.referrers[0].clone() });
+            }),
+            ("is not one of its image manifests", |i, d| i.release[0].manifest = d(5)),
+            ("or has no layers", |i, _| i.release[0].layers.clear()),
+            ("is not in the admission section", |i, d| i.release[0].layers = vec![d(6)]),
+            ("is listed twice", |i, _| i.release.push(i.release[0].clone())),
+        ];
+        for (why, edit) in cases {
+            let mut manifest = with_attachments();
+            if why.starts_with("two documents") {
+                let mut more = manifest.blobs[3].clone();
+                more.digest = digest(8);
+                manifest.blobs.insert(4, more);
+            }
+            edit(&mut manifest.images[0], &digest);
+            let error = manifest.to_bytes().expect_err(why).to_string();
+            assert!(error.contains(why), "expected `{why}` in: {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_attached_is_bounded() {
+        let number = |n: u32| {
+            let mut bytes = [9; 32];
+            bytes[..4].copy_from_slice(&n.to_be_bytes());
+            Digest::Sha256(bytes)
+        };
+        let mut manifest = with_attachments();
+        let signature = manifest.blobs[2].clone();
+        for n in 0..LIMITS.lookaside_signatures as u32 {
+            manifest.blobs.insert(2, Blob { digest: number(n), ..signature.clone() });
+            let image = &mut manifest.images[0];
+            image.signatures.push(ImageSignature { digest: number(n), ..image.signatures[0].clone() });
+        }
+        let error = manifest.to_bytes().expect_err("too many for one document").to_string();
+        assert!(error.contains("more than 127 signatures"), "{error}");
+        let mut manifest = with_attachments();
+        let image = &mut manifest.images[0];
+        image.referrers = vec![image.referrers[0].clone(); LIMITS.attachments];
+        let error = manifest.to_bytes().expect_err("too many in all").to_string();
+        assert!(error.contains("at most 10000 are accepted"), "{error}");
+    }
 }

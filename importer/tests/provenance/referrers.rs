@@ -3,7 +3,7 @@
 use manifest_schema::{Digest, DigestTag, MediaType, referrers_tag};
 use serde_json::{Value, json};
 use testkit::hostile::{self, MANIFEST, Opened};
-use testkit::layout::{API, digest, fixtures, repository_and_tag};
+use testkit::layout::{API, BUSYBOX, digest, fixtures, repository_and_tag};
 use testkit::{Registry, Site, need, run_ok};
 
 use crate::common::{Leaves, World};
@@ -169,18 +169,29 @@ fn a_manifest_that_lies_about_referrers_is_refused() {
     if !need(Site::NEEDS) {
         return;
     }
-    let site = Site::new();
+    let mut site = Site::new();
     let image = digest(&fixtures(), API);
     let sbom = artifact(&site.origin, SPDX, b"{}", Some(&image));
     list(&site.origin, &image, std::slice::from_ref(&sbom));
     let note = artifact(&site.origin, "application/vnd.example.note", b"note", None);
-    tag(&site.origin, &image, DigestTag::Att, &digest_of(&note));
+    let other = artifact(&site.origin, "application/vnd.example.note", b"another", None);
+    let list_of_notes = json!({ "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": [&note, &other] });
+    let (repository, _) = repository_and_tag(API);
+    let att = DigestTag::Att.for_subject(&image).unwrap().to_string();
+    site.origin.put_manifest(repository, &att, MediaType::OCI_INDEX, list_of_notes.to_string().as_bytes());
+    site.list_fixtures(&[API, BUSYBOX]);
+    site.release["sign_images"] = true.into();
     let bundle = site.packed(1);
     let release = |bytes: &[u8]| site.release_key.sign(bytes);
     let refused = |edit: &dyn Fn(&mut Value), reason: &str, leaves: Leaves| {
         let copy = site.copy(&bundle, "forged");
         let mut opened = Opened::open(&copy, 1, &site.identity);
+        let before: Vec<Value> = opened.manifest()["blobs"].as_array().unwrap().clone();
         opened.edit_manifest(|m| edit(m));
+        let after = opened.manifest()["blobs"].as_array().unwrap().clone();
+        for gone in before.iter().filter(|b| !after.contains(b)) {
+            opened.remove(&digest_of(gone).layout_path());
+        }
         if let Ok(manifest) = manifest_schema::Manifest::parse(opened.content(MANIFEST)) {
             opened.replace("index.json", &manifest.layout_index());
         }
@@ -213,6 +224,26 @@ fn a_manifest_that_lies_about_referrers_is_refused() {
             m["images"][0]["referrers"][n].as_object_mut().unwrap().remove("tag");
         },
         "but does not refer to it",
+        Leaves::Refusal,
+    );
+    // Attached to a document of another image.
+    let of_the_other = |m: &Value| m["images"][1]["digest"].clone();
+    refused(
+        &|m| {
+            let (n, other) = (at(m, true), of_the_other(m));
+            m["images"][0]["referrers"][n]["subject"] = other;
+        },
+        "which is no document of",
+        Leaves::Refusal,
+    );
+    refused(
+        &|m| m["images"][0]["signatures"][0]["subject"] = of_the_other(m),
+        "which is no document of",
+        Leaves::Refusal,
+    );
+    refused(
+        &|m| m["blobs"].as_array_mut().unwrap().retain(|b| b["digest"] != note["digest"]),
+        "it is a referrer of which entries are missing",
         Leaves::Refusal,
     );
     refused(&|m| m["images"][0]["referrers"] = json!([]), "no image of the bundle needs it", Leaves::Refusal);
