@@ -11,6 +11,7 @@
 //! | a list that seems to end because nobody can tell where its next page is | `link.rs` |
 //! | a size that is not the blob's, a download that breaks or jumps | `stream.rs` |
 //! | a redirect or `Location` that collects credentials, or leads from https to http | `Url::may_share_credentials`, `Transport::step` |
+//! | a layer that unpacks without end | `layer.rs` |
 //! | a token realm without TLS | `Authenticator::realm` |
 //! | text that moves a terminal's cursor | `OutsideText` in every [`Error`] |
 //! | an upload completed with wrong content | `upload.rs`: the body is a `VerifyingReader`, and the last byte is part of the request |
