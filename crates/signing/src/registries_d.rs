@@ -91,14 +91,34 @@ struct Document {
 }
 
 impl RegistriesD {
-    /// Reads the files of these folders; a folder that is not there has none.
+    /// Reads the files of these folders, which must be there.
+    ///
+    /// # Errors
+    /// [`RegistriesDError`]; [`RegistriesDError::Folder`] if a folder is missing.
+    pub fn load(folders: &[PathBuf]) -> Result<Self, RegistriesDError> {
+        Self::read(folders, false)
+    }
+
+    /// Reads the files of the [`standard`](RegistriesD::standard) folder; one that is not there has none.
     ///
     /// # Errors
     /// [`RegistriesDError`].
-    pub fn load(folders: &[PathBuf]) -> Result<Self, RegistriesDError> {
+    pub fn load_standard() -> Result<Self, RegistriesDError> {
+        Self::read(&Self::standard(), true)
+    }
+
+    fn read(folders: &[PathBuf], may_be_missing: bool) -> Result<Self, RegistriesDError> {
         let mut all = Self::default();
         for folder in folders {
-            for path in files(folder)? {
+            let files = match files(folder) {
+                Err(RegistriesDError::Folder { source, .. })
+                    if may_be_missing && source.kind() == io::ErrorKind::NotFound =>
+                {
+                    continue;
+                }
+                files => files?,
+            };
+            for path in files {
                 let bytes = match read_key_file(&path) {
                     // It was there a moment ago.
                     Err(crate::Error::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => continue,
@@ -212,13 +232,8 @@ fn non_empty(text: &Option<String>) -> Option<&str> {
 /// The `*.yaml` files of a folder, in order.
 fn files(folder: &Path) -> Result<Vec<PathBuf>, RegistriesDError> {
     let failed = |source| RegistriesDError::Folder { path: folder.into(), source };
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(failed(e)),
-    };
     let mut files = Vec::new();
-    for entry in entries {
+    for entry in fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
         if path.file_name().is_some_and(|name| name.as_encoded_bytes().ends_with(b".yaml")) {
             files.push(path);
@@ -288,12 +303,27 @@ mod tests {
 
     #[test]
     fn nothing_configured() {
-        let empty = RegistriesD::load(&["/does/not/exist".into()]).expect("no folder, no files");
+        let empty = load(&[]).expect("no files");
         assert_eq!(empty.lookaside(&repository("r.example/a"), None), None);
         assert!(!empty.sigstore_attachments(&repository("r.example/a"), None));
         let staging = load(&[("a.yaml", "default-docker: {lookaside-staging: 'file:///s'}")]).expect("loads");
         assert_eq!(staging.lookaside(&repository("r.example/a"), None), None);
         assert_eq!(staging.lookaside_staging(&repository("r.example/a"), None), Some("file:///s"));
+    }
+
+    #[test]
+    fn only_the_standard_folder_may_be_missing() {
+        let there = folder(&[("a.yaml", "default-docker: {lookaside: 'file:///a'}")]);
+        let missing = there.path().join("registries.d");
+        let folders = [there.path().into(), missing.clone()];
+        let error = RegistriesD::load(&folders).expect_err("a folder that was named");
+        assert!(matches!(&error, RegistriesDError::Folder { path, .. } if *path == missing), "{error}");
+        assert!(error.to_string().contains(&missing.display().to_string()), "{error}");
+        let registries = RegistriesD::read(&folders, true).expect("no folder, no files");
+        assert_eq!(registries.lookaside(&repository("r.example/a"), None), Some("file:///a"));
+        // Anything but a folder is an error there too.
+        let file = there.path().join("a.yaml");
+        assert!(matches!(RegistriesD::read(&[file], true), Err(RegistriesDError::Folder { .. })));
     }
 
     #[test]
