@@ -204,6 +204,20 @@ fn keys_are_judged_now() {
 }
 
 #[test]
+fn a_signature_may_be_ahead_by_the_clock_tolerance() {
+    let a = make("a");
+    let ahead = |seconds: i64| sign_message(&a, &payload(NAME, &digest(), "test", Timestamp::now()), from_now(seconds));
+    let policy = || policy(json!([signed_by(&[&a], exact())]));
+    let [soon, later] = [ahead(600), ahead(7200)];
+    assert!(judge(&policy(), &[&soon]).accepted, "by default an hour");
+    for (policy, signature) in [(policy(), &later), (policy().with_clock_tolerance(60), &soon)] {
+        let verdict = judge(&policy, &[signature]);
+        assert!(!verdict.accepted && verdict.requirements[0].reasons[0].contains("in the future"), "{verdict:?}");
+    }
+    assert!(judge(&policy().with_clock_tolerance(8000), &[&later]).accepted);
+}
+
+#[test]
 fn images_without_a_name_need_a_fixed_identity() {
     let a = make("a");
     let signature = sign(&a, NAME);

@@ -24,7 +24,9 @@ use manifest_schema::{Digest, OutsideText, Reference, Timestamp};
 use crate::certificates::read_key_file;
 use crate::error::shown;
 use crate::sigstore::SigstoreError;
-use crate::{Certificates, SigstoreKey, SigstoreSignature, Trust, read_simple, verify_sigstore};
+use crate::{
+    Certificates, DEFAULT_CLOCK_TOLERANCE, SigstoreKey, SigstoreSignature, Trust, read_simple, verify_sigstore,
+};
 use file::{CosignKeys, Document, GpgKeys, Requirement};
 pub(crate) use identity::Named;
 use identity::SignedIdentity;
@@ -35,6 +37,7 @@ pub(crate) use signature_file::{SignatureFile, looks_like_message};
 #[derive(Debug)]
 pub struct ImagePolicy {
     document: Document,
+    clock_tolerance: u32,
 }
 
 /// Why a file is no policy.
@@ -176,7 +179,14 @@ impl ImagePolicy {
     /// # Errors
     /// [`PolicyError`].
     pub fn parse(bytes: &[u8], base: &Path) -> Result<Self, PolicyError> {
-        Ok(Self { document: file::read(bytes, base)? })
+        Ok(Self { document: file::read(bytes, base)?, clock_tolerance: DEFAULT_CLOCK_TOLERANCE })
+    }
+
+    /// Accepts OpenPGP signatures dated up to this many seconds in the future, as
+    /// [`Trust::with_clock_tolerance`] does. Nobody knows when a cosign signature was made.
+    #[must_use]
+    pub fn with_clock_tolerance(self, seconds: u32) -> Self {
+        Self { clock_tolerance: seconds, ..self }
     }
 
     /// The OpenPGP certificates of all its requirements.
@@ -198,7 +208,8 @@ impl ImagePolicy {
         };
         let (scope, requirements) = self.requirements(image.name, named.as_ref());
         let found = Found::of(image);
-        let judging = Judging { named: named.as_ref(), digests: image.digests, found: &found, at };
+        let (digests, clock_tolerance) = (image.digests, self.clock_tolerance);
+        let judging = Judging { named: named.as_ref(), digests, found: &found, at, clock_tolerance };
         let requirements: Vec<_> = requirements.iter().map(|requirement| judging.judge(requirement)).collect();
         // A list is never empty, but if it were it would accept nothing.
         let accepted = !requirements.is_empty() && requirements.iter().all(|requirement| requirement.accepted);
@@ -262,6 +273,7 @@ struct Judging<'a> {
     digests: &'a [Digest],
     found: &'a Found<'a>,
     at: Timestamp,
+    clock_tolerance: u32,
 }
 
 /// A signature that counts: who made it, and what it calls the image.
@@ -292,7 +304,8 @@ impl Judging<'_> {
                 never("signedBy", &format!("nothing meets keyType {kind}, in containers/image neither"))
             }
             Requirement::SignedBy { keys: GpgKeys::Certificates(certificates), identity } => {
-                let trust = Trust::new(certificates.clone(), 1, self.at);
+                let trust = Trust::new(certificates.clone(), 1, self.at)
+                    .map(|trust| trust.with_clock_tolerance(self.clock_tolerance));
                 let signatures = self.found.simple.iter().map(|(number, bytes)| {
                     let judged = match &trust {
                         Ok(trust) => self.simple(bytes, trust, identity),
