@@ -16,7 +16,8 @@ use p256::pkcs8::{EncodePublicKey, LineEnding};
 use serde_json::{Value, json};
 use signing::sigstore::{SIGNATURE_ANNOTATION, sigstore_payload};
 use signing::{
-    GeneratedKey, ImagePolicy, KeyRequest, PolicyImage, PolicyName, PolicyVerdict, SigstoreSignature, payload,
+    Certificates, GeneratedKey, ImagePolicy, KeyRequest, PolicyImage, PolicyName, PolicyVerdict, SigstoreKey,
+    SigstoreSignature, payload,
 };
 
 const MANIFEST: &[u8] = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json"}"#;
@@ -361,6 +362,41 @@ fn cosign_signatures() {
     assert!(judge(&by_gpg, &[&file, &simple], &[]).accepted);
     let other_kind = format!("\0sigstore-json\n{}", stored.to_string().replace("simplesigning", "other")).into_bytes();
     assert!(!judge(&either, &[&other_kind], &[]).accepted);
+}
+
+/// No requirement is left out, whatever its scope and whether anything can meet it.
+#[test]
+fn a_policy_names_all_its_keys() {
+    let (a, b) = (make("a"), make("b"));
+    let signed_by_cosign = |seeds: &[u8], rest: Value| {
+        let data: Vec<_> = seeds.iter().map(|seed| STANDARD.encode(Cosign::new(*seed).pem())).collect();
+        let mut requirement = json!({ "type": "sigstoreSigned", "keyDatas": data });
+        requirement.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+        requirement
+    };
+    let document = json!({
+        "default": [signed_by(&[&a], exact()), signed_by_cosign(&[1], json!({}))],
+        "transports": {
+            "docker": {
+                "r.example": [{ "type": "reject" }, signed_by_cosign(&[2, 3], json!({}))],
+                "r.example/logged": [signed_by_cosign(&[4], json!({ "rekorPublicKeyData": "eA==" }))],
+                "r.example/pki": [
+                    { "type": "sigstoreSigned", "pki": { "caRootsData": "eA==", "subjectEmail": "e" } },
+                    signed_by(&[&b], exact()),
+                ],
+            },
+            "of-the-future": { "": [signed_by_cosign(&[5], json!({}))] }
+        }
+    });
+    let policy = ImagePolicy::parse(document.to_string().as_bytes(), Path::new("")).unwrap();
+    let mut found: Vec<_> = policy.sigstore_keys().into_iter().map(SigstoreKey::to_pem).collect();
+    let mut expected: Vec<_> = (1..=5).map(|seed| Cosign::new(seed).pem()).collect();
+    (found.sort(), expected.sort());
+    assert_eq!(found, expected);
+    let mut found: Vec<_> = policy.certificates().into_iter().flat_map(Certificates::fingerprints).collect();
+    let mut expected = [a.fingerprint, b.fingerprint];
+    (found.sort(), expected.sort());
+    assert_eq!(found, expected);
 }
 
 #[test]

@@ -191,13 +191,28 @@ impl ImagePolicy {
 
     /// The OpenPGP certificates of all its requirements.
     pub fn certificates(&self) -> Vec<&Certificates> {
-        let scopes = self.document.transports.values().flat_map(|scopes| scopes.values());
-        let requirements = scopes.flatten().chain(&self.document.default);
         let certificates = |requirement| match requirement {
             &Requirement::SignedBy { keys: GpgKeys::Certificates(ref certificates), .. } => Some(certificates),
             _ => None,
         };
-        requirements.filter_map(certificates).collect()
+        self.all_requirements().filter_map(certificates).collect()
+    }
+
+    /// The sigstore keys of all its requirements, also of those that nothing meets because they need more than a key.
+    pub fn sigstore_keys(&self) -> Vec<&SigstoreKey> {
+        let keys = |requirement| match requirement {
+            &Requirement::SigstoreSigned {
+                keys: CosignKeys::Keys(ref keys) | CosignKeys::Unsupported { ref keys, .. },
+                ..
+            } => keys.as_slice(),
+            _ => &[],
+        };
+        self.all_requirements().flat_map(keys).collect()
+    }
+
+    fn all_requirements(&self) -> impl Iterator<Item = &Requirement> {
+        let scopes = self.document.transports.values().flat_map(|scopes| scopes.values());
+        scopes.flatten().chain(&self.document.default)
     }
 
     /// Judges an image, with keys as they are at a time.
@@ -315,8 +330,8 @@ impl Judging<'_> {
                 });
                 self.any("signedBy", signatures, self.found.sigstore.len())
             }
-            Requirement::SigstoreSigned { keys: CosignKeys::Unsupported(what), .. } => {
-                never("sigstoreSigned", &format!("it demands {what}, which is not supported"))
+            Requirement::SigstoreSigned { keys: CosignKeys::Unsupported { needs, .. }, .. } => {
+                never("sigstoreSigned", &format!("it demands {needs}, which is not supported"))
             }
             Requirement::SigstoreSigned { keys: CosignKeys::Keys(keys), identity } => {
                 let signatures = self.found.sigstore.iter().map(|(name, signature)| {
