@@ -71,11 +71,14 @@ pub enum RegistriesDError {
 #[serde(rename_all = "kebab-case")]
 struct Section {
     lookaside: Option<String>,
-    lookaside_staging: Option<String>,
     /// What `lookaside` was called.
     sigstore: Option<String>,
+    /// Where signatures are written, which is not done by these rules.
+    #[serde(rename = "lookaside-staging")]
+    _lookaside_staging: Option<String>,
     /// What `lookaside-staging` was called.
-    sigstore_staging: Option<String>,
+    #[serde(rename = "sigstore-staging")]
+    _sigstore_staging: Option<String>,
     use_sigstore_attachments: Option<bool>,
     #[serde(flatten)]
     ignored: BTreeMap<String, serde::de::IgnoredAny>,
@@ -152,15 +155,6 @@ impl RegistriesD {
     /// [`fetch_signatures`](crate::fetch_signatures). `None` if nothing is configured.
     pub fn lookaside(&self, repository: &Repository, tag: Option<&Tag>) -> Option<&str> {
         self.first(repository, tag, |section| non_empty(&section.lookaside).or_else(|| non_empty(&section.sigstore)))
-    }
-
-    /// The base URL to write new signatures to.
-    pub fn lookaside_staging(&self, repository: &Repository, tag: Option<&Tag>) -> Option<&str> {
-        self.first(repository, tag, |section| {
-            [&section.lookaside_staging, &section.sigstore_staging, &section.lookaside, &section.sigstore]
-                .into_iter()
-                .find_map(non_empty)
-        })
     }
 
     /// Whether cosign signatures in the repository are looked for; they are not unless that is configured.
@@ -283,20 +277,19 @@ mod tests {
         ])
         .expect("loads");
         let tag: Tag = "1".parse().expect("a tag");
-        for (name, tag, lookaside, staging, attachments) in [
-            ("r.example/none", None, "https://host.example", "file:///staging", true),
-            ("r.example/team/app", None, "https://host.example", "file:///staging", false),
-            ("r.example/team/app", Some(&tag), "https://tag.example", "https://tag.example", false),
-            ("r.example/team/old", Some(&tag), "https://old.example", "https://old.example", false),
-            ("r.example/teams/app", None, "https://host.example", "file:///staging", true),
-            ("r.example:5000/team/app", None, "https://default.example", "https://default.example", true),
-            ("a.wild.example/app", None, "https://wild.example", "https://wild.example", true),
-            ("a.wild.example:443/app", None, "https://wild.example", "https://wild.example", true),
-            ("wild.example/app", None, "https://default.example", "https://default.example", true),
+        for (name, tag, lookaside, attachments) in [
+            ("r.example/none", None, "https://host.example", true),
+            ("r.example/team/app", None, "https://host.example", false),
+            ("r.example/team/app", Some(&tag), "https://tag.example", false),
+            ("r.example/team/old", Some(&tag), "https://old.example", false),
+            ("r.example/teams/app", None, "https://host.example", true),
+            ("r.example:5000/team/app", None, "https://default.example", true),
+            ("a.wild.example/app", None, "https://wild.example", true),
+            ("a.wild.example:443/app", None, "https://wild.example", true),
+            ("wild.example/app", None, "https://default.example", true),
         ] {
             let repository = repository(name);
             assert_eq!(registries.lookaside(&repository, tag), Some(lookaside), "{name}");
-            assert_eq!(registries.lookaside_staging(&repository, tag), Some(staging), "{name}");
             assert_eq!(registries.sigstore_attachments(&repository, tag), attachments, "{name}");
         }
     }
@@ -308,7 +301,7 @@ mod tests {
         assert!(!empty.sigstore_attachments(&repository("r.example/a"), None));
         let staging = load(&[("a.yaml", "default-docker: {lookaside-staging: 'file:///s'}")]).expect("loads");
         assert_eq!(staging.lookaside(&repository("r.example/a"), None), None);
-        assert_eq!(staging.lookaside_staging(&repository("r.example/a"), None), Some("file:///s"));
+        assert!(staging.ignored().is_empty(), "it is known, only not for reading");
     }
 
     #[test]
@@ -350,6 +343,8 @@ mod tests {
             "docker: [r.example]",
             "docker: {r.example: file}",
             "docker: {r.example: {lookaside: [x]}}",
+            "docker: {r.example: {lookaside-staging: [x]}}",
+            "docker: {r.example: {sigstore-staging: {}}}",
             "docker: {r.example: {use-sigstore-attachments: perhaps}}",
             "docker: {r.example: {lookaside: a, lookaside: b}}",
             "docker: {r.example: {}, r.example: {}}",
