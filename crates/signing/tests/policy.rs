@@ -430,3 +430,47 @@ fn a_verdict_is_data() {
     let hostile = sign(&a, "\u{1b}[2J");
     assert!(judge(&policy, &[&hostile]).requirements[0].reasons[0].contains(r"`\u{1b}[2J`"));
 }
+
+/// A verdict goes into a ledger: nobody else decides how long it is.
+#[test]
+fn reasons_are_short() {
+    let a = make("a");
+    let by_a = policy(json!([signed_by(&[&a], exact())]));
+    let reason = |verdict: PolicyVerdict| {
+        let reason = verdict.requirements[0].reasons[0].clone();
+        assert!(!verdict.accepted && reason.chars().count() <= 300, "{reason}");
+        reason
+    };
+    // What a signature calls the image does not hide what is wanted.
+    for name in ["x".repeat(100_000), "\u{10ffff}\u{1b}".repeat(1000)] {
+        let reason = reason(judge(&by_a, &[&sign(&a, &name)]));
+        assert!(
+            reason.contains("it is for `") && reason.ends_with(&format!("…`, matchExact wants {NAME}")),
+            "{reason}"
+        );
+    }
+    // A name of our own, and what a signature's other members say.
+    let long = format!("{}/{}:1", "registry.example:5000", "y".repeat(200));
+    let elsewhere = policy(json!([signed_by(&[&a], json!({ "type": "exactReference", "dockerReference": long }))]));
+    assert!(reason(judge(&elsewhere, &[&sign(&a, &"x".repeat(1000))])).ends_with('…'));
+    let text = String::from_utf8(payload(NAME, &digest(), "test", Timestamp::now())).unwrap();
+    let text = text.replace("atomic container signature", &"é".repeat(5000));
+    assert!(reason(judge(&by_a, &[&sign_message(&a, text.as_bytes(), from_now(-1))])).ends_with('…'));
+
+    let cosign = |pems: Vec<String>| {
+        let data: Vec<_> = pems.iter().map(|pem| STANDARD.encode(pem)).collect();
+        policy(json!([{ "type": "sigstoreSigned", "keyDatas": data }]))
+    };
+    let reference: Reference = NAME.parse().unwrap();
+    let judge = |policy: &ImagePolicy, signature: SigstoreSignature| {
+        let (name, digests) = (PolicyName::Docker(&reference), &[digest()]);
+        policy.judge(&PolicyImage { name, digests, simple: &[], sigstore: &[signature] }, Timestamp::now())
+    };
+    let many = cosign((2..20).map(|seed| Cosign::new(seed).pem()).collect());
+    let one = Cosign::new(1);
+    assert!(reason(judge(&many, one.sign(b"{}"))).starts_with("cosign signature 1: the signature is not by key"));
+    let honest = sigstore_payload(&reference, &digest(), "test", Timestamp::now()).unwrap();
+    let odd = String::from_utf8(honest).unwrap().replace("cosign container image signature", &"z".repeat(5000));
+    let reason = reason(judge(&cosign(vec![one.pem()]), one.sign(odd.as_bytes())));
+    assert!(reason.contains("critical.type") && reason.ends_with('…'), "{reason}");
+}

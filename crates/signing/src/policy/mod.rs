@@ -33,6 +33,11 @@ use identity::SignedIdentity;
 pub(crate) use scope::docker_scopes;
 pub(crate) use signature_file::{SignatureFile, looks_like_message};
 
+/// Characters of one reason of a verdict: verdicts are written into ledgers, and a signature says what it likes.
+const REASON: usize = 300;
+/// Characters of what a signature calls the image, within a reason.
+const REFERENCE: usize = 80;
+
 /// A `containers-policy.json(5)` file with its keys.
 #[derive(Debug)]
 pub struct ImagePolicy {
@@ -152,7 +157,8 @@ pub struct RequirementVerdict {
     pub signer: Option<String>,
     /// What that signature calls the image.
     pub identity: Option<OutsideText>,
-    /// Why it is not met; for signatures that were looked at, why each of them does not count. One line each, printable.
+    /// Why it is not met; for signatures that were looked at, why each of them does not count. One line each, printable,
+    /// of at most 300 characters.
     pub reasons: Vec<String>,
 }
 
@@ -225,7 +231,12 @@ impl ImagePolicy {
         let found = Found::of(image);
         let (digests, clock_tolerance) = (image.digests, self.clock_tolerance);
         let judging = Judging { named: named.as_ref(), digests, found: &found, at, clock_tolerance };
-        let requirements: Vec<_> = requirements.iter().map(|requirement| judging.judge(requirement)).collect();
+        let judged = |requirement| {
+            let verdict = judging.judge(requirement);
+            let reasons = verdict.reasons.iter().map(|reason| cut(reason, REASON)).collect();
+            RequirementVerdict { reasons, ..verdict }
+        };
+        let requirements: Vec<_> = requirements.iter().map(judged).collect();
         // A list is never empty, but if it were it would accept nothing.
         let accepted = !requirements.is_empty() && requirements.iter().all(|requirement| requirement.accepted);
         PolicyVerdict { accepted, scope, requirements }
@@ -411,8 +422,17 @@ impl Judging<'_> {
             return Err(format!("it is for {digest}, the image is {}", known.join(" or ")));
         }
         if !identity.accepts(self.named, reference.raw()) {
-            return Err(format!("it is for `{}`, {}", reference.escaped(), identity.wanted(self.named)));
+            let named = cut(&reference.escaped().to_string(), REFERENCE);
+            return Err(format!("it is for `{named}`, {}", identity.wanted(self.named)));
         }
         Ok(())
+    }
+}
+
+/// At most so many characters of a text.
+fn cut(text: &str, limit: usize) -> String {
+    match text.char_indices().nth(limit) {
+        None => text.into(),
+        Some(_) => text.chars().take(limit.saturating_sub(1)).chain(['…']).collect(),
     }
 }
