@@ -55,13 +55,12 @@ pub fn registries(args: RegistryArgs, user_agent: &str) -> Result<Registries, Er
     })?)
 }
 
-/// Where signatures are looked for: these folders, or the usual ones if there are none.
+/// Where signatures are looked for: these folders, or the usual one if there are none.
 ///
 /// # Errors
-/// If a file in them cannot be used.
+/// If one of these folders is missing, or a file cannot be used.
 pub fn registries_d(folders: &[PathBuf]) -> Result<RegistriesD, Error> {
-    let found =
-        if folders.is_empty() { RegistriesD::load(&RegistriesD::standard()) } else { RegistriesD::load(folders) }?;
+    let found = if folders.is_empty() { RegistriesD::load_standard() } else { RegistriesD::load(folders) }?;
     for ignored in found.ignored() {
         let (file, member) = (ignored.path.display().to_string(), ignored.member.escaped());
         tracing::warn!("{}: `{member}` means nothing there", manifest_schema::text::escape(&file));
@@ -234,5 +233,18 @@ impl PluginTalk for Talk {
                 None
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_was_named_is_there() {
+        let missing = PathBuf::from("/does/not/exist/registries.d");
+        let error = registries_d(&[missing]).expect_err("missing").to_string();
+        assert!(error.contains("/does/not/exist/registries.d"), "{error}");
+        registries_d(&[]).expect("the usual one may be missing");
     }
 }

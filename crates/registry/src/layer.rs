@@ -1,7 +1,8 @@
 //! Looks for one file in a layer, as it streams by (OCI image specification 1.1, `layer.md`).
 //!
 //! Only what decides about that file is kept: its content if it is a regular file, or that the layer takes it away.
-//! Names, extension headers and the content are bounded; the rest is read past.
+//! Names, extension headers and the content are bounded; the rest is read past, at most 16 GiB of unpacked bytes and
+//! 4 million entries in all: gzip can pack a thousand bytes into one.
 
 use std::io::{self, BufReader, Read};
 
@@ -9,6 +10,10 @@ use flate2::bufread::MultiGzDecoder;
 use manifest_schema::LIMITS;
 
 const BLOCK: usize = 512;
+/// Bytes of a layer that are looked at, unpacked.
+const UNPACKED: u64 = 16 << 30;
+/// Entries of a layer that are looked at, extension headers among them.
+const ENTRIES: u64 = 4_000_000;
 
 /// What a layer says about a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,20 +31,25 @@ pub enum LayerSays {
 ///
 /// # Errors
 /// An I/O error of the reader; of kind `InvalidData`, if the layer is no tar archive or is compressed in another way, if
-/// the file is no regular file or lies behind a link, or if something is larger than is accepted.
+/// the file is no regular file or lies behind a link, or if something is larger than is accepted: 16 GiB of unpacked bytes
+/// and 4 million entries, and less of what is kept.
 pub fn find_in_layer(layer: impl Read, path: &str) -> io::Result<LayerSays> {
+    find_within(layer, path, UNPACKED, ENTRIES)
+}
+
+fn find_within(layer: impl Read, path: &str, unpacked: u64, entries: u64) -> io::Result<LayerSays> {
     let mut layer = BufReader::with_capacity(128 << 10, layer);
     let mut says = LayerSays::Nothing;
     match io::BufRead::fill_buf(&mut layer)? {
         [0x1f, 0x8b, ..] => {
             let mut tar = MultiGzDecoder::new(layer);
-            walk(&mut tar, path, &mut says)?;
+            walk(&mut Bounded::new(&mut tar, unpacked), path, entries, &mut says)?;
             layer = tar.into_inner();
         }
         [0x28, 0xb5, 0x2f, 0xfd, ..] => {
             return Err(invalid("the layer is compressed with zstd, which is not looked into"));
         }
-        _ => walk(&mut layer, path, &mut says)?,
+        _ => walk(&mut Bounded::new(&mut layer, unpacked), path, entries, &mut says)?,
     }
     // To the end, so that the reader below can check the digest of all of it.
     io::copy(&mut layer, &mut io::sink())?;
@@ -50,15 +60,47 @@ fn invalid(reason: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason.into())
 }
 
-fn walk(tar: &mut impl Read, path: &str, says: &mut LayerSays) -> io::Result<()> {
+/// Fails once more bytes were read than are accepted.
+struct Bounded<R> {
+    inner: R,
+    limit: u64,
+    left: u64,
+}
+
+impl<R: Read> Bounded<R> {
+    fn new(inner: R, limit: u64) -> Self {
+        Self { inner, limit, left: limit }
+    }
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        let left = self.left.checked_sub(read as u64);
+        let limit = self.limit;
+        let over =
+            || invalid(format!("the layer has more than {limit} bytes unpacked, which is as much as is accepted"));
+        self.left = left.ok_or_else(over)?;
+        Ok(read)
+    }
+}
+
+fn walk(tar: &mut impl Read, path: &str, entries: u64, says: &mut LayerSays) -> io::Result<()> {
     let wanted = Wanted::new(path);
     let (mut long_name, mut long_size) = (None::<Vec<u8>>, None::<u64>);
+    let mut seen = 0;
     loop {
         let mut block = [0; BLOCK];
         tar.read_exact(&mut block)?;
         if block == [0; BLOCK] {
             io::copy(tar, &mut io::sink())?;
             return Ok(());
+        }
+        seen += 1;
+        if seen > entries {
+            return Err(invalid(format!(
+                "the layer has more than {entries} entries, which is as many as are accepted"
+            )));
         }
         let mut header = tar::Header::new_old();
         header.as_mut_bytes().copy_from_slice(&block);
@@ -219,9 +261,7 @@ mod tests {
 
     fn says(bytes: &[u8]) -> io::Result<LayerSays> {
         let plain = find_in_layer(bytes, PATH);
-        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        gzip.write_all(bytes).expect("compressed");
-        let packed = find_in_layer(gzip.finish().expect("compressed").as_slice(), PATH);
+        let packed = find_in_layer(gzip(bytes).as_slice(), PATH);
         match (&plain, &packed) {
             (Ok(a), Ok(b)) => assert_eq!(a, b),
             (Err(_), Err(_)) => {}
@@ -283,5 +323,46 @@ mod tests {
             assert!(error.contains(reason), "{what}: {error}");
         }
         assert!(find_in_layer(&b"\x28\xb5\x2f\xfd...."[..], PATH).is_err(), "zstd");
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(bytes).expect("compressed");
+        gzip.finish().expect("compressed")
+    }
+
+    #[test]
+    fn a_layer_is_not_read_forever() {
+        let long = entry(tar::EntryType::GNULongName, "x", b"a/b");
+        let entries = [file(PATH, "a"), long, file("other", &"b".repeat(3 * BLOCK))];
+        let whole = layer(&entries);
+        let size = whole.len() as u64;
+        for bytes in [whole.clone(), gzip(&whole)] {
+            let within = |unpacked, entries| find_within(bytes.as_slice(), PATH, unpacked, entries);
+            assert_eq!(within(size, 3).expect("just fits"), LayerSays::Content(b"a".into()));
+            let error = within(size, 2).expect_err("entries");
+            assert!(error.kind() == io::ErrorKind::InvalidData && error.to_string().contains("more than 2 entries"));
+            // In a header, in an entry that is read past, in the end.
+            for unpacked in [0, 10, 4 * BLOCK as u64, size - 2 * BLOCK as u64, size - 1] {
+                let error = within(unpacked, 3).expect_err("bytes");
+                let expected = format!("more than {unpacked} bytes unpacked");
+                assert!(error.kind() == io::ErrorKind::InvalidData && error.to_string().contains(&expected), "{error}");
+            }
+        }
+    }
+
+    /// Zero bytes without end, which the reader's buffer holds already.
+    struct Zeros;
+
+    impl Read for Zeros {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            Ok(buffer.len())
+        }
+    }
+
+    #[test]
+    fn padding_without_end_is_refused() {
+        let error = find_in_layer(Zeros, PATH).expect_err("endless").to_string();
+        assert!(error.contains(&format!("more than {} bytes", 16_u64 << 30)), "{error}");
     }
 }

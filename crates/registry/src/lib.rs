@@ -8,8 +8,10 @@
 //! | a digest in a header that is not the content's | `client.rs`, on fetching and on pushing |
 //! | endless or huge answers, headers, redirects | `transport.rs`, with [`LIMITS`](manifest_schema::LIMITS) |
 //! | endless lists of referrers or signatures, pages in a circle | `referrers.rs`, `extension.rs` |
+//! | a list that seems to end because nobody can tell where its next page is | `link.rs` |
 //! | a size that is not the blob's, a download that breaks or jumps | `stream.rs` |
 //! | a redirect or `Location` that collects credentials, or leads from https to http | `Url::may_share_credentials`, `Transport::step` |
+//! | a layer that unpacks without end | `layer.rs` |
 //! | a token realm without TLS | `Authenticator::realm` |
 //! | text that moves a terminal's cursor | `OutsideText` in every [`Error`] |
 //! | an upload completed with wrong content | `upload.rs`: the body is a `VerifyingReader`, and the last byte is part of the request |
@@ -30,6 +32,7 @@ mod extension;
 mod host;
 mod layer;
 mod layout;
+mod link;
 mod oci_archive;
 mod proxy;
 mod quirks;

@@ -19,6 +19,7 @@ use ureq::http::header::{ACCEPT, CONTENT_TYPE, LINK};
 use crate::client::{FetchedDocument, RepositoryClient};
 use crate::error::Error;
 use crate::host::Action;
+use crate::link::next_page;
 use crate::retry::Backoff;
 use crate::transport::Request;
 
@@ -66,7 +67,7 @@ impl RepositoryClient {
     ///
     /// # Errors
     /// Anything but an answer; [`Error::TooLarge`] if the list does not end; [`Error::Malformed`] if its pages lead in a
-    /// circle.
+    /// circle, or if it is not clear whether there are more.
     pub fn fetch_referrers(&self, subject: &Digest) -> Result<Option<Vec<VerifiedBytes>>, Error> {
         let what = format!("{}@{subject}: referrers", self.repository());
         let mut url = self.url(&what, &format!("referrers/{subject}"))?;
@@ -87,12 +88,9 @@ impl RepositoryClient {
                 200 => return Err(answer.malformed(&what, format!("a page is of type `{media_type}`"))),
                 _ => return Err(answer.into_error(&what)),
             }
-            let next = answer
-                .header(LINK)
-                .as_deref()
-                .and_then(next_page)
-                .map(|next| self.host().transport().step(&answer.url, &next, &what, false))
-                .transpose()?;
+            let next =
+                next_page(&answer.texts(LINK)).map_err(|fault| answer.malformed(&what, format!("Link: {fault}")))?;
+            let next = next.map(|next| self.host().transport().step(&answer.url, &next, &what, false)).transpose()?;
             if let Some(next) = next.as_ref().filter(|next| !asked.insert(next.to_string())) {
                 return Err(answer.malformed(&what, format!("its pages lead in a circle, back to {next}")));
             }
@@ -380,11 +378,4 @@ impl Drop for Lock {
             locks.remove(&self.1);
         }
     }
-}
-
-/// The URL of `Link: <url>; rel="next"` (RFC 8288).
-fn next_page(link: &str) -> Option<String> {
-    let (url, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
-    let is_next = |p: &str| matches!(p.trim(), "rel=\"next\"" | "rel=next");
-    parameters.split(';').any(is_next).then(|| url.to_string())
 }

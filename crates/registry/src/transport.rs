@@ -301,6 +301,12 @@ impl Answer {
         self.headers.get_all(name).iter().filter_map(|v| v.to_str().ok()).map(str::to_string).collect()
     }
 
+    /// All values of a header, also those with characters that are not printable; what is no UTF-8 is replaced.
+    pub(crate) fn texts(&self, name: HeaderName) -> Vec<String> {
+        let values = self.headers.get_all(name).iter();
+        values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
+    }
+
     /// A header that holds a digest.
     pub(crate) fn digest(&self, name: &'static str, what: &str) -> Result<Option<Digest>, Error> {
         match self.headers.get(name) {

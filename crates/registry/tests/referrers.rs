@@ -380,6 +380,28 @@ fn pages_end() {
     let (error, _) = refused(page(None, "[]"), "/v2/a/b/referrers/more");
     assert!(matches!(error, Error::Malformed { .. }), "{error}");
 
+    // The next page, however it is told; a list whose next page cannot be told has not ended.
+    let following = |links: &[&str]| {
+        let server = open_server();
+        let mut first = headers(&[("content-type", MediaType::OCI_INDEX)]);
+        first.extend(links.iter().map(|link| ("link".to_string(), link.to_string())));
+        let first = Fault::Answer(200, first, list(&[entry(1, "")]).into_bytes());
+        server.rule(Rule::new(first).path("/referrers/sha256"));
+        server.rule(Rule::new(page(None, &list(&[entry(2, "")]))).path("/referrers/more"));
+        client(server.host()).list_referrers(&subject)
+    };
+    let (previous, next) = (r#"</v2/>; rel="prev""#, "</v2/a/b/referrers/more>; Rel=\"last next\"");
+    for links in [&[previous, next][..], &[&format!("{previous}, {next}")], &[next]] {
+        assert_eq!(following(links).unwrap().len(), 2, "{links:?}");
+    }
+    assert_eq!(following(&[previous]).unwrap().len(), 1);
+    let garbled = next.replace("last", "l\u{e4}st");
+    assert_eq!(following(&[&garbled]).unwrap().len(), 2);
+    for links in [&["/v2/a/b/referrers/more; rel=next"][..], &[previous, "</v2/a/b/referrers/more; rel=next"]] {
+        let error = following(links).unwrap_err();
+        assert!(matches!(error, Error::Malformed { .. }) && error.to_string().contains("Link: "), "{error}");
+    }
+
     // Ever new pages.
     struct Endless(AtomicUsize);
     impl Handler for Endless {

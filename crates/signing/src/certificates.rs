@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use manifest_schema::{LIMITS, OutsideText, Timestamp};
 use openpgp::cert::CertParser;
@@ -23,10 +24,10 @@ const FILE_PACKETS: usize = 100_000;
 /// The OpenPGP certificates of one role, with the files they came from.
 ///
 /// A certificate that appears several times is merged into one, so that a file with its revocation certificate beside
-/// it revokes it.
+/// it revokes it. A clone shares them.
 #[derive(Debug, Clone)]
 pub struct Certificates {
-    certificates: BTreeMap<Fingerprint, Entry>,
+    certificates: Arc<BTreeMap<Fingerprint, Entry>>,
 }
 
 #[derive(Debug, Clone)]
@@ -91,7 +92,8 @@ impl Certificates {
     pub(crate) fn of(cert: Cert) -> Self {
         let cert = cert.strip_secret_key_material();
         let fingerprint = Fingerprint::from(cert.fingerprint());
-        Self { certificates: BTreeMap::from([(fingerprint, Entry { cert, files: BTreeSet::new() })]) }
+        let entry = Entry { cert, files: BTreeSet::new() };
+        Self { certificates: Arc::new(BTreeMap::from([(fingerprint, entry)])) }
     }
 
     /// The fingerprints of the primary keys, in order.
@@ -272,6 +274,24 @@ impl Reading {
         if self.certificates.is_empty() {
             return Err(Error::NoCertificates);
         }
-        Ok(Certificates { certificates: self.certificates })
+        Ok(Certificates { certificates: Arc::new(self.certificates) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Algorithm, KeyRequest, Trust, generate};
+
+    #[test]
+    fn trust_at_another_time_shares_the_certificates() {
+        let created = Timestamp::from_unix(1_700_000_000).expect("a time");
+        let (user_id, algorithm) = ("a".into(), Algorithm::P256);
+        let request = KeyRequest { user_id, algorithm, passphrase: None, expires: None, created };
+        let key = generate(&request).expect("a key");
+        let certificates = Certificates::from_bytes(&key.certificate_armored, Path::new("a")).expect("a certificate");
+        let trust = Trust::new(certificates.clone(), 1, created).expect("trust");
+        let cert = |certificates: &Certificates| certificates.iter().next().map(std::ptr::from_ref);
+        assert_eq!(cert(trust.certificates()), cert(&certificates));
     }
 }

@@ -71,11 +71,14 @@ pub enum RegistriesDError {
 #[serde(rename_all = "kebab-case")]
 struct Section {
     lookaside: Option<String>,
-    lookaside_staging: Option<String>,
     /// What `lookaside` was called.
     sigstore: Option<String>,
+    /// Where signatures are written, which is not done by these rules.
+    #[serde(rename = "lookaside-staging")]
+    _lookaside_staging: Option<String>,
     /// What `lookaside-staging` was called.
-    sigstore_staging: Option<String>,
+    #[serde(rename = "sigstore-staging")]
+    _sigstore_staging: Option<String>,
     use_sigstore_attachments: Option<bool>,
     #[serde(flatten)]
     ignored: BTreeMap<String, serde::de::IgnoredAny>,
@@ -91,14 +94,34 @@ struct Document {
 }
 
 impl RegistriesD {
-    /// Reads the files of these folders; a folder that is not there has none.
+    /// Reads the files of these folders, which must be there.
+    ///
+    /// # Errors
+    /// [`RegistriesDError`]; [`RegistriesDError::Folder`] if a folder is missing.
+    pub fn load(folders: &[PathBuf]) -> Result<Self, RegistriesDError> {
+        Self::read(folders, false)
+    }
+
+    /// Reads the files of the [`standard`](RegistriesD::standard) folder; one that is not there has none.
     ///
     /// # Errors
     /// [`RegistriesDError`].
-    pub fn load(folders: &[PathBuf]) -> Result<Self, RegistriesDError> {
+    pub fn load_standard() -> Result<Self, RegistriesDError> {
+        Self::read(&Self::standard(), true)
+    }
+
+    fn read(folders: &[PathBuf], may_be_missing: bool) -> Result<Self, RegistriesDError> {
         let mut all = Self::default();
         for folder in folders {
-            for path in files(folder)? {
+            let files = match files(folder) {
+                Err(RegistriesDError::Folder { source, .. })
+                    if may_be_missing && source.kind() == io::ErrorKind::NotFound =>
+                {
+                    continue;
+                }
+                files => files?,
+            };
+            for path in files {
                 let bytes = match read_key_file(&path) {
                     // It was there a moment ago.
                     Err(crate::Error::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => continue,
@@ -132,15 +155,6 @@ impl RegistriesD {
     /// [`fetch_signatures`](crate::fetch_signatures). `None` if nothing is configured.
     pub fn lookaside(&self, repository: &Repository, tag: Option<&Tag>) -> Option<&str> {
         self.first(repository, tag, |section| non_empty(&section.lookaside).or_else(|| non_empty(&section.sigstore)))
-    }
-
-    /// The base URL to write new signatures to.
-    pub fn lookaside_staging(&self, repository: &Repository, tag: Option<&Tag>) -> Option<&str> {
-        self.first(repository, tag, |section| {
-            [&section.lookaside_staging, &section.sigstore_staging, &section.lookaside, &section.sigstore]
-                .into_iter()
-                .find_map(non_empty)
-        })
     }
 
     /// Whether cosign signatures in the repository are looked for; they are not unless that is configured.
@@ -212,13 +226,8 @@ fn non_empty(text: &Option<String>) -> Option<&str> {
 /// The `*.yaml` files of a folder, in order.
 fn files(folder: &Path) -> Result<Vec<PathBuf>, RegistriesDError> {
     let failed = |source| RegistriesDError::Folder { path: folder.into(), source };
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(failed(e)),
-    };
     let mut files = Vec::new();
-    for entry in entries {
+    for entry in fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
         if path.file_name().is_some_and(|name| name.as_encoded_bytes().ends_with(b".yaml")) {
             files.push(path);
@@ -268,32 +277,46 @@ mod tests {
         ])
         .expect("loads");
         let tag: Tag = "1".parse().expect("a tag");
-        for (name, tag, lookaside, staging, attachments) in [
-            ("r.example/none", None, "https://host.example", "file:///staging", true),
-            ("r.example/team/app", None, "https://host.example", "file:///staging", false),
-            ("r.example/team/app", Some(&tag), "https://tag.example", "https://tag.example", false),
-            ("r.example/team/old", Some(&tag), "https://old.example", "https://old.example", false),
-            ("r.example/teams/app", None, "https://host.example", "file:///staging", true),
-            ("r.example:5000/team/app", None, "https://default.example", "https://default.example", true),
-            ("a.wild.example/app", None, "https://wild.example", "https://wild.example", true),
-            ("a.wild.example:443/app", None, "https://wild.example", "https://wild.example", true),
-            ("wild.example/app", None, "https://default.example", "https://default.example", true),
+        for (name, tag, lookaside, attachments) in [
+            ("r.example/none", None, "https://host.example", true),
+            ("r.example/team/app", None, "https://host.example", false),
+            ("r.example/team/app", Some(&tag), "https://tag.example", false),
+            ("r.example/team/old", Some(&tag), "https://old.example", false),
+            ("r.example/teams/app", None, "https://host.example", true),
+            ("r.example:5000/team/app", None, "https://default.example", true),
+            ("a.wild.example/app", None, "https://wild.example", true),
+            ("a.wild.example:443/app", None, "https://wild.example", true),
+            ("wild.example/app", None, "https://default.example", true),
         ] {
             let repository = repository(name);
             assert_eq!(registries.lookaside(&repository, tag), Some(lookaside), "{name}");
-            assert_eq!(registries.lookaside_staging(&repository, tag), Some(staging), "{name}");
             assert_eq!(registries.sigstore_attachments(&repository, tag), attachments, "{name}");
         }
     }
 
     #[test]
     fn nothing_configured() {
-        let empty = RegistriesD::load(&["/does/not/exist".into()]).expect("no folder, no files");
+        let empty = load(&[]).expect("no files");
         assert_eq!(empty.lookaside(&repository("r.example/a"), None), None);
         assert!(!empty.sigstore_attachments(&repository("r.example/a"), None));
         let staging = load(&[("a.yaml", "default-docker: {lookaside-staging: 'file:///s'}")]).expect("loads");
         assert_eq!(staging.lookaside(&repository("r.example/a"), None), None);
-        assert_eq!(staging.lookaside_staging(&repository("r.example/a"), None), Some("file:///s"));
+        assert!(staging.ignored().is_empty(), "it is known, only not for reading");
+    }
+
+    #[test]
+    fn only_the_standard_folder_may_be_missing() {
+        let there = folder(&[("a.yaml", "default-docker: {lookaside: 'file:///a'}")]);
+        let missing = there.path().join("registries.d");
+        let folders = [there.path().into(), missing.clone()];
+        let error = RegistriesD::load(&folders).expect_err("a folder that was named");
+        assert!(matches!(&error, RegistriesDError::Folder { path, .. } if *path == missing), "{error}");
+        assert!(error.to_string().contains(&missing.display().to_string()), "{error}");
+        let registries = RegistriesD::read(&folders, true).expect("no folder, no files");
+        assert_eq!(registries.lookaside(&repository("r.example/a"), None), Some("file:///a"));
+        // Anything but a folder is an error there too.
+        let file = there.path().join("a.yaml");
+        assert!(matches!(RegistriesD::read(&[file], true), Err(RegistriesDError::Folder { .. })));
     }
 
     #[test]
@@ -320,6 +343,8 @@ mod tests {
             "docker: [r.example]",
             "docker: {r.example: file}",
             "docker: {r.example: {lookaside: [x]}}",
+            "docker: {r.example: {lookaside-staging: [x]}}",
+            "docker: {r.example: {sigstore-staging: {}}}",
             "docker: {r.example: {use-sigstore-attachments: perhaps}}",
             "docker: {r.example: {lookaside: a, lookaside: b}}",
             "docker: {r.example: {}, r.example: {}}",

@@ -16,7 +16,8 @@ use p256::pkcs8::{EncodePublicKey, LineEnding};
 use serde_json::{Value, json};
 use signing::sigstore::{SIGNATURE_ANNOTATION, sigstore_payload};
 use signing::{
-    GeneratedKey, ImagePolicy, KeyRequest, PolicyImage, PolicyName, PolicyVerdict, SigstoreSignature, payload,
+    Certificates, GeneratedKey, ImagePolicy, KeyRequest, PolicyImage, PolicyName, PolicyVerdict, SigstoreKey,
+    SigstoreSignature, payload,
 };
 
 const MANIFEST: &[u8] = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json"}"#;
@@ -204,6 +205,20 @@ fn keys_are_judged_now() {
 }
 
 #[test]
+fn a_signature_may_be_ahead_by_the_clock_tolerance() {
+    let a = make("a");
+    let ahead = |seconds: i64| sign_message(&a, &payload(NAME, &digest(), "test", Timestamp::now()), from_now(seconds));
+    let policy = || policy(json!([signed_by(&[&a], exact())]));
+    let [soon, later] = [ahead(600), ahead(7200)];
+    assert!(judge(&policy(), &[&soon]).accepted, "by default an hour");
+    for (policy, signature) in [(policy(), &later), (policy().with_clock_tolerance(60), &soon)] {
+        let verdict = judge(&policy, &[signature]);
+        assert!(!verdict.accepted && verdict.requirements[0].reasons[0].contains("in the future"), "{verdict:?}");
+    }
+    assert!(judge(&policy().with_clock_tolerance(8000), &[&later]).accepted);
+}
+
+#[test]
 fn images_without_a_name_need_a_fixed_identity() {
     let a = make("a");
     let signature = sign(&a, NAME);
@@ -349,6 +364,41 @@ fn cosign_signatures() {
     assert!(!judge(&either, &[&other_kind], &[]).accepted);
 }
 
+/// No requirement is left out, whatever its scope and whether anything can meet it.
+#[test]
+fn a_policy_names_all_its_keys() {
+    let (a, b) = (make("a"), make("b"));
+    let signed_by_cosign = |seeds: &[u8], rest: Value| {
+        let data: Vec<_> = seeds.iter().map(|seed| STANDARD.encode(Cosign::new(*seed).pem())).collect();
+        let mut requirement = json!({ "type": "sigstoreSigned", "keyDatas": data });
+        requirement.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+        requirement
+    };
+    let document = json!({
+        "default": [signed_by(&[&a], exact()), signed_by_cosign(&[1], json!({}))],
+        "transports": {
+            "docker": {
+                "r.example": [{ "type": "reject" }, signed_by_cosign(&[2, 3], json!({}))],
+                "r.example/logged": [signed_by_cosign(&[4], json!({ "rekorPublicKeyData": "eA==" }))],
+                "r.example/pki": [
+                    { "type": "sigstoreSigned", "pki": { "caRootsData": "eA==", "subjectEmail": "e" } },
+                    signed_by(&[&b], exact()),
+                ],
+            },
+            "of-the-future": { "": [signed_by_cosign(&[5], json!({}))] }
+        }
+    });
+    let policy = ImagePolicy::parse(document.to_string().as_bytes(), Path::new("")).unwrap();
+    let mut found: Vec<_> = policy.sigstore_keys().into_iter().map(SigstoreKey::to_pem).collect();
+    let mut expected: Vec<_> = (1..=5).map(|seed| Cosign::new(seed).pem()).collect();
+    (found.sort(), expected.sort());
+    assert_eq!(found, expected);
+    let mut found: Vec<_> = policy.certificates().into_iter().flat_map(Certificates::fingerprints).collect();
+    let mut expected = [a.fingerprint, b.fingerprint];
+    (found.sort(), expected.sort());
+    assert_eq!(found, expected);
+}
+
 #[test]
 fn what_nothing_meets() {
     let a = make("a");
@@ -379,4 +429,48 @@ fn a_verdict_is_data() {
     assert_eq!(verdict, expected);
     let hostile = sign(&a, "\u{1b}[2J");
     assert!(judge(&policy, &[&hostile]).requirements[0].reasons[0].contains(r"`\u{1b}[2J`"));
+}
+
+/// A verdict goes into a ledger: nobody else decides how long it is.
+#[test]
+fn reasons_are_short() {
+    let a = make("a");
+    let by_a = policy(json!([signed_by(&[&a], exact())]));
+    let reason = |verdict: PolicyVerdict| {
+        let reason = verdict.requirements[0].reasons[0].clone();
+        assert!(!verdict.accepted && reason.chars().count() <= 300, "{reason}");
+        reason
+    };
+    // What a signature calls the image does not hide what is wanted.
+    for name in ["x".repeat(100_000), "\u{10ffff}\u{1b}".repeat(1000)] {
+        let reason = reason(judge(&by_a, &[&sign(&a, &name)]));
+        assert!(
+            reason.contains("it is for `") && reason.ends_with(&format!("…`, matchExact wants {NAME}")),
+            "{reason}"
+        );
+    }
+    // A name of our own, and what a signature's other members say.
+    let long = format!("{}/{}:1", "registry.example:5000", "y".repeat(200));
+    let elsewhere = policy(json!([signed_by(&[&a], json!({ "type": "exactReference", "dockerReference": long }))]));
+    assert!(reason(judge(&elsewhere, &[&sign(&a, &"x".repeat(1000))])).ends_with('…'));
+    let text = String::from_utf8(payload(NAME, &digest(), "test", Timestamp::now())).unwrap();
+    let text = text.replace("atomic container signature", &"é".repeat(5000));
+    assert!(reason(judge(&by_a, &[&sign_message(&a, text.as_bytes(), from_now(-1))])).ends_with('…'));
+
+    let cosign = |pems: Vec<String>| {
+        let data: Vec<_> = pems.iter().map(|pem| STANDARD.encode(pem)).collect();
+        policy(json!([{ "type": "sigstoreSigned", "keyDatas": data }]))
+    };
+    let reference: Reference = NAME.parse().unwrap();
+    let judge = |policy: &ImagePolicy, signature: SigstoreSignature| {
+        let (name, digests) = (PolicyName::Docker(&reference), &[digest()]);
+        policy.judge(&PolicyImage { name, digests, simple: &[], sigstore: &[signature] }, Timestamp::now())
+    };
+    let many = cosign((2..20).map(|seed| Cosign::new(seed).pem()).collect());
+    let one = Cosign::new(1);
+    assert!(reason(judge(&many, one.sign(b"{}"))).starts_with("cosign signature 1: the signature is not by key"));
+    let honest = sigstore_payload(&reference, &digest(), "test", Timestamp::now()).unwrap();
+    let odd = String::from_utf8(honest).unwrap().replace("cosign container image signature", &"z".repeat(5000));
+    let reason = reason(judge(&cosign(vec![one.pem()]), one.sign(odd.as_bytes())));
+    assert!(reason.contains("critical.type") && reason.ends_with('…'), "{reason}");
 }

@@ -44,8 +44,11 @@ pub(super) enum GpgKeys {
 #[derive(Debug)]
 pub(super) enum CosignKeys {
     Keys(Vec<SigstoreKey>),
-    /// What the requirement needs and we cannot check.
-    Unsupported(&'static str),
+    /// Keys that are not all that the requirement needs: what else, which we cannot check.
+    Unsupported {
+        needs: &'static str,
+        keys: Vec<SigstoreKey>,
+    },
 }
 
 /// Where keys come from.
@@ -180,15 +183,16 @@ impl Reading<'_> {
         if by_fulcio && rekor.is_empty() {
             return Err(PolicyError::format(place, "fulcio needs a rekorPublicKey"));
         }
+        let unsupported = |needs, keys| CosignKeys::Unsupported { needs, keys };
         let keys = match keys.into_iter().next() {
-            None if by_fulcio => CosignKeys::Unsupported("certificates by Fulcio (`fulcio`)"),
-            None => CosignKeys::Unsupported("certificates of a PKI (`pki`)"),
+            None if by_fulcio => unsupported("certificates by Fulcio (`fulcio`)", Vec::new()),
+            None => unsupported("certificates of a PKI (`pki`)", Vec::new()),
             // The keys are read all the same, so that a missing file is noticed now.
             Some((name, source)) => {
                 let keys = self.sigstore_keys(source, &within(place, name))?;
                 match rekor.is_empty() {
                     true => CosignKeys::Keys(keys),
-                    false => CosignKeys::Unsupported("entries in a Rekor log (`rekorPublicKey...`)"),
+                    false => unsupported("entries in a Rekor log (`rekorPublicKey...`)", keys),
                 }
             }
         };
@@ -458,7 +462,7 @@ mod tests {
             .iter()
             .map(|requirement| match requirement {
                 Requirement::SigstoreSigned { keys: CosignKeys::Keys(keys), identity } => (keys.len(), identity.kind()),
-                Requirement::SigstoreSigned { keys: CosignKeys::Unsupported(_), .. } => (0, "unsupported"),
+                Requirement::SigstoreSigned { keys: CosignKeys::Unsupported { .. }, .. } => (0, "unsupported"),
                 other => panic!("{other:?}"),
             })
             .collect();

@@ -24,17 +24,25 @@ use manifest_schema::{Digest, OutsideText, Reference, Timestamp};
 use crate::certificates::read_key_file;
 use crate::error::shown;
 use crate::sigstore::SigstoreError;
-use crate::{Certificates, SigstoreKey, SigstoreSignature, Trust, read_simple, verify_sigstore};
+use crate::{
+    Certificates, DEFAULT_CLOCK_TOLERANCE, SigstoreKey, SigstoreSignature, Trust, read_simple, verify_sigstore,
+};
 use file::{CosignKeys, Document, GpgKeys, Requirement};
 pub(crate) use identity::Named;
 use identity::SignedIdentity;
 pub(crate) use scope::docker_scopes;
 pub(crate) use signature_file::{SignatureFile, looks_like_message};
 
+/// Characters of one reason of a verdict: verdicts are written into ledgers, and a signature says what it likes.
+const REASON: usize = 300;
+/// Characters of what a signature calls the image, within a reason.
+const REFERENCE: usize = 80;
+
 /// A `containers-policy.json(5)` file with its keys.
 #[derive(Debug)]
 pub struct ImagePolicy {
     document: Document,
+    clock_tolerance: u32,
 }
 
 /// Why a file is no policy.
@@ -149,7 +157,8 @@ pub struct RequirementVerdict {
     pub signer: Option<String>,
     /// What that signature calls the image.
     pub identity: Option<OutsideText>,
-    /// Why it is not met; for signatures that were looked at, why each of them does not count. One line each, printable.
+    /// Why it is not met; for signatures that were looked at, why each of them does not count. One line each, printable,
+    /// of at most 300 characters.
     pub reasons: Vec<String>,
 }
 
@@ -176,18 +185,40 @@ impl ImagePolicy {
     /// # Errors
     /// [`PolicyError`].
     pub fn parse(bytes: &[u8], base: &Path) -> Result<Self, PolicyError> {
-        Ok(Self { document: file::read(bytes, base)? })
+        Ok(Self { document: file::read(bytes, base)?, clock_tolerance: DEFAULT_CLOCK_TOLERANCE })
+    }
+
+    /// Accepts OpenPGP signatures dated up to this many seconds in the future, as
+    /// [`Trust::with_clock_tolerance`] does. Nobody knows when a cosign signature was made.
+    #[must_use]
+    pub fn with_clock_tolerance(self, seconds: u32) -> Self {
+        Self { clock_tolerance: seconds, ..self }
     }
 
     /// The OpenPGP certificates of all its requirements.
     pub fn certificates(&self) -> Vec<&Certificates> {
-        let scopes = self.document.transports.values().flat_map(|scopes| scopes.values());
-        let requirements = scopes.flatten().chain(&self.document.default);
         let certificates = |requirement| match requirement {
             &Requirement::SignedBy { keys: GpgKeys::Certificates(ref certificates), .. } => Some(certificates),
             _ => None,
         };
-        requirements.filter_map(certificates).collect()
+        self.all_requirements().filter_map(certificates).collect()
+    }
+
+    /// The sigstore keys of all its requirements, also of those that nothing meets because they need more than a key.
+    pub fn sigstore_keys(&self) -> Vec<&SigstoreKey> {
+        let keys = |requirement| match requirement {
+            &Requirement::SigstoreSigned {
+                keys: CosignKeys::Keys(ref keys) | CosignKeys::Unsupported { ref keys, .. },
+                ..
+            } => keys.as_slice(),
+            _ => &[],
+        };
+        self.all_requirements().flat_map(keys).collect()
+    }
+
+    fn all_requirements(&self) -> impl Iterator<Item = &Requirement> {
+        let scopes = self.document.transports.values().flat_map(|scopes| scopes.values());
+        scopes.flatten().chain(&self.document.default)
     }
 
     /// Judges an image, with keys as they are at a time.
@@ -198,8 +229,14 @@ impl ImagePolicy {
         };
         let (scope, requirements) = self.requirements(image.name, named.as_ref());
         let found = Found::of(image);
-        let judging = Judging { named: named.as_ref(), digests: image.digests, found: &found, at };
-        let requirements: Vec<_> = requirements.iter().map(|requirement| judging.judge(requirement)).collect();
+        let (digests, clock_tolerance) = (image.digests, self.clock_tolerance);
+        let judging = Judging { named: named.as_ref(), digests, found: &found, at, clock_tolerance };
+        let judged = |requirement| {
+            let verdict = judging.judge(requirement);
+            let reasons = verdict.reasons.iter().map(|reason| cut(reason, REASON)).collect();
+            RequirementVerdict { reasons, ..verdict }
+        };
+        let requirements: Vec<_> = requirements.iter().map(judged).collect();
         // A list is never empty, but if it were it would accept nothing.
         let accepted = !requirements.is_empty() && requirements.iter().all(|requirement| requirement.accepted);
         PolicyVerdict { accepted, scope, requirements }
@@ -262,6 +299,7 @@ struct Judging<'a> {
     digests: &'a [Digest],
     found: &'a Found<'a>,
     at: Timestamp,
+    clock_tolerance: u32,
 }
 
 /// A signature that counts: who made it, and what it calls the image.
@@ -292,7 +330,8 @@ impl Judging<'_> {
                 never("signedBy", &format!("nothing meets keyType {kind}, in containers/image neither"))
             }
             Requirement::SignedBy { keys: GpgKeys::Certificates(certificates), identity } => {
-                let trust = Trust::new(certificates.clone(), 1, self.at);
+                let trust = Trust::new(certificates.clone(), 1, self.at)
+                    .map(|trust| trust.with_clock_tolerance(self.clock_tolerance));
                 let signatures = self.found.simple.iter().map(|(number, bytes)| {
                     let judged = match &trust {
                         Ok(trust) => self.simple(bytes, trust, identity),
@@ -302,8 +341,8 @@ impl Judging<'_> {
                 });
                 self.any("signedBy", signatures, self.found.sigstore.len())
             }
-            Requirement::SigstoreSigned { keys: CosignKeys::Unsupported(what), .. } => {
-                never("sigstoreSigned", &format!("it demands {what}, which is not supported"))
+            Requirement::SigstoreSigned { keys: CosignKeys::Unsupported { needs, .. }, .. } => {
+                never("sigstoreSigned", &format!("it demands {needs}, which is not supported"))
             }
             Requirement::SigstoreSigned { keys: CosignKeys::Keys(keys), identity } => {
                 let signatures = self.found.sigstore.iter().map(|(name, signature)| {
@@ -383,8 +422,17 @@ impl Judging<'_> {
             return Err(format!("it is for {digest}, the image is {}", known.join(" or ")));
         }
         if !identity.accepts(self.named, reference.raw()) {
-            return Err(format!("it is for `{}`, {}", reference.escaped(), identity.wanted(self.named)));
+            let named = cut(&reference.escaped().to_string(), REFERENCE);
+            return Err(format!("it is for `{named}`, {}", identity.wanted(self.named)));
         }
         Ok(())
+    }
+}
+
+/// At most so many characters of a text.
+fn cut(text: &str, limit: usize) -> String {
+    match text.char_indices().nth(limit) {
+        None => text.into(),
+        Some(_) => text.chars().take(limit.saturating_sub(1)).chain(['…']).collect(),
     }
 }

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use blobs::VerifiedBytes;
 use manifest_schema::document::{Document, DocumentError, MediaType};
 use manifest_schema::json::unique_map;
 use manifest_schema::{Digest, LIMITS};
@@ -30,14 +29,6 @@ pub enum AttachmentError {
     /// A signature without its annotation.
     #[error("annotation `{SIGNATURE_ANNOTATION}` is missing")]
     NoSignature,
-    /// Another blob than the layer's.
-    #[error("the payload of an attached signature is {found}; expected {expected}")]
-    Payload {
-        /// The digest of the layer.
-        expected: Digest,
-        /// The digest of what came.
-        found: Digest,
-    },
     /// More than a registry takes.
     #[error("the manifest of attached signatures would have {found} bytes; at most {limit} are accepted")]
     TooLarge {
@@ -78,17 +69,6 @@ impl AttachedLayer {
             annotations: signature.annotations.clone(),
             other: BTreeMap::new(),
         })
-    }
-
-    /// The signature whose payload is this blob of the layer.
-    ///
-    /// # Errors
-    /// [`AttachmentError::Payload`] for another blob.
-    pub fn signature(&self, payload: VerifiedBytes) -> Result<SigstoreSignature, AttachmentError> {
-        if *payload.digest() != self.digest {
-            return Err(AttachmentError::Payload { expected: self.digest, found: *payload.digest() });
-        }
-        Ok(SigstoreSignature { payload: payload.into_bytes(), annotations: self.annotations.clone() })
     }
 
     /// Whether it is a cosign signature.
@@ -159,11 +139,6 @@ impl Attachment {
     /// The layers that are cosign signatures: their blobs are the payloads.
     pub fn payload_descriptors(&self) -> impl Iterator<Item = &AttachedLayer> {
         self.layers.iter().filter(|layer| layer.is_signature())
-    }
-
-    /// Whether exactly this signature is attached.
-    pub fn contains(&self, signature: &SigstoreSignature) -> bool {
-        AttachedLayer::of(signature).is_ok_and(|layer| self.has(&layer))
     }
 
     fn has(&self, layer: &AttachedLayer) -> bool {

@@ -1,6 +1,5 @@
 //! The manifest under an image's `.sig` tag.
 
-use blobs::VerifiedBytes;
 use signing::SigstoreSignature;
 use signing::sigstore::{Attachment, AttachmentError, SIGNATURE_ANNOTATION};
 
@@ -41,19 +40,14 @@ fn an_attachment_has_the_form_containers_image_writes() {
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].digest, found[0].size), (digest, one().payload.len() as u64));
     assert_eq!(found[0].annotations, one().annotations);
-    assert_eq!(found[0].signature(VerifiedBytes::of(payload())).unwrap(), one());
-    let other = found[0].signature(VerifiedBytes::of(b"other".to_vec()));
-    assert!(matches!(other, Err(AttachmentError::Payload { .. })));
 }
 
 #[test]
 fn signatures_are_added_behind_what_is_there() {
     let first = Attachment::new().with(&one()).unwrap();
     assert_eq!(first.clone().with(&one()).unwrap(), first, "no duplicate");
-    assert!(first.contains(&one()));
     // The same payload, signed by another key.
     let second = attached(&payload(), b"second");
-    assert!(!first.contains(&second));
     let both = first.clone().with(&second).unwrap();
     let signatures: Vec<_> = both.layers().iter().map(|l| l.annotations[SIGNATURE_ANNOTATION].as_str()).collect();
     assert_eq!(signatures, ["Zmlyc3Q=", "c2Vjb25k"]);
@@ -107,7 +101,6 @@ fn what_is_no_attachment_is_refused() {
     assert!(Attachment::parse(format!("{good} x").as_bytes()).is_err());
     let none = SigstoreSignature { payload: payload(), annotations: Default::default() };
     assert!(matches!(Attachment::new().with(&none), Err(AttachmentError::NoSignature)));
-    assert!(!Attachment::new().contains(&none));
 
     let mut large = one();
     large.annotations.insert("filler".into(), "x".repeat(4 << 20));
