@@ -364,6 +364,14 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// The production key is somebody else's too.
+    #[error(
+        "cosign key {fingerprint} is configured for two roles, production and a stream; each role needs a key of its own"
+    )]
+    CosignRole {
+        /// The public key's fingerprint.
+        fingerprint: String,
+    },
     /// A public key for sigstore bundles.
     #[error("{}: not a usable public key", .path.display())]
     SigstoreKey {

@@ -28,6 +28,7 @@ impl Explain for Error {
             | Error::Age(_)
             | Error::ImagePolicy(_)
             | Error::CosignKey(_)
+            | Error::CosignRole { .. }
             | Error::SigstoreKey { .. }
             | Error::Keyless { .. }
             | Error::NoDigestTag { .. }
@@ -168,6 +169,7 @@ impl Explain for Error {
                 "leave --cosign-key out: images with SHA-512 digests can have simple signatures only"
             }
             Error::CosignTag { .. } => "find out what the tag names, and remove it if it is not needed",
+            Error::CosignRole { .. } => "make another key with `sealift-import keygen cosign`",
             Error::CosignKey(_) => "check the file and its passphrase; `sealift-import keygen cosign` makes a key",
             Error::TooMuchEvidence | Error::TooMuchToRecord { .. } => {
                 "have the release split into several, or packed with fewer --referrers"

@@ -175,6 +175,9 @@ impl Site {
             .clock_tolerance
             .or(config.as_ref().map(|c| c.clock_tolerance))
             .unwrap_or(signing::DEFAULT_CLOCK_TOLERANCE);
+        let policy = |path: &PathBuf| -> Result<ImagePolicy, Error> {
+            Ok(ImagePolicy::load(path)?.with_clock_tolerance(tolerance))
+        };
         let trust = |files: &[PathBuf], threshold| -> Result<Trust, Error> {
             Ok(Trust::new(Certificates::load(files)?, threshold, now)?.with_clock_tolerance(tolerance))
         };
@@ -185,7 +188,7 @@ impl Site {
                     let rules = StreamRules {
                         trust: trust(&stream.release.certificates, stream.release.threshold)?,
                         origins: Some(stream.origins.clone()),
-                        images: stream.images.as_deref().map(ImagePolicy::load).transpose()?,
+                        images: stream.images.as_ref().map(policy).transpose()?,
                         allow_unsigned_index: stream.allow_unsigned_index,
                         releases: stream.releases.clone(),
                         sigstore_keys: sigstore_keys(&stream.sigstore)?,
@@ -206,7 +209,7 @@ impl Site {
                 let rules = StreamRules {
                     trust: trust(&args.trust, args.threshold.unwrap_or(1))?,
                     origins: (!args.origin.is_empty()).then_some(args.origin),
-                    images: args.image_policy.as_deref().map(ImagePolicy::load).transpose()?,
+                    images: args.image_policy.as_ref().map(policy).transpose()?,
                     allow_unsigned_index: args.allow_unsigned_index,
                     releases: args.releases,
                     sigstore_keys: Vec::new(),
@@ -348,6 +351,10 @@ impl Site {
             let what = path.display().to_string();
             let key = SigstoreSecretKey::load::<Error>(path, || Ok(passphrase.get(&what)?))?;
             key.usable()?;
+            let fingerprint = key.public().fingerprint();
+            if self.foreign_sigstore_keys().any(|other| other.fingerprint() == fingerprint) {
+                return Err(Error::CosignRole { fingerprint });
+            }
             Ok(key)
         });
         Ok(Production {
@@ -364,14 +371,25 @@ impl Site {
         self.cosign.is_some()
     }
 
-    /// The certificates of those on the other side, with their role: who releases, and who signs images.
-    fn foreign_certificates(&self) -> Vec<(String, &Certificates)> {
-        let streams: Vec<(&str, &StreamRules)> = match &self.streams {
+    /// The cosign keys of those on the other side.
+    fn foreign_sigstore_keys(&self) -> impl Iterator<Item = &SigstoreKey> {
+        self.all_rules().into_iter().flat_map(|(_, rules)| {
+            let of_policy = rules.images.iter().flat_map(ImagePolicy::sigstore_keys);
+            rules.sigstore_keys.iter().chain(of_policy)
+        })
+    }
+
+    fn all_rules(&self) -> Vec<(&str, &StreamRules)> {
+        match &self.streams {
             Streams::Configured(streams) => streams.iter().map(|(name, rules)| (name.as_str(), rules)).collect(),
             Streams::Given(_, rules) => vec![("--trust", rules)],
-        };
+        }
+    }
+
+    /// The certificates of those on the other side, with their role: who releases, and who signs images.
+    fn foreign_certificates(&self) -> Vec<(String, &Certificates)> {
         let mut found = Vec::new();
-        for (stream, rules) in streams {
+        for (stream, rules) in self.all_rules() {
             found.push((format!("release ({stream})"), rules.trust.certificates()));
             let images = rules.images.iter().flat_map(ImagePolicy::certificates);
             found.extend(images.map(|certificates| (format!("image policy ({stream})"), certificates)));

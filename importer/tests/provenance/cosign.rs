@@ -2,13 +2,17 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use manifest_schema::{Digest, DigestTag, MediaType, Reference, Timestamp};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use signing::sigstore::{Attachment, SigstoreKey, SigstoreSecretKey, SigstoreSignature, generate_sigstore};
+use testkit::http::Client;
 use testkit::layout::{API, closure, digest, fixtures, repository_and_tag};
-use testkit::{Registry, Site, command, need, run_ok};
+use testkit::proxy::{Handler, Seen};
+use testkit::{Proxy, Registry, Site, command, need, run_ok};
 
 use crate::common::{Leaves, World};
 use crate::set_policy;
@@ -375,4 +379,89 @@ fn a_key_that_keygen_made_signs_for_production() {
     assert!(signing::verify_sigstore(&found[0], &[public]).is_ok());
     // A key is never overwritten.
     testkit::run(site.import(&["keygen", "cosign", "--no-passphrase"]).arg("-q")).expect_code(2);
+}
+
+#[test]
+fn the_production_cosign_key_is_nobody_elses() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let key = Cosign::new(&site.import_dir(), "production");
+    let host = site.origin.host().to_string();
+    let bundle = site.packed(1);
+    site.import["production"]["cosign"] = json!({ "key": "production.key" });
+    let before = World::of(&site);
+    set_policy(&mut site, json!({ &host: key.policy("matchExact") }));
+    let refused = "is configured for two roles, production and a stream";
+    site.receive(&bundle, &[]).expect_code(2).expect_stderr(refused);
+    site.import["streams"]["payments"].as_object_mut().unwrap().remove("images");
+    site.import["streams"]["payments"]["sigstore"] = json!({ "keys": [key.public_file] });
+    site.receive(&bundle, &[]).expect_code(2).expect_stderr(refused);
+    before.leaves_only(Leaves::Nothing, &World::of(&site)).unwrap();
+}
+
+/// A registry in which somebody else overwrites the index's signatures, each time after they were changed.
+struct Racing {
+    registry: String,
+    document: Vec<u8>,
+    times: AtomicUsize,
+}
+
+impl Handler for Racing {
+    fn wants(&self, seen: &Seen) -> bool {
+        seen.method == "PUT" && seen.path.ends_with(".sig")
+    }
+
+    fn answer(&self, seen: &Seen, body: &[u8]) -> (u16, Vec<(String, String)>, Vec<u8>) {
+        let url = format!("http://{}{}", self.registry, seen.path);
+        let put = |bytes: &[u8]| {
+            Client::new(None, None).send("PUT", &url, &[("Content-Type", MediaType::OCI_MANIFEST)], bytes)
+        };
+        let answer = put(body);
+        if self.times.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+            put(&self.document);
+        }
+        (answer.status, answer.headers.into_iter().collect(), answer.body)
+    }
+}
+
+#[test]
+fn signatures_that_somebody_else_makes_meanwhile_are_not_lost() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    for (times, wins) in [(2, true), (1000, false)] {
+        let mut site = Site::new();
+        let keys = site.scratch("keys");
+        let (ours, theirs) = (Cosign::new(&site.import_dir(), "production"), Cosign::new(&keys, "theirs"));
+        site.import["production"]["cosign"] = json!({ "key": "production.key" });
+        let (repository, tag) = repository_and_tag(API);
+        // One document, so that it is clear whose signatures are overwritten.
+        let platform = documents(&site.origin).into_iter().find(|d| *d != digest(&fixtures(), API)).unwrap();
+        site.release["images"] = json!([format!("{}/{repository}@{platform}", site.origin.host())]);
+        let reference: Reference = format!("{}/{repository}:{tag}", site.production.host()).parse().unwrap();
+        let signature = theirs.secret.sign_image(&reference, &platform, Timestamp::now(), "theirs").unwrap();
+        let bytes = Attachment::new().with(&signature).unwrap().to_bytes().unwrap();
+        site.production.put_blob(repository, &blobs::sha256(&signature.payload), &signature.payload);
+        site.production.put_blob(repository, &bytes.config_digest, &bytes.config);
+        let registry = site.production.host().to_string();
+        let racing = Racing { registry: registry.clone(), document: bytes.manifest, times: AtomicUsize::new(times) };
+        let proxy = Proxy::with_handler(&registry, Arc::new(racing));
+        let to = format!("{}/payments", proxy.host());
+        site.import["streams"]["payments"]["to"][0]["to"] = to.into();
+        let bundle = site.packed(1);
+        let ran = site.receive(&bundle, &[]);
+        if !wins {
+            ran.expect_code(1).expect_stderr("somebody else changes it at the same time");
+            assert!(!site.production.tags().keys().any(|tag| tag.contains("sealift-")), "no image was published");
+            continue;
+        }
+        ran.expect_code(0);
+        let found = signatures(&site.production, &platform);
+        for key in [&ours, &theirs] {
+            let public = std::slice::from_ref(key.secret.public());
+            assert_eq!(found.iter().filter(|s| signing::verify_sigstore(s, public).is_ok()).count(), 1);
+        }
+    }
 }
