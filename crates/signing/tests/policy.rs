@@ -391,11 +391,13 @@ fn a_policy_names_all_its_keys() {
     let policy = ImagePolicy::parse(document.to_string().as_bytes(), Path::new("")).unwrap();
     let mut found: Vec<_> = policy.sigstore_keys().into_iter().map(SigstoreKey::to_pem).collect();
     let mut expected: Vec<_> = (1..=5).map(|seed| Cosign::new(seed).pem()).collect();
-    (found.sort(), expected.sort());
+    found.sort();
+    expected.sort();
     assert_eq!(found, expected);
     let mut found: Vec<_> = policy.certificates().into_iter().flat_map(Certificates::fingerprints).collect();
     let mut expected = [a.fingerprint, b.fingerprint];
-    (found.sort(), expected.sort());
+    found.sort();
+    expected.sort();
     assert_eq!(found, expected);
 }
 
