@@ -90,14 +90,10 @@ impl TrustCommand {
 impl Check {
     fn check(self) -> Result<(), Error> {
         let policy = self.policy.unwrap_or_else(ImagePolicy::standard);
+        let registries_d = settings::registries_d(&self.registries_d)?;
         let folders = if self.registries_d.is_empty() { RegistriesD::standard() } else { self.registries_d };
         let counted = Counted { platforms: self.platform, index: self.index, attestations: self.attestations };
-        let cluster = Cluster {
-            policy: ImagePolicy::load(&policy)?,
-            registries_d: settings::registries_d(&folders)?,
-            counted,
-            now: Timestamp::now(),
-        };
+        let cluster = Cluster { policy: ImagePolicy::load(&policy)?, registries_d, counted, now: Timestamp::now() };
         let folder = PathBuf::from(&self.image);
         let images = match self.image.parse::<SourceRef>() {
             // A transport means an image; a name alone could be that of a folder.
