@@ -291,6 +291,32 @@ fn the_verdict_is_that_of_skopeo() {
 }
 
 #[test]
+fn a_nodes_own_files_are_the_default() {
+    if !need(&["docker-registry", "skopeo", "gpg"]) {
+        return;
+    }
+    let signed = Signed::new();
+    let (cluster, name) = (&signed.cluster, signed.name());
+    let host = signed.registry.host().to_string();
+    cluster.policy("reject", &json!({ "docker": { &host: signed_by(&signed.right, kind("matchExact")) } }));
+    let check = || run(sealift_import(&cluster.at("home")).args(["trust", "check", "--json", &name]));
+    let own = cluster.at("home/.config/containers");
+    fs::create_dir_all(&own).unwrap();
+    fs::copy(cluster.at("policy.json"), own.join("policy.json")).unwrap();
+    fs::create_dir(own.join("registries.d")).unwrap();
+    fs::copy(cluster.at("registries.d/a.yaml"), own.join("registries.d/a.yaml")).unwrap();
+    let report = check().expect_code(0).json();
+    assert_eq!(report["policy"], json!(own.join("policy.json")));
+    assert_eq!(report["registries_d"], json!([own.join("registries.d")]));
+
+    // Without a folder of the user's own it is the system's, which knows nothing of this registry and need not exist.
+    fs::remove_dir_all(own.join("registries.d")).unwrap();
+    let report = check().expect_code(3).json();
+    assert_eq!(report["registries_d"], json!(["/etc/containers/registries.d"]));
+    assert_eq!(row(&report, PLATFORMS[0])["verdict"]["accepted"], false);
+}
+
+#[test]
 fn signatures_that_cannot_be_read_fail() {
     if !need(&["docker-registry", "skopeo", "gpg"]) {
         return;
