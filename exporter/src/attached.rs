@@ -12,8 +12,8 @@ use blobs::{VerifiedBytes, sha256};
 use commands::settings::SmallFiles;
 use console::Progress;
 use manifest_schema::{
-    Descriptor, Digest, DigestTag, Document, Found, ImageSignature, LIMITS, MediaType, OutsideText, Reference,
-    Referrer, Timestamp,
+    Descriptor, Digest, DigestTag, Document, Found, Image, ImageSignature, LIMITS, Manifest, MediaType, OutsideText,
+    Reference, Referrer, Timestamp,
 };
 use registry::source::{Source, SourceRef, Transport};
 use serde::Serialize;
@@ -163,7 +163,54 @@ impl<'a> ImageSigner<'a> {
     }
 }
 
-/// Finds what is attached to an image, after the image itself was walked; with a signer, its signatures are made too.
+/// Which attachments are carried, of those that the request wants.
+pub(crate) enum Carry<'a> {
+    /// Whatever is found.
+    Found,
+    /// Whatever is found, and signatures that are made now.
+    Signed(&'a ImageSigner<'a>),
+    /// Those of a plan, whatever was attached since.
+    Planned(&'a Manifest),
+}
+
+impl<'a> Carry<'a> {
+    /// What a plan has of an image: all that may be carried. `None` if there is no plan.
+    fn planned(&self, image: &ResolvedImage) -> Option<PlannedAttachments<'a>> {
+        let Self::Planned(manifest) = self else { return None };
+        let is_it = |i: &&Image| i.digest == image.top.digest && i.origin.repository() == image.origin.repository();
+        // The plan's images are fetched by digest; several tags of one digest have the same attached to them.
+        let images = || manifest.images.iter().filter(is_it);
+        Some(PlannedAttachments {
+            manifest,
+            signatures: images().flat_map(|i| &i.signatures).map(|s| (s.subject, s.digest)).collect(),
+            referrers: images().flat_map(|i| &i.referrers).collect(),
+        })
+    }
+}
+
+/// What a plan has of an image.
+struct PlannedAttachments<'a> {
+    manifest: &'a Manifest,
+    /// Each with what it signs.
+    signatures: BTreeSet<(Digest, Digest)>,
+    referrers: BTreeSet<&'a Referrer>,
+}
+
+impl PlannedAttachments<'_> {
+    fn has(&self, subject: &Digest, digest: &Digest, tag: Option<DigestTag>) -> bool {
+        self.referrers.contains(&Referrer { subject: *subject, digest: *digest, tag })
+    }
+
+    /// What a digest tag named.
+    fn tagged(&self, subject: &Digest, tag: DigestTag) -> Option<Descriptor> {
+        let named = self.referrers.iter().find(|r| r.subject == *subject && r.tag == Some(tag))?;
+        let blob = self.manifest.blobs.iter().find(|b| b.digest == named.digest)?;
+        let (media_type, digest, size) = (blob.media_type.clone(), blob.digest, blob.size);
+        Some(Descriptor { media_type, digest, size, urls: Vec::new() })
+    }
+}
+
+/// Finds what is attached to an image, after the image itself was walked.
 ///
 /// # Errors
 /// [`Error`]; whatever is listed and cannot be had is an error.
@@ -173,16 +220,42 @@ pub(crate) fn collect(
     asked: &SourceRef,
     source: &dyn Source,
     request: &Request,
-    signer: Option<&ImageSigner<'_>>,
+    carry: &Carry<'_>,
     progress: &Progress,
 ) -> Result<(), Error> {
     let origin = image.origin.clone();
     let place = Place { origin: &origin, source, number: image.source };
     let mut tree = Tree { attached: true, ..Tree::default() };
-    signatures(walk, image, &mut tree, &place, asked, request, signer)?;
-    referrers(walk, image, &mut tree, &place, request, progress)?;
+    let wanted = Wanted { request, planned: carry.planned(image), progress };
+    let signer = if let Carry::Signed(signer) = carry { Some(*signer) } else { None };
+    signatures(walk, image, &mut tree, &place, asked, &wanted, signer)?;
+    referrers(walk, image, &mut tree, &place, &wanted)?;
     image.blobs.append(&mut tree.blobs);
     Ok(())
+}
+
+/// What is to be carried of an image.
+struct Wanted<'a> {
+    request: &'a Request,
+    /// Nothing but this, if it was planned.
+    planned: Option<PlannedAttachments<'a>>,
+    progress: &'a Progress,
+}
+
+impl Wanted<'_> {
+    /// Whether something was planned; if not, it is said that it is left out.
+    fn is_planned(&self, place: &Place<'_>, digest: &Digest, is_in: impl Fn(&PlannedAttachments<'_>) -> bool) -> bool {
+        let planned = self.planned.as_ref().is_none_or(is_in);
+        if !planned {
+            self.left_out(place, digest);
+        }
+        planned
+    }
+
+    fn left_out(&self, place: &Place<'_>, digest: &Digest) {
+        let origin = place.origin;
+        self.progress.warn(format_args!("{origin}: {digest} was attached to it after the plan; it is left out"));
+    }
 }
 
 /// Simple signatures of every document of the image.
@@ -192,9 +265,10 @@ fn signatures(
     tree: &mut Tree,
     place: &Place<'_>,
     asked: &SourceRef,
-    request: &Request,
+    wanted: &Wanted<'_>,
     signer: Option<&ImageSigner<'_>>,
 ) -> Result<(), Error> {
+    let request = wanted.request;
     let in_registry = asked.transport() == Transport::Docker;
     let repository = image.origin.repository();
     let lookaside = in_registry.then(|| {
@@ -220,6 +294,10 @@ fn signatures(
             let made = signer.sign(&image.origin, subject)?;
             found.extend(made.into_iter().map(|bytes| (Found::Made, bytes)));
         }
+        found.retain(|(_, bytes)| {
+            let digest = sha256(bytes);
+            wanted.is_planned(place, &digest, |planned| planned.signatures.contains(&(*subject, digest)))
+        });
         if found.len() > LIMITS.lookaside_signatures {
             return Err(Error::TooManySignatures { origin: Box::new(image.origin.clone()) });
         }
@@ -248,19 +326,17 @@ fn referrers(
     image: &mut ResolvedImage,
     tree: &mut Tree,
     place: &Place<'_>,
-    request: &Request,
-    progress: &Progress,
+    wanted: &Wanted<'_>,
 ) -> Result<(), Error> {
-    if request.referrers == Referrers::None {
+    if wanted.request.referrers == Referrers::None {
         return Ok(());
     }
     let mut seen: BTreeSet<Digest> = image.documents.iter().copied().collect();
     let mut queue: VecDeque<(Digest, usize)> = image.documents.iter().map(|d| (*d, 0)).collect();
     while let Some((subject, depth)) = queue.pop_front() {
         // One at a time: a thousand of them may be listed, each as large as a document gets.
-        for listed in listed(&subject, place, request)? {
-            let Some(Attachment { tag, descriptor, bytes, kind }) = fetch(&subject, listed, place, request, progress)?
-            else {
+        for listed in listed(&subject, place, wanted)? {
+            let Some(Attachment { tag, descriptor, bytes, kind }) = fetch(&subject, listed, place, wanted)? else {
                 continue;
             };
             let digest = descriptor.digest;
@@ -309,9 +385,9 @@ struct Attachment {
 }
 
 /// What is listed as referring to a document, and the tags that may name something that does.
-fn listed(subject: &Digest, place: &Place<'_>, request: &Request) -> Result<Vec<Listed>, Error> {
+fn listed(subject: &Digest, place: &Place<'_>, wanted: &Wanted<'_>) -> Result<Vec<Listed>, Error> {
     let listed = place.source.referrers(subject)?;
-    let tags = DigestTag::ALL.into_iter().filter(|tag| request.referrers.takes_tag(*tag));
+    let tags = DigestTag::ALL.into_iter().filter(|tag| wanted.request.referrers.takes_tag(*tag));
     Ok(listed.into_iter().map(|l| Listed::Referrer(l.descriptor)).chain(tags.map(Listed::Tag)).collect())
 }
 
@@ -320,35 +396,56 @@ fn fetch(
     subject: &Digest,
     listed: Listed,
     place: &Place<'_>,
-    request: &Request,
-    progress: &Progress,
+    wanted: &Wanted<'_>,
 ) -> Result<Option<Attachment>, Error> {
     let (tag, descriptor, bytes) = match listed {
         Listed::Referrer(descriptor) => {
             let bytes = place.source.document(&descriptor.digest, descriptor.size)?;
             (None, descriptor, bytes)
         }
-        Listed::Tag(tag) => match place.source.digest_tag(subject, tag)? {
+        Listed::Tag(tag) => match tagged(subject, tag, place, wanted)? {
             None => return Ok(None),
-            Some((media_type, bytes)) => {
-                let (digest, size) = (*bytes.digest(), bytes.bytes().len() as u64);
-                (Some(tag), Descriptor { media_type, digest, size, urls: Vec::new() }, bytes)
-            }
+            Some((descriptor, bytes)) => (Some(tag), descriptor, bytes),
         },
     };
     let document = parse(place.origin, &bytes, &descriptor.media_type)?;
     let says = document.attached();
     if tag.is_none() && says.subject != Some(*subject) {
-        progress.warn(format_args!(
+        wanted.progress.warn(format_args!(
             "{}: {} is listed as a referrer of {subject}, but does not refer to it; it is left out",
             place.origin, descriptor.digest
         ));
         return Ok(None);
     }
-    if tag.is_none() && !request.referrers.takes_type(says.artifact_type.as_ref()) {
+    if tag.is_none() && !wanted.request.referrers.takes_type(says.artifact_type.as_ref()) {
+        return Ok(None);
+    }
+    if !wanted.is_planned(place, &descriptor.digest, |planned| planned.has(subject, &descriptor.digest, tag)) {
         return Ok(None);
     }
     Ok(Some(Attachment { tag, kind: kind_of(&document), descriptor, bytes }))
+}
+
+/// What a digest tag names; if it was planned, what it named then.
+fn tagged(
+    subject: &Digest,
+    tag: DigestTag,
+    place: &Place<'_>,
+    wanted: &Wanted<'_>,
+) -> Result<Option<(Descriptor, VerifiedBytes)>, Error> {
+    let now = place.source.digest_tag(subject, tag)?.map(|(media_type, bytes)| {
+        let (digest, size) = (*bytes.digest(), bytes.bytes().len() as u64);
+        (Descriptor { media_type, digest, size, urls: Vec::new() }, bytes)
+    });
+    let planned = wanted.planned.as_ref().and_then(|planned| planned.tagged(subject, tag));
+    match (planned, now) {
+        (Some(planned), Some((now, _))) if now.digest != planned.digest => {
+            wanted.left_out(place, &now.digest);
+            let bytes = place.source.document(&planned.digest, planned.size)?;
+            Ok(Some((planned, bytes)))
+        }
+        (_, now) => Ok(now),
+    }
 }
 
 /// What a document that refers to another is.

@@ -27,7 +27,7 @@ pub mod seal;
 use console::Progress;
 use signing::SecretKey;
 
-use attached::ImageSigner;
+use attached::{Carry, ImageSigner};
 pub use error::Error;
 pub use plan::Plan;
 pub use planned::Planned;
@@ -47,7 +47,7 @@ pub enum Packed {
 /// # Errors
 /// [`Error`].
 pub fn make_plan(request: &Request, progress: &Progress) -> Result<Plan, Error> {
-    let resolved = resolve::resolve(request, None, progress)?;
+    let resolved = resolve::resolve(request, &Carry::Found, progress)?;
     plan::plan(request, resolved)
 }
 
@@ -65,8 +65,16 @@ pub fn pack(
     if let Some(sealed) = claim.finished()? {
         return Ok(Packed::Already(sealed));
     }
-    let signer = if request.sign_images { Some(ImageSigner::new(keys, claim.signatures())?) } else { None };
-    let resolved = resolve::resolve(request, signer.as_ref(), progress)?;
+    let signer;
+    let carry = match planned {
+        Some(planned) => Carry::Planned(planned.manifest()),
+        None if request.sign_images => {
+            signer = ImageSigner::new(keys, claim.signatures())?;
+            Carry::Signed(&signer)
+        }
+        None => Carry::Found,
+    };
+    let resolved = resolve::resolve(request, &carry, progress)?;
     let plan = plan::plan(request, resolved)?;
     let signed = pull::sign(&claim, plan, request, planned, keys)?;
     let pulled = pull::pull(signed, request, &claim, progress)?;

@@ -12,7 +12,7 @@ use manifest_schema::{
 };
 use registry::source::{Source, SourceRef};
 
-use crate::attached;
+use crate::attached::{self, Carry};
 use crate::error::Error;
 use crate::release;
 use crate::request::Request;
@@ -93,11 +93,7 @@ impl Asked {
 ///
 /// # Errors
 /// [`Error`] names the reference.
-pub(crate) fn resolve(
-    request: &Request,
-    signer: Option<&attached::ImageSigner<'_>>,
-    progress: &Progress,
-) -> Result<Resolved, Error> {
+pub(crate) fn resolve(request: &Request, carry: &Carry<'_>, progress: &Progress) -> Result<Resolved, Error> {
     let mut walk = Walk::default();
     let mut sources = Vec::new();
     let mut images: Vec<ResolvedImage> = Vec::new();
@@ -122,7 +118,7 @@ pub(crate) fn resolve(
                     open.push_back(Asked::new(member, false));
                 }
             }
-            attached::collect(&mut walk, &mut image, asked, source.as_ref(), request, signer, progress)?;
+            attached::collect(&mut walk, &mut image, asked, source.as_ref(), request, carry, progress)?;
             if let Some(now) = &image.moved {
                 progress.warn(format_args!("{}: the tag now names {now}; the pinned digest is packed", image.origin));
             }

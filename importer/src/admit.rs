@@ -161,11 +161,8 @@ pub fn examine(
     expiry(site, bundle.manifest.get())?;
     let destinations = destinations(bundle)?;
     let (graph, evidence) = documents(bundle)?;
-    let mut provenance = HashMap::new();
-    for judged in judged(site, bundle, &graph, &evidence)? {
-        provenance.insert(judged.origin.clone(), judged.accept()?);
-    }
-    recordable(provenance.values())?;
+    // What is recorded besides is bounded by the manifest's own size.
+    let provenance = provenance::accept(judged(site, bundle, &graph, &evidence)?, LIMITS.ledger_entry / 2)?;
     let mut placement = tags(site, bundle, destinations, &graph, provenance, progress, probe)?;
     for placed in &mut placement.images {
         if site.signs_for_cosign() {
@@ -177,13 +174,6 @@ pub fn examine(
         placed.release_signatures = release_signatures(&placed.image, &placed.provenance, &evidence);
     }
     Ok(placement)
-}
-
-/// Refuses what the ledger could not take in the end, before anything is done.
-fn recordable<'p>(images: impl Iterator<Item = &'p Provenance>) -> Result<(), Error> {
-    let limit = LIMITS.ledger_entry / 2;
-    let found = images.map(Provenance::recorded_size).sum();
-    if found > limit { Err(Error::TooMuchToRecord { found, limit }) } else { Ok(()) }
 }
 
 /// The signatures of a release image that clusters are to get: those that the policy took for good; without a policy those

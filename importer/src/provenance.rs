@@ -106,7 +106,7 @@ impl Provenance {
     }
 
     /// About how many bytes the ledger's entry has for it.
-    pub fn recorded_size(&self) -> u64 {
+    fn recorded_size(&self) -> u64 {
         self.evidence.iter().map(|row| serde_json::to_vec(row).map_or(0, |bytes| bytes.len() as u64 + 1)).sum()
     }
 
@@ -114,6 +114,17 @@ impl Provenance {
     pub fn into_record(self) -> (Vouched, Vec<RecordedEvidence>) {
         (self.vouched, self.evidence)
     }
+}
+
+/// All of the images may enter, and the ledger can take in the end what was found of them: at most `limit` bytes.
+///
+/// # Errors
+/// As [`Judged::accept`]; [`Error::TooMuchToRecord`].
+pub fn accept(judged: Vec<Judged>, limit: u64) -> Result<HashMap<Reference, Provenance>, Error> {
+    let name = |judged: Judged| Ok((judged.origin.clone(), judged.accept()?));
+    let accepted: HashMap<_, _> = judged.into_iter().map(name).collect::<Result<_, Error>>()?;
+    let found = accepted.values().map(Provenance::recorded_size).sum();
+    if found > limit { Err(Error::TooMuchToRecord { found, limit }) } else { Ok(accepted) }
 }
 
 /// The policy's verdict on one document.
@@ -436,4 +447,34 @@ pub(crate) fn reasons(verdict: &DocumentVerdict) -> String {
     let lines = refused.map(|r| format!("{}: {}", r.requirement, r.reasons.join("; ")));
     let lines: Vec<String> = lines.collect();
     manifest_schema::text::escape(&lines.join("; ")).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_the_ledger_can_take_is_refused() {
+        let digest = blobs::sha256(b"image");
+        let row = RecordedEvidence {
+            kind: EvidenceKind::Referrer,
+            subject: digest,
+            digest,
+            what: None,
+            verified: None,
+            signer: None,
+            note: Some(OutsideText::new("x".repeat(100))),
+        };
+        let size = serde_json::to_vec(&row).expect("a row").len() as u64 + 1;
+        let judged = |n: u32| Judged {
+            origin: format!("r.example/x:{n}").parse().expect("a reference"),
+            digest,
+            verdicts: vec![],
+            evidence: vec![row.clone()],
+            vouched: Ok(Vouched::Manifest),
+        };
+        assert_eq!(accept(vec![judged(1), judged(2)], 2 * size).expect("it just fits").len(), 2);
+        let refused = accept(vec![judged(1), judged(2)], 2 * size - 1);
+        assert!(matches!(refused, Err(Error::TooMuchToRecord { found, .. }) if found == 2 * size));
+    }
 }

@@ -14,7 +14,7 @@ use crate::common::{Leaves, World};
 use crate::{set_policy, signed_by};
 
 /// A site that looks for signatures of its origin in a folder, which is returned.
-fn with_lookaside() -> (Site, PathBuf) {
+pub fn with_lookaside() -> (Site, PathBuf) {
     let mut site = Site::new();
     let tree = configure_lookaside(&mut site);
     (site, tree)
@@ -40,7 +40,7 @@ fn documents(site: &Site) -> Vec<Digest> {
 }
 
 /// Signs documents of the image as `reference`.
-fn sign(tree: &Path, site: &Site, key: &Key, reference: &str, documents: &[Digest]) {
+pub fn sign(tree: &Path, site: &Site, key: &Key, reference: &str, documents: &[Digest]) {
     let origin: Reference = format!("{}/{}", site.origin.host(), "payments/api:2.3.1").parse().unwrap();
     let reference: Reference = reference.parse().unwrap();
     for digest in documents {

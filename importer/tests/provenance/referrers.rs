@@ -4,9 +4,10 @@ use manifest_schema::{Digest, DigestTag, MediaType, referrers_tag};
 use serde_json::{Value, json};
 use testkit::hostile::{self, MANIFEST, Opened};
 use testkit::layout::{API, BUSYBOX, digest, fixtures, repository_and_tag};
-use testkit::{Registry, Site, need, run_ok};
+use testkit::{Key, Registry, Site, need, run, run_ok};
 
 use crate::common::{Leaves, World};
+use crate::policy::{sign, with_lookaside};
 
 const SPDX: &str = "application/spdx+json";
 
@@ -162,6 +163,49 @@ fn what_is_not_wanted_stays_and_what_cannot_be_had_fails() {
     let ran = site.pack(1, &[]);
     assert_eq!(ran.code, Some(1), "{ran}");
     assert!(ran.stderr.contains(&digest_of(&sbom).to_string()), "{ran}");
+}
+
+#[test]
+fn what_is_attached_after_the_plan_is_left_out() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let (site, tree) = with_lookaside();
+    let image = digest(&fixtures(), API);
+    let name = format!("{}/payments/api:2.3.1", site.origin.host());
+    let key = Key::new(&site.scratch("keys"), "images");
+    sign(&tree, &site, &key, &name, &[image]);
+    let sbom = artifact(&site.origin, SPDX, b"{\"spdxVersion\":\"SPDX-2.3\"}", Some(&image));
+    let attestation = artifact(&site.origin, "application/vnd.example.a", b"attested", None);
+    list(&site.origin, &image, std::slice::from_ref(&sbom));
+    tag(&site.origin, &image, DigestTag::Att, &digest_of(&attestation));
+    let plan = site.scratch("plans").join("p");
+    run_ok(site.export(&["plan", "--sequence", "1", "--write"]).arg(&plan));
+    let pack = || run(site.export(&["pack"]).arg(&plan).arg("--output").arg(site.media()));
+
+    // Another signature, a scan of the next night, an attestation in place of the first, a tag that was not there.
+    sign(&tree, &site, &key, &format!("{name}-later"), &[image]);
+    let scan = artifact(&site.origin, "application/vnd.example.scan", b"night", Some(&image));
+    list(&site.origin, &image, &[scan.clone(), sbom.clone()]);
+    let second = artifact(&site.origin, "application/vnd.example.a", b"attested again", None);
+    tag(&site.origin, &image, DigestTag::Att, &digest_of(&second));
+    tag(&site.origin, &image, DigestTag::Sbom, &digest_of(&sbom));
+
+    // What was planned is still needed.
+    list(&site.origin, &image, std::slice::from_ref(&scan));
+    pack().expect_code(3).expect_stderr("other signatures or referrers are attached");
+    list(&site.origin, &image, &[scan.clone(), sbom.clone()]);
+    let packed = pack().expect_code(0);
+    let left_out =
+        packed.stderr.lines().filter(|l| l.contains("was attached to it after the plan")).collect::<Vec<_>>();
+    assert_eq!(left_out.len(), 4, "{packed}");
+    for digest in [&scan, &second, &sbom].map(digest_of) {
+        assert!(left_out.iter().any(|l| l.contains(&digest.to_string())), "{digest}\n{packed}");
+    }
+    let opened = Opened::open(&site.media().join("payments-1"), 1, &site.identity);
+    assert_eq!(opened.content(MANIFEST), std::fs::read(plan.join("manifest.json")).unwrap());
+    site.receive(&site.media().join("payments-1"), &[]).expect_code(0);
+    assert_eq!(listed(&site, &image).iter().map(digest_of).collect::<Vec<_>>(), [digest_of(&sbom)]);
 }
 
 #[test]
