@@ -10,7 +10,7 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use signing::sigstore::{Attachment, SigstoreKey, SigstoreSecretKey, SigstoreSignature, generate_sigstore};
 use testkit::http::Client;
-use testkit::layout::{API, closure, digest, fixtures, repository_and_tag};
+use testkit::layout::{API, SHA512, closure, digest, fixtures, repository_and_tag};
 use testkit::proxy::{Handler, Seen};
 use testkit::{Proxy, Registry, Site, command, need, run_ok};
 
@@ -379,6 +379,21 @@ fn a_key_that_keygen_made_signs_for_production() {
     assert!(signing::verify_sigstore(&found[0], &[public]).is_ok());
     // A key is never overwritten.
     testkit::run(site.import(&["keygen", "cosign", "--no-passphrase"]).arg("-q")).expect_code(2);
+}
+
+#[test]
+fn an_image_that_no_tag_can_name_is_refused_before_anything_is_pushed() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    site.list_from_layout(SHA512);
+    let bundle = site.packed(1);
+    let key = Cosign::new(&site.import_dir(), "production");
+    let before = World::of(&site);
+    let ran = site.receive(&bundle, &["--cosign-key", key.secret_file.to_str().unwrap()]).expect_code(2);
+    ran.expect_stderr("no tag is that long").expect_stderr("leave --cosign-key out");
+    before.leaves_only(Leaves::Nothing, &World::of(&site)).unwrap();
 }
 
 #[test]

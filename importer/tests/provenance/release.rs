@@ -107,6 +107,11 @@ fn a_signed_release_vouches_for_its_images() {
     let mut payload = payload();
     let site = &mut payload.site;
     site.import["production"]["release_signatures"] = "release-signatures".into();
+    // Somebody else's signature, which is carried, and not handed over.
+    let reference = format!("{}/{RELEASE}", site.origin.host()).parse().unwrap();
+    let other = Key::new(&site.scratch("keys"), "other").secret;
+    let other = other.sign_simple(&reference, &payload.release, Timestamp::now(), "test").unwrap();
+    fs::write(payload.store.join(format!("sha256={}/signature-2", payload.release.hex())), other).unwrap();
     let bundle = site.packed(1);
     let inspected = run_ok(site.import(&["inspect"]).arg(&bundle));
     let listed = format!("listed by the release image {}", payload.release);
@@ -136,6 +141,8 @@ fn a_signed_release_vouches_for_its_images() {
     assert_eq!(map["metadata"]["labels"], json!({ "release.openshift.io/verification-signatures": "" }));
     let encoded = map["binaryData"][format!("sha256-{hex}-1")].as_str().unwrap();
     assert!(decoded(&site.scratch("decode"), encoded) == original);
+
+    assert_eq!(map["binaryData"].as_object().unwrap().len(), 1);
 
     // Again: nothing is written twice.
     site.receive(&site.packed(2), &[]).expect_code(0);
