@@ -1,6 +1,6 @@
 //! OCI referrers and digest tags: they travel with their image and are found beside it in production.
 
-use manifest_schema::{Digest, DigestTag, MediaType, referrers_tag};
+use manifest_schema::{Digest, DigestTag, LIMITS, MediaType, referrers_tag};
 use serde_json::{Value, json};
 use testkit::hostile::{self, MANIFEST, Opened};
 use testkit::layout::{API, BUSYBOX, digest, fixtures, repository_and_tag};
@@ -163,6 +163,25 @@ fn what_is_not_wanted_stays_and_what_cannot_be_had_fails() {
     let ran = site.pack(1, &[]);
     assert_eq!(ran.code, Some(1), "{ran}");
     assert!(ran.stderr.contains(&digest_of(&sbom).to_string()), "{ran}");
+}
+
+#[test]
+fn a_row_of_referrers_is_bounded() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let site = Site::new();
+    let mut row = vec![digest(&fixtures(), API)];
+    let mut add = |n: usize| {
+        let note = artifact(&site.origin, "application/vnd.example.note", format!("note {n}").as_bytes(), row.last());
+        list(&site.origin, &row[n], std::slice::from_ref(&note));
+        row.push(digest_of(&note));
+    };
+    (0..LIMITS.referrer_depth).for_each(&mut add);
+    let manifest = Opened::open(&site.packed(1), 1, &site.identity).manifest();
+    assert_eq!(manifest["images"][0]["referrers"].as_array().unwrap().len(), LIMITS.referrer_depth);
+    add(LIMITS.referrer_depth);
+    site.pack(2, &[]).expect_code(2).expect_stderr("more than 8 referrers in a row");
 }
 
 #[test]
