@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use blobs::sha256;
 use manifest_schema::document::Platform;
-use manifest_schema::{Digest, LIMITS, Manifest, OutsideText, Timestamp};
+use manifest_schema::{Digest, Image, LIMITS, Manifest, OutsideText, Timestamp};
 use serde::{Deserialize, Serialize};
 use signing::{Certificates, Fingerprint, SecretKey, Trust};
 
@@ -233,7 +233,7 @@ impl Planned {
             if a.origin != b.origin || a.digest != b.digest {
                 format!("{} was {} and is {} {}", a.origin, a.digest, b.origin, b.digest)
             } else {
-                format!("other signatures or referrers are attached to {}", a.origin)
+                attached(a, b)
             }
         } else if planned.blobs != now.blobs || planned.images.len() != now.images.len() {
             "other blobs belong to its images".into()
@@ -241,6 +241,18 @@ impl Planned {
             "the manifest would be another one".into()
         };
         Err(Error::Unplanned { name: planned.name(), what })
+    }
+}
+
+/// What was attached to an image and is not now. More than was planned is never taken.
+fn attached(planned: &Image, now: &Image) -> String {
+    let signatures = |image: &Image| image.signatures.iter().map(|s| (s.subject, s.digest)).collect::<Vec<_>>();
+    let referrers = |image: &Image| image.referrers.iter().map(|r| (r.subject, r.digest)).collect::<Vec<_>>();
+    let there = [signatures(now), referrers(now)].concat();
+    let all = [signatures(planned), referrers(planned)].concat();
+    match all.iter().find(|attached| !there.contains(attached)) {
+        Some((subject, digest)) => format!("{}: {digest} is not attached to {subject} any more", planned.origin),
+        None => format!("{}: what is attached to it is found in another place or order", planned.origin),
     }
 }
 

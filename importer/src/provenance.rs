@@ -70,9 +70,8 @@ impl Judged {
         let (Err(Refusal::Verdict(verdict)), Some(by)) = (&self.vouched, releases.members.get(&self.origin)) else {
             return;
         };
-        let PolicyVerdict { scope, requirements, .. } = &verdict.verdict;
-        let by_default = matches!(scope.as_str(), "default" | "docker: \"\"");
-        if by_default || requirements.iter().all(|r| r.requirement != "reject") {
+        let verdict = &verdict.verdict;
+        if verdict.is_by_default() || verdict.requirements.iter().all(|r| r.requirement != "reject") {
             self.vouched = Ok(Vouched::Release { by: *by });
         }
     }

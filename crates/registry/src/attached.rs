@@ -6,10 +6,12 @@
 //! of that image are the document asked for.
 
 use blobs::VerifiedBytes;
-use manifest_schema::{Digest, DigestTag, Document, LIMITS, MediaType, OutsideText, Tag, referrers_tag};
+use manifest_schema::{
+    Digest, DigestTag, Document, LIMITS, MediaType, OutsideText, Tag, is_made_from_digest, referrers_tag,
+};
 
 use crate::layout::{Entry, Files, Layout, bounded, read_document};
-use crate::referrers::{About, Fault, FoundReferrer, Referrers, is_attached};
+use crate::referrers::{About, Fault, FoundReferrer, Referrers};
 use crate::source::error::SourceError;
 use crate::source::reference::full;
 
@@ -51,7 +53,9 @@ impl Layout {
     /// The entries that are images of their own: neither under a tag that belongs to another document, nor what cosign
     /// attached; of several, those whose document names no subject. If such a tag is all that there is, it is the image's.
     pub(crate) fn images(&self) -> Vec<&Entry> {
-        let own = |entry: &&Entry| !entry.is_cosigns() && !entry.tags().any(|tag| is_attached(&tag));
+        let own = |entry: &&Entry| {
+            !entry.is_cosigns() && !entry.tags().any(|tag| tag.parse().is_ok_and(|tag| is_made_from_digest(&tag)))
+        };
         let images: Vec<&Entry> = self.entries.iter().filter(own).collect();
         match images.len() {
             0 => return self.entries.iter().filter(|entry| !entry.is_cosigns()).collect(),

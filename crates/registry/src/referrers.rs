@@ -210,15 +210,6 @@ impl RepositoryClient {
     }
 }
 
-/// Whether a tag is one that belongs to some document: of the tag schema, or of cosign.
-pub(crate) fn is_attached(tag: &str) -> bool {
-    let digest = tag.split('.').next().unwrap_or_default();
-    let suffix = tag.get(digest.len()..).unwrap_or_default();
-    let hash = digest.strip_prefix("sha256-").or_else(|| digest.strip_prefix("sha512-"));
-    matches!(suffix, "" | ".sig" | ".att" | ".sbom")
-        && hash.is_some_and(|hash| hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit()))
-}
-
 /// Why a list is refused.
 #[derive(Debug)]
 pub(crate) enum Fault {

@@ -9,11 +9,10 @@ use std::path::{Path, PathBuf};
 
 use manifest_schema::{Digest, MediaType, Reference, Timestamp};
 use serde_json::{Value, json};
-use testkit::hostile::{self, MANIFEST, Opened};
 use testkit::layout::tar_of;
 use testkit::{Key, Layout, Registry, Site, need, run_ok};
 
-use crate::common::{Leaves, World};
+use crate::common::{self, Leaves, World};
 use crate::{set_policy, signed_by};
 
 const RELEASE: &str = "ocp/release:4.14.1-x86_64";
@@ -277,16 +276,7 @@ fn forge(site: &Site, bundle: &Path, edit: impl FnOnce(&mut Value)) -> PathBuf {
     static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let copy = site.copy(bundle, &format!("forged-{number}"));
-    let release = |bytes: &[u8]| site.release_key.sign(bytes);
-    let mut opened = Opened::open(&copy, 1, &site.identity);
-    opened.edit_manifest(edit);
-    if let Ok(manifest) = manifest_schema::Manifest::parse(opened.content(MANIFEST)) {
-        opened.replace("index.json", &manifest.layout_index());
-    }
-    opened.sign_manifest(&release);
-    opened.encrypt(&site.identity);
-    hostile::seal_names_manifest(&copy, opened.content(MANIFEST));
-    hostile::reseal(&copy, &release);
+    common::release_again(site, &copy, edit);
     copy
 }
 

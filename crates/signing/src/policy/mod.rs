@@ -38,6 +38,11 @@ const REASON: usize = 300;
 /// Characters of what a signature calls the image, within a reason.
 const REFERENCE: usize = 80;
 
+/// The scope of a verdict that follows from the policy's default.
+const DEFAULT: &str = "default";
+/// What the empty scope of a transport is called in a verdict.
+const WHOLE_TRANSPORT: &str = "\"\"";
+
 /// A `containers-policy.json(5)` file with its keys.
 #[derive(Debug)]
 pub struct ImagePolicy {
@@ -144,6 +149,13 @@ pub struct PolicyVerdict {
     pub scope: String,
     /// Each requirement of that part, in order.
     pub requirements: Vec<RequirementVerdict>,
+}
+
+impl PolicyVerdict {
+    /// Whether the decision is that for whatever has no scope of its own: the policy's, or the transport's.
+    pub fn is_by_default(&self) -> bool {
+        self.scope == DEFAULT || self.scope.split_once(": ").is_some_and(|(_, scope)| scope == WHOLE_TRANSPORT)
+    }
 }
 
 /// Whether an image meets a requirement, and why.
@@ -253,13 +265,13 @@ impl ImagePolicy {
         if let Some(known) = self.document.transports.get(transport) {
             for scope in scopes {
                 if let Some(requirements) = known.get(&scope) {
-                    let scope = if scope.is_empty() { "\"\"".into() } else { scope };
+                    let scope = if scope.is_empty() { WHOLE_TRANSPORT.into() } else { scope };
                     let name = manifest_schema::text::escape(&scope).to_string();
                     return (format!("{transport}: {name}"), requirements);
                 }
             }
         }
-        ("default".into(), &self.document.default)
+        (DEFAULT.into(), &self.document.default)
     }
 }
 

@@ -172,15 +172,8 @@ impl World {
         std::fs::write(folder.join("policy.json"), policy.to_string()).unwrap();
         let theirs = self.skopeo(&folder, &format!("docker://{name}"), signatures);
         let reference: Reference = name.parse().unwrap();
-        let image = PolicyImage {
-            name: PolicyName::Docker(&reference),
-            digests: &[self.image.digest()],
-            simple: signatures,
-            sigstore: &[],
-        };
-        let ours = judged(&folder.join("policy.json"), &image);
+        let ours = self.ours(&folder, PolicyName::Docker(&reference), signatures);
         verdicts.compare(case, ours, theirs);
-        std::fs::remove_dir_all(folder).unwrap();
     }
 
     /// Compares one case of an image in a folder.
@@ -191,15 +184,17 @@ impl World {
         std::fs::write(folder.join("policy.json"), policy).unwrap();
         let theirs = self.skopeo(&folder, &format!("dir:{}", image.display()), &[]);
         let scope = image.canonicalize().unwrap();
-        let image = PolicyImage {
-            name: PolicyName::Other { transport: "dir", scope: scope.to_str().unwrap() },
-            digests: &[self.image.digest()],
-            simple: signatures,
-            sigstore: &[],
-        };
-        let ours = judged(&folder.join("policy.json"), &image);
+        let name = PolicyName::Other { transport: "dir", scope: scope.to_str().unwrap() };
+        let ours = self.ours(&folder, name, signatures);
         verdicts.compare(case, ours, theirs);
+    }
+
+    /// Our verdict by the policy in a folder, which is not needed afterwards.
+    fn ours(&self, folder: &Path, name: PolicyName<'_>, simple: &[&[u8]]) -> (bool, String) {
+        let image = PolicyImage { name, digests: &[self.image.digest()], simple, sigstore: &[] };
+        let ours = judged(&folder.join("policy.json"), &image);
         std::fs::remove_dir_all(folder).unwrap();
+        ours
     }
 }
 
