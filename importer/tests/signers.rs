@@ -248,7 +248,15 @@ fn a_seal_is_signed_only_over_the_files_that_are_there() {
         folder
     };
     let before = fs::read(board.bundle().join("SHA256SUMS.asc")).unwrap();
-    sign(&board.bundle(), &["--plan", arg(&other)]).expect_code(3).expect_stderr("not packed from this plan");
+    // Of the same bundle id, but with a label more.
+    let manifest: serde_json::Value = serde_json::from_slice(&fs::read(plan.join("manifest.json")).unwrap()).unwrap();
+    let same = board.site.scratch("plans").join("same");
+    let id = manifest["bundle"].as_str().unwrap();
+    run(board.site.export(&["plan", "--sequence", "42", "--bundle-id", id, "--label", "a=b", "--write"]).arg(&same))
+        .expect_code(0);
+    for plan in [&other, &same] {
+        sign(&board.bundle(), &["--plan", arg(plan)]).expect_code(3).expect_stderr("not packed from this plan");
+    }
     let flipped = case("flipped", &|f| hostile::flip_bit(&hostile::volume_file(f, 1)));
     sign(&flipped, &[]).expect_code(4).expect_stderr("missing or damaged");
     let missing = case("missing", &|f| fs::remove_file(f.join("LABEL.txt")).unwrap());

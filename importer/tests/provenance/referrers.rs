@@ -4,7 +4,8 @@ use manifest_schema::{Digest, DigestTag, LIMITS, MediaType, referrers_tag};
 use serde_json::{Value, json};
 use testkit::hostile::{self, MANIFEST, Opened};
 use testkit::layout::{API, BUSYBOX, digest, fixtures, repository_and_tag};
-use testkit::{Key, Registry, Site, need, run, run_ok};
+use testkit::proxy::{Fault, Rule};
+use testkit::{Key, Proxy, Registry, Site, need, run, run_ok};
 
 use crate::common::{self, Leaves, World};
 use crate::policy::{sign, with_lookaside};
@@ -163,6 +164,26 @@ fn what_is_not_wanted_stays_and_what_cannot_be_had_fails() {
     let ran = site.pack(1, &[]);
     assert_eq!(ran.code, Some(1), "{ran}");
     assert!(ran.stderr.contains(&digest_of(&sbom).to_string()), "{ran}");
+}
+
+/// What the origin may keep back: its list of referrers, a digest tag, the signatures it keeps.
+#[test]
+fn what_the_origin_does_not_answer_fails_the_export() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let origin = Proxy::before(&site.origin);
+    site.release["images"] = json!([format!("{}/payments/api:2.3.1", origin.host())]);
+    let plan = || run(&mut site.export(&["plan", "--sequence", "1"]));
+    plan().expect_code(0);
+    for path in ["/referrers/", ".sig", "/extensions/v2/payments/api/signatures/"] {
+        origin.clear();
+        origin.rule(Rule::new(Fault::status(403)).path(path));
+        origin.rule(Rule::new(Fault::Header("x-registry-supports-signatures".into(), Some("1".into()))));
+        let ran = plan();
+        assert_eq!((ran.code, origin.count("GET", path) > 0), (Some(1), true), "{path}\n{ran}");
+    }
 }
 
 #[test]

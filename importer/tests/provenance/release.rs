@@ -146,6 +146,12 @@ fn a_signed_release_vouches_for_its_images() {
     // Again: nothing is written twice.
     site.receive(&site.packed(2), &[]).expect_code(0);
     assert!(!folder.join(format!("sha256={hex}/signature-2")).exists());
+
+    // A store that does not answer.
+    let file = payload.store.join(format!("sha256={hex}/signature-1"));
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    payload.site.pack(3, &[]).expect_code(1).expect_stderr("signature-1");
 }
 
 /// base64, as `base64 -d` of the system reads it.
@@ -209,8 +215,10 @@ fn what_no_signed_release_lists_is_refused() {
     // An image that only another release lists, whose origin is none of releases, though the same key signed it.
     let mut layout = Layout::new();
     let list = |digest: Digest| tar_of(PATH, image_references(&host, &[("it", digest)]).as_bytes());
-    for (name, component) in [("one", payload.components[0]), ("two", payload.components[1])] {
-        let image = layout.image_of("amd64", &[list(component)]);
+    // The first has another list further down, which its own hides.
+    let hidden = list(payload.components[1]);
+    for (name, layers) in [("one", vec![hidden.clone(), list(payload.components[0])]), ("two", vec![hidden.clone()])] {
+        let image = layout.image_of("amd64", &layers);
         let digest = layout.name(name, &image);
         payload.site.origin.load_layout(layout.path(), name, &format!("ocp/release-{name}"), "1");
         sign_as(&payload, &format!("{host}/ocp/release-{name}:1"), &digest);
@@ -219,8 +227,16 @@ fn what_no_signed_release_lists_is_refused() {
     let two = payload.site.packed(20);
     let releases = payload.site.import["streams"]["payments"]["releases"].clone();
     payload.site.import["streams"]["payments"]["releases"] = json!([format!("{host}/ocp/release-one")]);
-    let ran = payload.site.receive(&two, &[]).expect_code(3);
-    assert!(ran.stderr.contains(&format!("art-dev@{}: the image policy refuses", payload.components[1])), "{ran}");
+    let shown = forge(&payload.site, &two, |m| {
+        let lower = blobs::sha256(&hidden).to_string();
+        m["images"][0]["release"][0]["layers"].as_array_mut().unwrap().insert(0, json!(lower));
+        let blob = m["blobs"].as_array_mut().unwrap().iter_mut().find(|b| b["digest"] == lower).unwrap();
+        blob["section"] = "admission".into();
+    });
+    for bundle in [&two, &shown] {
+        let reason = format!("art-dev@{}: the image policy refuses", payload.components[1]);
+        refused(&payload.site, bundle, &reason);
+    }
     payload.site.import["streams"]["payments"]["releases"] =
         json!([format!("{host}/ocp/release-one"), format!("{host}/ocp/release-two")]);
     testkit::run(payload.site.import(&["receive", "--dry-run"]).arg(&two)).expect_code(0);
