@@ -175,6 +175,7 @@ impl Plan {
             tool,
             labels: request.labels.clone(),
             volumes: Volumes { count: 1, admission: 1 },
+            base: None,
             images: self.resolved.images.iter().map(image).collect(),
             blobs: self.resolved.blobs.iter().map(|b| blob(&b.descriptor, b.section)).collect(),
             extensions: BTreeMap::new(),

@@ -298,6 +298,7 @@ mod tests {
             tool: "test".parse().expect("a line"),
             labels: Default::default(),
             volumes: Volumes { count: 1, admission: 1 },
+            base: None,
             images: (0..images).map(image).collect(),
             blobs: vec![],
             extensions: Default::default(),

@@ -19,7 +19,7 @@ pub use digest::{Algorithm, Digest};
 pub use document::{Descriptor, Document, MediaType};
 pub use ids::{BundleId, Sequence, Stream, Timestamp};
 pub use limits::{LIMITS, Limits};
-pub use manifest::{Blob, Image, Manifest, PlatformManifest, Section, Volumes};
+pub use manifest::{Base, Blob, Image, Manifest, Part, Piece, PlatformManifest, Section, Stored, Volumes};
 pub use reference::{PinnedRef, Reference, Repository, Scope, Tag, TagRef};
 pub use text::{LabelKey, LabelValue, OutsideText};
 

@@ -53,6 +53,9 @@ pub struct Manifest {
     pub labels: BTreeMap<LabelKey, LabelValue>,
     /// How many volumes there are.
     pub volumes: Volumes,
+    /// The earlier bundle that holds what this one leaves out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Base>,
     /// The images, in the order asked for.
     pub images: Vec<Image>,
     /// Every blob, in the order it stands in the volumes: the admission section first, each digest once.
@@ -80,6 +83,20 @@ pub struct Volumes {
     pub count: u32,
     /// The first so many hold everything but layers.
     pub admission: u32,
+}
+
+/// An earlier bundle, of which the receiving side still has what this bundle does not carry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Base {
+    /// Its id.
+    pub bundle: BundleId,
+    /// Its release line.
+    pub stream: Stream,
+    /// Its place there.
+    pub sequence: Sequence,
+    /// The digest of its manifest.
+    pub manifest: Digest,
 }
 
 /// An image (or any other OCI artifact) that the bundle carries.
@@ -169,6 +186,55 @@ pub enum Stored {
         /// The volume, from 1.
         volume: u32,
     },
+    /// In parts, because it is larger than a volume: one at the end of each volume, the last one in front of what follows.
+    Parts {
+        /// The volume of the first part; the others are in the volumes behind it.
+        volume: u32,
+        /// The sizes of the parts in bytes.
+        sizes: Vec<u64>,
+    },
+    /// Not at all: it came with the base.
+    Base,
+}
+
+impl Stored {
+    /// The pieces in the bundle, in order: the volume of each, and its number from 0 with its size if it is a part.
+    pub fn pieces(&self) -> impl Iterator<Item = Piece> + '_ {
+        let (whole, first, sizes): (_, _, &[u64]) = match self {
+            Self::Whole { volume } => (Some(Piece { volume: *volume, part: None }), 0, &[]),
+            Self::Parts { volume, sizes } => (None, *volume, sizes),
+            Self::Base => (None, 0, &[]),
+        };
+        let parts = (0_u32..).zip(sizes).map(move |(n, size)| {
+            let part = Some(Part { number: n.saturating_add(1), size: *size });
+            Piece { volume: first.saturating_add(n), part }
+        });
+        whole.into_iter().chain(parts)
+    }
+
+    /// The volumes of its first and last piece; `None` if it is not carried.
+    pub fn volumes(&self) -> Option<(u32, u32)> {
+        let first = self.pieces().next()?.volume;
+        self.pieces().last().map(|last| (first, last.volume))
+    }
+}
+
+/// A blob, or a part of one, in a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
+    /// The volume, from 1.
+    pub volume: u32,
+    /// Which part it is; `None` for the whole blob.
+    pub part: Option<Part>,
+}
+
+/// A part of a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// From 1.
+    pub number: u32,
+    /// In bytes.
+    pub size: u64,
 }
 
 /// Why a manifest is refused.
@@ -254,9 +320,9 @@ impl Manifest {
         self.blobs.iter().map(|b| (b.digest, b)).collect()
     }
 
-    /// The bytes of all blobs together.
+    /// The bytes of all blobs together that the bundle carries.
     pub fn total_bytes(&self) -> u64 {
-        self.blobs.iter().map(|b| b.size).sum()
+        self.blobs.iter().filter(|b| b.stored != Stored::Base).map(|b| b.size).sum()
     }
 
     /// `<stream>-<sequence>`: the bundle's folder and the beginning of its volumes' names.
@@ -350,29 +416,60 @@ impl Manifest {
         let wrong = |text: String| Err(ManifestError::Inconsistent(text));
         let mut seen = BTreeSet::new();
         let mut total = 0_u64;
-        let mut at = (0, 0);
+        // The last volume that something was in, and the last of them for the admission section.
+        let (mut at, mut admission) = (1_u32, 1_u32);
+        let mut in_layers = false;
         for blob in &self.blobs {
-            if !seen.insert(blob.digest) {
-                return wrong(format!("{} is listed twice", blob.digest));
+            let digest = blob.digest;
+            if !seen.insert(digest) {
+                return wrong(format!("{digest} is listed twice"));
             }
             if blob.size > LIMITS.blob {
-                return wrong(format!("{}: {} bytes; at most {} are accepted", blob.digest, blob.size, LIMITS.blob));
+                return wrong(format!("{digest}: {} bytes; at most {} are accepted", blob.size, LIMITS.blob));
             }
             total = total.saturating_add(blob.size);
-            let Stored::Whole { volume } = blob.stored;
-            let admission = blob.section == Section::Admission;
-            let here = (u8::from(!admission), volume);
-            let last = if admission { self.volumes.admission } else { self.volumes.count };
-            if here < at || volume == 0 || volume > last {
-                return wrong(format!("{} is out of order or in a volume that does not exist", blob.digest));
+            let admitted = blob.section == Section::Admission;
+            if admitted && in_layers {
+                return wrong(format!("{digest} is out of order"));
             }
-            if !admission && blob.media_type.is_document() {
-                return wrong(format!("{}: a {} among the layers", blob.digest, blob.media_type));
+            in_layers = !admitted;
+            if !admitted && blob.media_type.is_document() {
+                return wrong(format!("{digest}: a {} among the layers", blob.media_type));
             }
-            if admission && blob.media_type.is_document() && blob.size > LIMITS.document {
-                return wrong(format!("{}: {} bytes of {}", blob.digest, blob.size, blob.media_type));
+            if admitted && blob.media_type.is_document() && blob.size > LIMITS.document {
+                return wrong(format!("{digest}: {} bytes of {}", blob.size, blob.media_type));
             }
-            at = here;
+            match &blob.stored {
+                Stored::Base if admitted || self.base.is_none() => {
+                    return wrong(format!("{digest} is left to a base, and must not be or there is none"));
+                }
+                Stored::Parts { sizes, .. }
+                    if sizes.len() < 2
+                        || sizes.contains(&0)
+                        || sizes.iter().fold(0_u64, |sum, size| sum.saturating_add(*size)) != blob.size =>
+                {
+                    return wrong(format!("the parts of {digest} do not make {} bytes", blob.size));
+                }
+                Stored::Whole { .. } | Stored::Parts { .. } | Stored::Base => {}
+            }
+            for piece in blob.stored.pieces() {
+                // Each volume but the first begins with something new, and none is left out.
+                let new = piece.part.is_some_and(|part| part.number > 1);
+                if piece.volume < at + u32::from(new) || piece.volume > at + 1 || piece.volume > self.volumes.count {
+                    return wrong(format!("{digest} is out of order or in a volume that does not exist"));
+                }
+                at = piece.volume;
+            }
+            if admitted {
+                admission = at;
+            }
+        }
+        if at != self.volumes.count || admission != self.volumes.admission {
+            let v = self.volumes;
+            return wrong(format!("{} volumes, {} of them for admission, where {at} and {admission} are used", v.count, v.admission));
+        }
+        if self.base.is_some() && !self.blobs.iter().any(|b| b.stored == Stored::Base) {
+            return wrong("it has a base, and leaves nothing to it".into());
         }
         if total > LIMITS.total {
             return wrong(format!("{total} bytes in all; at most {} are accepted", LIMITS.total));
@@ -462,6 +559,7 @@ mod tests {
             tool: "sealift-export 0.1.0".parse().expect("a line"),
             labels: BTreeMap::new(),
             volumes: Volumes { count: 1, admission: 1 },
+            base: None,
             images: vec![Image {
                 asked: OutsideText::new("docker://r.example/x:1"),
                 origin: "r.example/x:1".parse().expect("a reference"),

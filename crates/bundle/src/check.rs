@@ -4,8 +4,8 @@ use manifest_schema::Digest;
 use serde::Serialize;
 
 use crate::folder::{Folder, FolderError};
-use crate::names::LABEL;
-use crate::seal::Seal;
+use crate::names::{LABEL, TOOL};
+use crate::seal::{Seal, SealedVolume};
 
 /// A sealed file as it was found.
 #[derive(Debug, Clone, Serialize)]
@@ -43,7 +43,13 @@ impl FileState {
 impl Seal {
     /// Every sealed file with its digest, the label first.
     pub fn files(&self) -> impl Iterator<Item = (&str, Digest)> {
-        std::iter::once((LABEL, self.label)).chain(self.volumes.iter().map(|v| (v.name.as_str(), v.digest)))
+        let of_volume = |v| {
+            let SealedVolume { name, digest, recovery, .. }: &SealedVolume = v;
+            let recovery = recovery.iter().map(|file| (file.name.as_str(), file.digest));
+            std::iter::once((name.as_str(), *digest)).chain(recovery)
+        };
+        let everywhere = std::iter::once((LABEL, self.label)).chain(self.tool.map(|digest| (TOOL, digest)));
+        everywhere.chain(self.volumes.iter().flat_map(of_volume))
     }
 }
 

@@ -24,10 +24,13 @@ mod tarball;
 mod volume;
 
 pub use check::{FileState, check_files};
-pub use contents::{Contents, ContentsError, Head, SourceBlob, VolumeFile, volume_bound, write_volume};
+pub use contents::{
+    BlobContent, Contents, ContentsError, Head, Packer, Packing, Range, SourceBlob, VolumeBound, Volumes, WrittenPart,
+    WrittenVolume, stream_seal,
+};
 pub use folder::{Folder, FolderError, free_space, rename_new};
 pub use keys::{AgeError, GeneratedIdentity, Identities, PluginTalk, Recipients, generate_identity, parse_recipient};
 pub use label::{Label, render};
-pub use names::{LABEL, SEAL, SEAL_SIGNATURE, volume_name};
-pub use seal::{Seal, SealError, SealedFile};
-pub use volume::{VolumeError, VolumeReader, VolumeWriter};
+pub use names::{HANDOVER, LABEL, SEAL, SEAL_SIGNATURE, TOOL, medium_name, volume_name};
+pub use seal::{Seal, SealError, SealedFile, SealedVolume};
+pub use volume::{Output, Pipe, VolumeError, VolumeReader, VolumeWriter};

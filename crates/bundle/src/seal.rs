@@ -5,7 +5,7 @@
 use manifest_schema::digest::from_hex;
 use manifest_schema::{BundleId, Digest, LIMITS};
 
-use crate::names::{LABEL, parse_volume_name};
+use crate::names::{LABEL, TOOL, is_recovery_name, parse_volume_name};
 
 /// A sealed file: its name in the folder and its SHA-256 digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +14,19 @@ pub struct SealedFile {
     pub name: String,
     /// Digest of the file's bytes (of a volume: the ciphertext).
     pub digest: Digest,
+}
+
+/// A sealed volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedVolume {
+    /// File name, without a path.
+    pub name: String,
+    /// Digest of the ciphertext.
+    pub digest: Digest,
+    /// The medium that it is on, from 1.
+    pub medium: u32,
+    /// Its recovery data, on the same medium.
+    pub recovery: Vec<SealedFile>,
 }
 
 /// A parsed seal. It is worth nothing until its bytes are authenticated.
@@ -27,10 +40,14 @@ pub struct Seal {
     pub manifest: Digest,
     /// `<stream>-<sequence>`, from the volumes' names.
     pub name: String,
-    /// The label's digest.
+    /// The label's digest. It is on every medium.
     pub label: Digest,
+    /// The digest of the importing program, if it is on the first medium.
+    pub tool: Option<Digest>,
+    /// The bundle is split among media. Otherwise everything is on one.
+    pub split: bool,
     /// The volumes in order, number 1 first.
-    pub volumes: Vec<SealedFile>,
+    pub volumes: Vec<SealedVolume>,
 }
 
 /// Why a seal is refused.
@@ -54,10 +71,31 @@ impl Seal {
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut text = format!("# sealift/seal/1 {} {} {}\n", self.bundle, self.revision, self.manifest);
         text += &format!("{}  {LABEL}\n", self.label.hex());
-        for file in &self.volumes {
-            text += &format!("{}  {}\n", file.digest.hex(), file.name);
+        if let Some(tool) = &self.tool {
+            text += &format!("{}  {TOOL}\n", tool.hex());
+        }
+        let mut medium = 0;
+        for volume in &self.volumes {
+            if self.split && volume.medium != medium {
+                medium = volume.medium;
+                text += &format!("# medium {medium}\n");
+            }
+            text += &format!("{}  {}\n", volume.digest.hex(), volume.name);
+            for file in &volume.recovery {
+                text += &format!("{}  {}\n", file.digest.hex(), file.name);
+            }
         }
         text.into_bytes()
+    }
+
+    /// How many media the bundle is on.
+    pub fn media(&self) -> u32 {
+        self.volumes.last().map_or(1, |volume| volume.medium)
+    }
+
+    /// A volume, numbered from 1.
+    pub fn volume(&self, number: u32) -> Option<&SealedVolume> {
+        self.volumes.get(usize::try_from(number).ok()?.checked_sub(1)?)
     }
 
     /// Reads a seal strictly: exactly the form that [`Seal::to_bytes`] writes.
@@ -83,10 +121,29 @@ impl Seal {
         else {
             return wrong(1, HEAD);
         };
-        let mut label = None;
-        let mut name: Option<String> = None;
-        let mut volumes = Vec::new();
+        let mut seal = Self {
+            bundle,
+            revision,
+            manifest,
+            name: String::new(),
+            label: manifest,
+            tool: None,
+            split: false,
+            volumes: Vec::new(),
+        };
+        let mut medium = 1;
+        // A medium begins with a volume.
+        let mut opened = false;
         for (n, line) in lines {
+            if let Some(number) = line.strip_prefix("# medium ") {
+                let next = if seal.volumes.is_empty() { 1 } else { medium + 1 };
+                let in_place = n > 2 && !opened && (seal.split || seal.volumes.is_empty());
+                if !in_place || number != next.to_string() {
+                    return wrong(n, "the media numbered from 1, each in front of its volumes");
+                }
+                (medium, seal.split, opened) = (next, true, true);
+                continue;
+            }
             let Some((hex, file)) = line.split_once("  ") else { return wrong(n, "`<sha256>  <file>`") };
             let Some(digest) = from_hex(hex).map(Digest::Sha256) else {
                 return wrong(n, "a SHA-256 digest in lower-case hexadecimal");
@@ -95,26 +152,36 @@ impl Seal {
                 if file != LABEL {
                     return wrong(n, "LABEL.txt first");
                 }
-                label = Some(digest);
+                seal.label = digest;
                 continue;
             }
-            let number = u32::try_from(n - 2).unwrap_or(u32::MAX);
+            if n == 3 && file == TOOL {
+                seal.tool = Some(digest);
+                continue;
+            }
+            if let Some(volume) = seal.volumes.last_mut().filter(|v| !opened && is_recovery_name(file, &v.name)) {
+                if volume.recovery.iter().any(|other| other.name == file) {
+                    return wrong(n, "recovery data listed once");
+                }
+                volume.recovery.push(SealedFile { name: file.into(), digest });
+                continue;
+            }
+            let number = u32::try_from(seal.volumes.len() + 1).unwrap_or(u32::MAX);
             match parse_volume_name(file) {
-                Some((bundle_name, found))
-                    if found == number
-                        && number <= LIMITS.volumes
-                        && name.as_deref().is_none_or(|name| name == bundle_name) =>
+                Some((name, found))
+                    if found == number && number <= LIMITS.volumes && (number == 1 || seal.name == name) =>
                 {
-                    name = Some(bundle_name.into());
-                    volumes.push(SealedFile { name: file.into(), digest });
+                    seal.name = name.into();
+                    seal.volumes.push(SealedVolume { name: file.into(), digest, medium, recovery: Vec::new() });
+                    opened = false;
                 }
                 _ => return wrong(n, "the volumes of one bundle, numbered from 0001, each once"),
             }
         }
-        match (label, name) {
-            (Some(label), Some(name)) => Ok(Self { bundle, revision, manifest, name, label, volumes }),
-            _ => Err(SealError::Incomplete("it names no volume")),
+        if seal.volumes.is_empty() || opened {
+            return Err(SealError::Incomplete("it names no volume"));
         }
+        Ok(seal)
     }
 }
 
@@ -133,19 +200,75 @@ mod tests {
             manifest: Digest::Sha256([1; 32]),
             name: "payments-42".into(),
             label: Digest::Sha256([2; 32]),
+            tool: None,
+            split: false,
             volumes: (1..=2)
-                .map(|n| SealedFile {
+                .map(|n| SealedVolume {
                     name: crate::volume_name("payments-42", n),
                     digest: Digest::Sha256([n as u8; 32]),
+                    medium: 1,
+                    recovery: vec![],
                 })
                 .collect(),
         }
     }
 
+    /// On two media, with recovery data and the importing program.
+    fn split() -> Seal {
+        let mut seal = sample();
+        seal.tool = Some(Digest::Sha256([3; 32]));
+        seal.split = true;
+        seal.volumes[1].medium = 2;
+        for (n, volume) in (1..).zip(&mut seal.volumes) {
+            for first in [0, 4] {
+                let name = format!("payments-42.{n:04}.vol{first:03}+4.par2");
+                volume.recovery.push(SealedFile { name, digest: Digest::Sha256([9; 32]) });
+            }
+        }
+        seal
+    }
+
     #[test]
     fn a_seal_reads_back_as_written() {
-        let seal = sample();
-        assert_eq!(Seal::parse(&seal.to_bytes()).expect("the seal"), seal);
+        for seal in [sample(), split()] {
+            assert_eq!(Seal::parse(&seal.to_bytes()).expect("the seal"), seal);
+        }
+        let mut one = sample();
+        one.split = true;
+        assert_eq!(Seal::parse(&one.to_bytes()).expect("one medium, marked"), one);
+    }
+
+    #[test]
+    fn media_and_recovery_data_stand_in_their_places_only() {
+        let good = String::from_utf8(split().to_bytes()).expect("text");
+        for (from, to) in [
+            ("# medium 1\n", ""),
+            ("# medium 2", "# medium 3"),
+            ("# medium 2", "# medium 02"),
+            ("# medium 2\n", "# medium 2\n# medium 3\n"),
+            ("# medium 1", "# medium 1 "),
+            ("  sealift-import", "  sealift-export"),
+            ("0001.vol000+4", "0002.vol000+4"),
+            ("0001.vol004+4", "0001.vol000+4"),
+            ("0001.vol004+4", "0001.vol+4"),
+            ("0001.vol004+4", "0001.vol004-4"),
+            ("0001.vol004+4", "0001./../vol004+4"),
+            (".par2", ".par3"),
+        ] {
+            let bad = good.replacen(from, to, 1);
+            assert_ne!(bad, good, "{from}");
+            assert!(Seal::parse(bad.as_bytes()).is_err(), "{from} -> {to}");
+        }
+        for tail in ["# medium 3\n", "# a remark\n"] {
+            assert!(Seal::parse(format!("{good}{tail}").as_bytes()).is_err(), "{tail}");
+        }
+        let lines: Vec<&str> = good.lines().collect();
+        for (a, b) in [(1, 2), (2, 3), (3, 4), (4, 5), (6, 7), (7, 8)] {
+            let mut swapped = lines.clone();
+            swapped.swap(a, b);
+            let text: String = swapped.iter().flat_map(|l| [*l, "\n"]).collect();
+            assert!(Seal::parse(text.as_bytes()).is_err(), "lines {a} and {b}");
+        }
     }
 
     #[test]

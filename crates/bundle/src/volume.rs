@@ -48,14 +48,47 @@ fn is_compressed(head: &[u8]) -> bool {
     MAGICS.iter().any(|magic| head.starts_with(magic))
 }
 
+/// Where a volume is written to.
+pub trait Output: Write + Send + 'static {
+    /// Waits until everything is on the medium.
+    ///
+    /// # Errors
+    /// Of the medium.
+    fn settle(&mut self) -> io::Result<()>;
+}
+
+impl Output for File {
+    fn settle(&mut self) -> io::Result<()> {
+        self.sync_all()
+    }
+}
+
+/// A pipe: what was written has left.
+pub struct Pipe<W>(pub W);
+
+impl<W: Write + Send + 'static> Write for Pipe<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl<W: Write + Send + 'static> Output for Pipe<W> {
+    fn settle(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
 /// Hashes what passes.
-struct HashingWriter<W> {
-    inner: W,
+struct HashingWriter {
+    inner: Box<dyn Output>,
     hasher: Hasher,
     written: u64,
 }
 
-impl<W: Write> Write for HashingWriter<W> {
+impl Write for HashingWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n = self.inner.write(bytes)?;
         self.hasher.update(&bytes[..n]);
@@ -67,7 +100,7 @@ impl<W: Write> Write for HashingWriter<W> {
     }
 }
 
-type Encrypted = age::stream::StreamWriter<HashingWriter<File>>;
+type Encrypted = age::stream::StreamWriter<HashingWriter>;
 
 /// Compresses into zstd frames; the level may change from frame to frame.
 struct Compressor {
@@ -132,12 +165,12 @@ pub struct VolumeWriter {
 }
 
 impl VolumeWriter {
-    /// Begins a volume in an empty file. `mtime` (seconds since 1970) is written into every entry.
+    /// Begins a volume. `mtime` (seconds since 1970) is written into every entry.
     ///
     /// # Errors
     /// [`VolumeError::Io`], [`VolumeError::Age`].
-    pub fn new(file: File, recipients: &Recipients, mtime: u64) -> Result<Self, VolumeError> {
-        let hashing = HashingWriter { inner: file, hasher: Hasher::new(Algorithm::Sha256), written: 0 };
+    pub fn new(out: Box<dyn Output>, recipients: &Recipients, mtime: u64) -> Result<Self, VolumeError> {
+        let hashing = HashingWriter { inner: out, hasher: Hasher::new(Algorithm::Sha256), written: 0 };
         let age = recipients.encryptor()?.wrap_output(hashing).map_err(VolumeError::Io)?;
         let background = BackgroundWriter::new("volume", age).map_err(VolumeError::Io)?;
         Ok(Self { out: Compressor::new(background).map_err(VolumeError::Io)?, mtime })
@@ -183,15 +216,15 @@ impl VolumeWriter {
         self.out.set_level(LEVEL)?;
         tarball::write_end(&mut self.out)?;
         self.out.end_frame()?;
-        let hashing = self.out.out.finish()?.finish()?;
-        hashing.inner.sync_all()?;
+        let mut hashing = self.out.out.finish()?.finish()?;
+        hashing.inner.settle()?;
         Ok((hashing.hasher.finish(), hashing.written))
     }
 }
 
 /// Hashes what is read, for someone else to ask.
 struct HashingReader {
-    inner: File,
+    inner: Box<dyn Read + Send>,
     hasher: Arc<Mutex<Option<Hasher>>>,
 }
 
@@ -226,7 +259,7 @@ impl VolumeReader {
     ///
     /// # Errors
     /// [`VolumeError::NoIdentity`], [`VolumeError::NotAge`], [`VolumeError::Io`], [`VolumeError::Age`] for a plugin.
-    pub fn open(file: File, identities: &Identities, ahead: bool) -> Result<Self, VolumeError> {
+    pub fn open(file: Box<dyn Read + Send>, identities: &Identities, ahead: bool) -> Result<Self, VolumeError> {
         let hasher = Arc::new(Mutex::new(Some(Hasher::new(Algorithm::Sha256))));
         let hashing = BufReader::with_capacity(64 << 10, HashingReader { inner: file, hasher: hasher.clone() });
         let plain = identities.open(hashing).map_err(open_error)?;

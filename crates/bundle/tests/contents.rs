@@ -84,6 +84,7 @@ impl Fixture {
             tool: "test".parse().expect("a line"),
             labels: BTreeMap::new(),
             volumes: Volumes { count: 1, admission: 1 },
+            base: None,
             images: vec![image],
             blobs: vec![config, document, layer],
             extensions: BTreeMap::new(),
