@@ -30,7 +30,7 @@ pub use contents::{
 };
 pub use folder::{Folder, FolderError, free_space, rename_new};
 pub use keys::{AgeError, GeneratedIdentity, Identities, PluginTalk, Recipients, generate_identity, parse_recipient};
-pub use label::{Label, render};
+pub use label::{Label, LabelVolume, render};
 pub use names::{HANDOVER, LABEL, SEAL, SEAL_SIGNATURE, TOOL, medium_name, volume_name};
 pub use seal::{Seal, SealError, SealedFile, SealedVolume};
 pub use volume::{Output, Pipe, VolumeError, VolumeReader, VolumeWriter};
