@@ -149,9 +149,7 @@ impl VerifiedBytes {
     /// # Errors
     /// An I/O error; [`BlobError::of`] tells whether the content was wrong.
     pub fn read(reader: impl Read, digest: Digest, size: u64) -> io::Result<Self> {
-        let mut bytes = Vec::with_capacity(usize::try_from(size.min(1 << 20)).unwrap_or(0));
-        VerifyingReader::new(reader, digest, size).read_to_end(&mut bytes)?;
-        Ok(Self { digest, bytes })
+        VerifyingReader::new(reader, digest, size).read_whole()
     }
 
     /// The digest.
@@ -206,6 +204,19 @@ impl<R: Read> VerifyingReader<R> {
     /// The reader below, unchecked; what was read so far is forgotten.
     pub fn into_inner(self) -> R {
         self.inner
+    }
+
+    /// Reads a whole small blob into memory.
+    ///
+    /// # Errors
+    /// As reading does; [`io::ErrorKind::InvalidInput`] if bytes have been handed on already.
+    pub fn read_whole(&mut self) -> io::Result<VerifiedBytes> {
+        if self.read != 0 {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "its first bytes have been read already"));
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(self.size.min(1 << 20)).unwrap_or(0));
+        self.read_to_end(&mut bytes)?;
+        Ok(VerifiedBytes { digest: self.digest, bytes })
     }
 
     /// Reads what is left, and gives the witness.
