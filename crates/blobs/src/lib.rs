@@ -332,6 +332,17 @@ mod tests {
     }
 
     #[test]
+    fn a_whole_blob_is_read_from_its_beginning_only() {
+        let good = b"all the bytes".to_vec();
+        let mut reader = VerifyingReader::new(good.as_slice(), sha256(&good), 13);
+        assert_eq!(reader.read_whole().expect("right").bytes(), good);
+        let error = reader.read_whole().expect_err("read before");
+        assert_eq!((error.kind(), BlobError::of(&error)), (io::ErrorKind::InvalidInput, None));
+        let error = VerifyingReader::new(good.as_slice(), sha256(b"x"), 13).read_whole().expect_err("other bytes");
+        assert!(matches!(BlobError::of(&error), Some(BlobError::Digest { .. })));
+    }
+
+    #[test]
     fn the_witness_needs_every_byte() {
         let good = vec![5; 100_000];
         let digest = sha256(&good);
