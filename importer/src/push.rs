@@ -9,6 +9,7 @@ use bundle::{BlobContent, Contents, Range};
 use console::Progress;
 use ledger::Ledger;
 use manifest_schema::{Blob, Digest, Manifest, Repository};
+use registry::RepositoryClient;
 
 use crate::admit::{Admitted, Placement};
 use crate::authenticate::Authenticated;
@@ -55,6 +56,12 @@ pub fn push<'s>(admitted: Admitted<'s>, ledger: &Ledger, progress: &Progress) ->
         }
     }
     progress.end();
+    let sizes = manifest.blobs_by_digest();
+    for (digest, from) in &admitted.placement.base {
+        if let (Some(blob), Some(repositories)) = (sizes.get(digest), users.get(digest)) {
+            spread(&admitted.placement, blob, from, repositories.iter())?;
+        }
+    }
     Ok(Pushed { admitted })
 }
 
@@ -297,14 +304,30 @@ fn place<R: io::Read + Send>(
         tracing::info!("{first}: pushed {}", blob.digest);
         holder = Some(first);
     }
-    for repository in missing {
+    match holder {
+        Some(holder) => spread(placement, blob, placement.client(holder)?, missing),
+        None => Ok(()),
+    }
+}
+
+/// Puts a blob that one repository has into others: found there, mounted, or read back through the check.
+fn spread<'r>(
+    placement: &Placement,
+    blob: &Blob,
+    source: &RepositoryClient,
+    repositories: impl Iterator<Item = &'r Repository>,
+) -> Result<(), Error> {
+    let from = source.repository();
+    for repository in repositories.filter(|repository| *repository != from) {
         let client = placement.client(repository)?;
-        let Some(from) = holder else { break };
+        if client.has_blob(&blob.digest, blob.size)? {
+            continue;
+        }
         if from.registry() == repository.registry() && client.mount_blob(&blob.digest, from)? {
             tracing::info!("{repository}: mounted {} from {from}", blob.digest);
             continue;
         }
-        let copy = placement.client(from)?.fetch_blob(&blob.digest, blob.size)?;
+        let copy = source.fetch_blob(&blob.digest, blob.size)?;
         let _pushed = client.push_blob(&mut VerifyingReader::new(copy, blob.digest, blob.size))?;
         tracing::info!("{repository}: copied {} from {from}", blob.digest);
     }
