@@ -216,3 +216,15 @@ fn config(architecture: &str, layers: &[Vec<u8>]) -> Value {
         "history": diffs.iter().map(|_| json!({ "created_by": "testkit" })).collect::<Vec<_>>(),
     })
 }
+
+/// Bytes that no compression makes smaller, the same for the same seed.
+pub fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    (0..length).map(|_| next()).collect()
+}

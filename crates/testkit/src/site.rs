@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use signing::{Algorithm, KeyRequest, SecretKey};
 use tempfile::TempDir;
 
-use crate::layout::{API, fixtures, repository_and_tag};
+use crate::layout::{API, Layout, fixtures, repository_and_tag};
 use crate::registry::Registry;
 use crate::tools::{Ran, command, run, run_ok, sealift_export, sealift_import};
 
@@ -201,6 +201,16 @@ impl Site {
             format!("{}/{repository}:{tag}", self.origin.host())
         };
         self.release["images"] = names.iter().map(at_origin).collect();
+    }
+
+    /// Lists one image with these layers, from the origin, where it is `payments/large:<tag>`.
+    pub fn list_layers(&mut self, tag: &str, layers: &[&[u8]]) -> Digest {
+        let mut layout = Layout::new();
+        let name = format!("registry.dev.example/payments/large:{tag}");
+        let image = layout.image(layers);
+        layout.name(&name, &image);
+        self.release["images"] = json!([format!("{}/payments/large:{tag}", self.origin.host())]);
+        self.origin.load_layout(layout.path(), &name, "payments/large", tag)
     }
 
     /// Lists a fixture straight from the committed layout, as `oci:`, under its own reference, which the stream may

@@ -1,0 +1,285 @@
+//! Several media: laid out, brought one at a time, mixed up, missing.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use testkit::hostile::{self, flip_bit, volume_file};
+use testkit::{Site, need, run, run_ok};
+
+use crate::{is_in_production, large, names, packed, receive};
+
+const MEDIUM: &str = "4MiB";
+
+fn on_discs(site: &mut Site) -> (manifest_schema::Digest, PathBuf) {
+    let digest = large(site);
+    let bundle = packed(site, 1, &["--media", MEDIUM, "--volume-size", "1MiB", "--with-importer", "release.yaml"]);
+    assert_eq!(names(&bundle), ["medium-1", "medium-2"]);
+    (digest, bundle)
+}
+
+#[test]
+fn a_bundle_is_laid_out_on_media_and_received_from_all_of_them() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let (digest, bundle) = on_discs(&mut site);
+    let plan = run(&mut site.export(&["plan", "--sequence", "1", "--media", MEDIUM, "--volume-size", "1MiB", "--json"]));
+    let plan = plan.expect_code(0).json();
+    let media = plan["media"].as_array().unwrap();
+    assert_eq!(media.len(), 2);
+    for medium in media {
+        let folder = bundle.join(format!("medium-{}", medium["number"]));
+        let used: u64 = names(&folder).iter().map(|name| fs::metadata(folder.join(name)).unwrap().len()).sum();
+        assert!(used <= medium["at_most_bytes"].as_u64().unwrap(), "{used} of {medium}");
+        assert!(medium["at_most_bytes"].as_u64() <= medium["capacity"].as_u64());
+        assert!(names(&folder).contains(&"LABEL.txt".into()) && names(&folder).contains(&"SHA256SUMS.asc".into()));
+    }
+    let text = run(&mut site.export(&["plan", "--sequence", "1", "--media", MEDIUM, "--volume-size", "1MiB"])).expect_code(0);
+    assert!(text.stdout.contains("medium 2 of 2: at most"), "{text}");
+    // Only one of them: which volumes are on the other is said.
+    let missing = receive(&site, &[&bundle.join("medium-1")], &[]).expect_code(4);
+    assert!(missing.stderr.contains("are missing (medium 2)"), "{missing}");
+    assert!(missing.stderr.contains("state: nothing was published"), "{missing}");
+    receive(&site, &[&bundle.join("medium-2"), &bundle.join("medium-1")], &[]).expect_code(0);
+    is_in_production(&site, &digest);
+    let again = receive(&site, &[&bundle], &[]).expect_code(0);
+    assert!(again.stdout.contains("already received"), "{again}");
+}
+
+/// The importing program is on the first medium, and what the label says of it is true.
+#[test]
+fn the_importing_program_travels_on_the_first_medium() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let (_, bundle) = on_discs(&mut site);
+    let carried = bundle.join("medium-1/sealift-import");
+    let bytes = fs::read(&carried).unwrap();
+    assert_eq!(bytes, fs::read(site.export_dir().join("release.yaml")).unwrap());
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(fs::metadata(&carried).unwrap().permissions().mode() & 0o777, 0o755);
+    assert!(!bundle.join("medium-2/sealift-import").exists());
+    let label = fs::read_to_string(bundle.join("medium-1/LABEL.txt")).unwrap();
+    let digest = blobs::sha256(&bytes);
+    assert!(label.contains(&format!("Program:     sealift-import  {digest}")), "{label}");
+    assert!(label.contains("by another way"), "{label}");
+    if need(&["sha256sum"]) {
+        run_ok(testkit::command("sha256sum", &bundle).args(["-c", "--ignore-missing", "SHA256SUMS"]).current_dir(bundle.join("medium-1")));
+    }
+    run(site.import(&["check"]).arg(&bundle)).expect_code(0);
+    flip_bit(&carried);
+    run(site.import(&["check"]).arg(&bundle)).expect_code(4);
+}
+
+/// A child that asks for media, with what it says.
+struct Asking {
+    child: std::process::Child,
+    said: BufReader<std::process::ChildStderr>,
+}
+
+impl Asking {
+    fn new(site: &Site, drive: &Path) -> Self {
+        let mut command = site.import(&["receive", "--prompt"]);
+        command.arg(drive).stdin(Stdio::piped()).stderr(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let said = BufReader::new(child.stderr.take().unwrap());
+        Self { child, said }
+    }
+
+    /// Reads on to a line that holds a text.
+    #[track_caller]
+    fn until(&mut self, text: &str) -> String {
+        let mut all = String::new();
+        loop {
+            let mut line = String::new();
+            assert_ne!(self.said.read_line(&mut line).unwrap(), 0, "expected `{text}` in:\n{all}");
+            all += &line;
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    fn answer(&mut self, line: &str) {
+        writeln!(self.child.stdin.as_mut().unwrap(), "{line}").unwrap();
+    }
+
+    #[track_caller]
+    fn ends_with(mut self, code: i32) -> String {
+        drop(self.child.stdin.take());
+        let mut rest = String::new();
+        std::io::Read::read_to_string(&mut self.said, &mut rest).unwrap();
+        assert_eq!(self.child.wait().unwrap().code(), Some(code), "{rest}");
+        rest
+    }
+}
+
+#[test]
+fn one_drive_is_enough() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let (digest, bundle) = on_discs(&mut site);
+    let other = {
+        let mut other = Site::new();
+        other.release_key = testkit::Key::new(&site.scratch("other-key"), "release");
+        packed(&site, 2, &["--media", MEDIUM, "--volume-size", "1MiB"])
+    };
+    let drive = site.scratch("mnt").join("cdrom");
+    let insert = |folder: &Path| {
+        if drive.exists() {
+            fs::remove_dir_all(&drive).unwrap();
+        }
+        hostile::copy(folder, &drive);
+    };
+    insert(&bundle.join("medium-2"));
+    let mut asking = Asking::new(&site, &drive);
+    // Not the first one: it is only checked.
+    asking.until("volume 1 of 6 of payments-1 (on medium 1 of 2), please");
+    insert(&bundle.join("medium-2"));
+    asking.answer("");
+    asking.until("good");
+    asking.until("volume 1 of 6 of payments-1 (on medium 1 of 2), please");
+    insert(&other.join("medium-1"));
+    asking.answer("");
+    asking.until("this does not help: ");
+    asking.until("volume 1 of 6");
+    insert(&bundle.join("medium-1"));
+    asking.answer("");
+    let wanted = asking.until("please");
+    assert!(wanted.contains("(on medium 2 of 2)"), "{wanted}");
+    assert!(site.production.tags().is_empty());
+    insert(&bundle.join("medium-1"));
+    asking.answer("");
+    asking.until("(on medium 2 of 2), please");
+    // Named instead of put into the drive.
+    fs::remove_dir_all(&drive).unwrap();
+    asking.answer(&bundle.join("medium-2").display().to_string());
+    asking.ends_with(0);
+    is_in_production(&site, &digest);
+}
+
+#[test]
+fn nobody_brings_the_last_disc() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let (digest, bundle) = on_discs(&mut site);
+    let mut asking = Asking::new(&site, &bundle.join("medium-1"));
+    asking.until("(on medium 2 of 2), please");
+    let rest = asking.ends_with(4);
+    assert!(rest.contains("is missing (medium 2)") && rest.contains("nothing was published"), "{rest}");
+    assert!(rest.contains("sealift-export pack --volume"), "{rest}");
+    assert!(site.production.tags().is_empty());
+    // Tomorrow it is there: what was done is not done again.
+    let ran = receive(&site, &[&bundle], &[]).expect_code(0);
+    assert!(ran.stderr.contains("already done: volume 1"), "{ran}");
+    is_in_production(&site, &digest);
+}
+
+#[test]
+fn media_of_another_bundle_are_refused_by_name() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let (_, bundle) = on_discs(&mut site);
+    let other = packed(&site, 2, &["--media", MEDIUM, "--volume-size", "1MiB"]);
+    let before = site.traces();
+    let ran = receive(&site, &[&bundle.join("medium-1"), &other.join("medium-2")], &[]).expect_code(2);
+    assert!(ran.stderr.contains("holds payments-2") && ran.stderr.contains("and not payments-1"), "{ran}");
+    // Its volume under this bundle's name.
+    let mixed = site.copy(&bundle.join("medium-2"), "mixed");
+    let number = names(&mixed).iter().find_map(|n| n.split('.').nth(1)?.parse().ok()).unwrap();
+    fs::copy(volume_file(&other.join("medium-2"), number), volume_file(&mixed, number)).unwrap();
+    receive(&site, &[&bundle.join("medium-1"), &mixed], &[]).expect_code(4).expect_stderr("differs from the seal");
+    assert!(site.production.tags().is_empty());
+    assert_eq!(before.lookaside, site.traces().lookaside);
+}
+
+/// Waits for a condition, for as long as a slow machine may take.
+#[track_caller]
+fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{what} did not happen");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_station_receives_what_is_mounted() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let (digest, bundle) = on_discs(&mut site);
+    let mounts = site.scratch("media");
+    let refused = run(site.import(&["receive", "--watch"]).arg(&mounts)).expect_code(2);
+    assert!(refused.stderr.contains("--watch receives into staging"), "{refused}");
+    site.import["watch"] = json!({ "into": "production" });
+    let mut station = site.import(&["receive", "--watch"]).arg(&mounts).spawn().unwrap();
+    // What is no bundle, and what nobody here trusts, is left alone.
+    fs::create_dir_all(mounts.join("stick/photos")).unwrap();
+    let forged = mounts.join("forged");
+    hostile::copy(&bundle.join("medium-1"), &forged);
+    hostile::sign_seal(&forged, &|bytes| testkit::Key::new(&site.scratch("mallory"), "mallory").sign(bytes));
+    hostile::copy(&bundle.join("medium-1"), &mounts.join("one"));
+    eventually("the first medium", || !site.production.uploaded_blobs().is_empty());
+    assert!(site.production.tags().is_empty());
+    hostile::copy(&bundle.join("medium-2"), &mounts.join("two/payments-1"));
+    eventually("the tag", || !site.production.tags().is_empty());
+    let recorded = || run(&mut site.import(&["ledger", "list", "--json"])).stdout.contains("\"recorded\"");
+    eventually("the ledger entry", recorded);
+    station.kill().unwrap();
+    station.wait().unwrap();
+    is_in_production(&site, &digest);
+}
+
+/// What a FAT32 stick and an ISO 9660 disc, made with stock tools, give back is what was packed.
+#[test]
+fn media_are_real_file_systems() {
+    if !need(Site::NEEDS) || !need(&["mformat", "mcopy", "xorriso"]) {
+        return;
+    }
+    let mut site = Site::new();
+    let digest = large(&mut site);
+    let bundle = packed(&site, 1, &["--media", MEDIUM, "--volume-size", "1MiB", "--recovery", "10%"]);
+    let media = names(&bundle);
+    let home = site.scratch("images");
+    let mut read = Vec::new();
+    for (n, medium) in media.iter().enumerate() {
+        let (folder, back) = (bundle.join(medium), site.scratch(&format!("back-{medium}")));
+        if n == 0 {
+            // FAT32 has at least 65 525 clusters: the smallest such stick.
+            let image = home.join("stick.img");
+            fs::File::create(&image).unwrap().set_len(40 << 20).unwrap();
+            run_ok(testkit::command("mformat", &home).arg("-F").arg("-i").arg(&image).arg("::"));
+            run_ok(testkit::command("mcopy", &home).arg("-s").arg("-i").arg(&image).args(files(&folder)).arg("::"));
+            run_ok(testkit::command("mcopy", &home).arg("-s").arg("-i").arg(&image).arg("::*").arg(&back));
+        } else {
+            let image = home.join("disc.iso");
+            run_ok(testkit::command("xorriso", &home).args(["-as", "mkisofs", "-quiet", "-R", "-J", "-o"]).arg(&image).arg(&folder));
+            assert!(fs::metadata(&image).unwrap().len() <= 4 << 20, "the disc holds it");
+            run_ok(testkit::command("xorriso", &home).args(["-osirrox", "on", "-indev"]).arg(&image).args(["-extract", "/"]).arg(&back));
+        }
+        assert_eq!(names(&back), names(&folder));
+        read.push(back);
+    }
+    let folders: Vec<&Path> = read.iter().map(PathBuf::as_path).collect();
+    run(site.import(&["check"]).args(&folders)).expect_code(0);
+    receive(&site, &folders, &[]).expect_code(0);
+    is_in_production(&site, &digest);
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    names(folder).iter().map(|name| folder.join(name)).collect()
+}

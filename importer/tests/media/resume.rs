@@ -1,0 +1,136 @@
+//! What was interrupted goes on where it stopped.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use testkit::hostile::volume_file;
+use testkit::{Fault, Opened, Proxy, Rule, Site, need, run};
+
+use crate::{is_in_production, large, names, packed, receive};
+
+#[test]
+fn an_interrupted_pack_keeps_its_finished_volumes() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let digest = large(&mut site);
+    let proxy = Proxy::before(&site.origin);
+    let direct = site.release["images"][0].as_str().unwrap().to_string();
+    site.release["images"][0] = direct.replace(site.origin.host(), proxy.host()).into();
+    let origins = &mut site.import["streams"]["payments"];
+    origins["origins"][0] = format!("{}/payments", proxy.host()).into();
+    origins["to"][0]["from"] = format!("{}/payments", proxy.host()).into();
+    // The third layer is the last: 1 is small, 2 is in parts.
+    proxy.rule(Rule::new(Fault::status(403)).method("GET").path("/blobs/").nth(4));
+    let args = ["--volume-size", "1MiB", "--recovery", "5%"];
+    let stopped = site.pack(1, &args).expect_code(1);
+    assert!(stopped.stderr.contains("continues with the volumes that are missing"), "{stopped}");
+    let partial = site.media().join("payments-1.partial");
+    let there: BTreeMap<_, _> = names(&partial)
+        .into_iter()
+        .map(|name| (name.clone(), blobs::sha256(&fs::read(partial.join(name)).unwrap())))
+        .collect();
+    assert!(there.len() > 2, "{there:?}");
+    assert!(!there.contains_key("SHA256SUMS"));
+    // One of them rots meanwhile, and somebody leaves a file.
+    let second = volume_file(&partial, 2);
+    fs::write(&second, "rotten").unwrap();
+    fs::write(partial.join("notes.txt"), "mine").unwrap();
+    proxy.clear();
+    let ran = site.pack(1, &args).expect_code(0);
+    assert!(ran.stderr.contains("taking over"), "{ran}");
+    let bundle = site.media().join("payments-1");
+    assert!(!bundle.join("notes.txt").exists());
+    let kept = there.iter().filter(|(name, digest)| {
+        fs::read(bundle.join(name)).is_ok_and(|bytes| blobs::sha256(&bytes) == **digest)
+    });
+    let kept: Vec<_> = kept.map(|(name, _)| name.as_str()).collect();
+    assert!(kept.contains(&"payments-1.0001.tar.zst.age"), "{kept:?}");
+    assert!(!kept.contains(&"payments-1.0002.tar.zst.age"), "{kept:?}");
+    run(site.import(&["verify"]).arg(&bundle)).expect_code(0);
+    // The same as one that nobody interrupted, but for what is random.
+    let whole = site.scratch("whole");
+    let id = run(site.import(&["inspect", "--json"]).arg(&bundle)).expect_code(0).json()["manifest"]["bundle"].clone();
+    let created = Opened::open(&bundle, 1, &site.identity).manifest()["created"].as_str().unwrap().to_string();
+    let epoch = created.parse::<manifest_schema::Timestamp>().unwrap().unix().to_string();
+    let mut command = site.export(&["pack", "--sequence", "1", "--bundle-id", id.as_str().unwrap()]);
+    command.args(args).arg("--output").arg(&whole).arg("--state").arg(site.scratch("state"));
+    run(command.env("SOURCE_DATE_EPOCH", epoch)).expect_code(0);
+    for number in 1..=names(&whole.join("payments-1")).iter().filter(|n| n.ends_with(".age")).count() {
+        let entries = |bundle: &std::path::Path| {
+            let mut opened = Opened::open(bundle, number as u32, &site.identity);
+            if number == 1 {
+                opened.remove(testkit::hostile::MANIFEST_SIGNATURE);
+            }
+            opened.entries
+        };
+        assert!(entries(&bundle) == entries(&whole.join("payments-1")), "volume {number}");
+    }
+    receive(&site, &[&bundle], &[]).expect_code(0);
+    is_in_production(&site, &digest);
+}
+
+/// What the tags name has changed: nothing of the old volumes is kept.
+#[test]
+fn a_pack_that_goes_on_with_other_images_begins_anew() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    large(&mut site);
+    let proxy = Proxy::before(&site.origin);
+    let at_proxy = site.release["images"][0].as_str().unwrap().replace(site.origin.host(), proxy.host());
+    site.release["images"][0] = at_proxy.clone().into();
+    proxy.rule(Rule::new(Fault::status(403)).method("GET").path("/blobs/").nth(4));
+    site.pack(1, &["--volume-size", "1MiB"]).expect_code(1);
+    let partial = site.media().join("payments-1.partial");
+    let first = fs::read(volume_file(&partial, 1)).unwrap();
+    proxy.clear();
+    site.list_layers("1", &[b"fixed"]);
+    site.release["images"][0] = at_proxy.into();
+    let ran = site.pack(1, &["--volume-size", "1MiB"]).expect_code(0);
+    assert!(ran.stderr.contains("0 of 1 volumes are finished"), "{ran}");
+    let bundle = site.media().join("payments-1");
+    assert_ne!(fs::read(volume_file(&bundle, 1)).unwrap(), first);
+    assert_eq!(names(&bundle).iter().filter(|n| n.ends_with(".age")).count(), 1);
+}
+
+#[test]
+fn finished_volumes_are_not_read_again_if_production_still_has_what_is_in_them() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let digest = large(&mut site);
+    let bundle = packed(&site, 1, &["--volume-size", "1MiB"]);
+    let last = names(&bundle).iter().filter(|n| n.ends_with(".age")).count() as u32;
+    let whole = fs::read(volume_file(&bundle, last)).unwrap();
+    testkit::hostile::flip_bit(&volume_file(&bundle, last));
+    receive(&site, &[&bundle], &[]).expect_code(4);
+    let uploaded = site.production.uploaded_blobs();
+    fs::write(volume_file(&bundle, last), whole).unwrap();
+    let traces = site.production.snapshot();
+    // What is known to be done is not even looked at: volume 1 only as far as admission needs it.
+    let ran = receive(&site, &[&bundle], &["-v"]).expect_code(0);
+    assert!(ran.stderr.contains("already done: volume 1"), "{ran}");
+    is_in_production(&site, &digest);
+    assert!(site.production.uploaded_blobs().is_superset(&uploaded) && !traces.is_empty());
+
+    // The registry has lost a blob meanwhile: its volume is read again.
+    let mut site = Site::new();
+    let digest = large(&mut site);
+    let bundle = packed(&site, 1, &["--volume-size", "1MiB"]);
+    testkit::hostile::flip_bit(&volume_file(&bundle, last));
+    receive(&site, &[&bundle], &[]).expect_code(4);
+    let layer = blobs::sha256(&testkit::layout::noise(1, 700_000));
+    let manifest = Opened::open(&bundle, 1, &site.identity).manifest();
+    let small = manifest["blobs"].as_array().unwrap().iter().find(|b| b["section"] == "layers").unwrap();
+    let small: manifest_schema::Digest = small["digest"].as_str().unwrap().parse().unwrap();
+    assert_ne!(layer, digest);
+    site.production.lose_blob(&small);
+    testkit::hostile::flip_bit(&volume_file(&bundle, last));
+    let ran = receive(&site, &[&bundle], &[]).expect_code(0);
+    assert!(!ran.stderr.contains("already done: volume 1,"), "{ran}");
+    is_in_production(&site, &digest);
+}

@@ -1,0 +1,152 @@
+//! Several volumes in one folder, and volumes that are made again.
+
+use std::fs;
+
+use testkit::hostile::{self, volume_file};
+use testkit::{Opened, Site, need, run, run_ok};
+
+use crate::{is_in_production, large, names, packed, receive};
+
+const MIB: u64 = 1 << 20;
+
+#[test]
+fn a_release_is_cut_into_volumes_and_comes_out_whole() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let digest = large(&mut site);
+    let plan = run(&mut site.export(&["plan", "--sequence", "1", "--volume-size", "1MiB", "--json"])).expect_code(0).json();
+    let bundle = packed(&site, 1, &["--volume-size", "1MiB"]);
+    let volumes: Vec<_> = names(&bundle).into_iter().filter(|name| name.ends_with(".age")).collect();
+    assert!(volumes.len() >= 5, "{volumes:?}");
+    assert_eq!(plan["volumes"].as_array().unwrap().len(), volumes.len(), "as planned");
+    for (planned, name) in plan["volumes"].as_array().unwrap().iter().zip(&volumes) {
+        let size = fs::metadata(bundle.join(name)).unwrap().len();
+        assert!(size <= planned["at_most_bytes"].as_u64().unwrap(), "{name}: {size}, {planned}");
+        assert!(planned["at_most_bytes"].as_u64().unwrap() <= MIB);
+    }
+    let label = fs::read_to_string(bundle.join("LABEL.txt")).unwrap();
+    assert!(label.contains("come in parts"), "{label}");
+    run(site.import(&["check"]).arg(&bundle)).expect_code(0);
+    run(site.import(&["verify"]).arg(&bundle)).expect_code(0);
+    let ran = receive(&site, &[&bundle], &[]).expect_code(0);
+    assert!(ran.stdout.contains(&digest.to_string()), "{ran}");
+    is_in_production(&site, &digest);
+    receive(&site, &[&bundle], &[]).expect_code(0);
+}
+
+/// The commands on the label make a layout that skopeo reads.
+#[test]
+fn parts_are_joined_with_stock_tools_as_the_label_says() {
+    if !need(Site::NEEDS) || !need(&["age", "zstd", "tar", "skopeo"]) {
+        return;
+    }
+    let mut site = Site::new();
+    let digest = large(&mut site);
+    let bundle = packed(&site, 1, &["--volume-size", "1MiB"]);
+    let layout = site.unpack_with_stock_tools(&bundle);
+    let label = fs::read_to_string(bundle.join("LABEL.txt")).unwrap();
+    let commands: Vec<_> = label.lines().filter(|l| l.starts_with("    (cd blobs") || l.starts_with("    for p in")).collect();
+    assert_eq!(commands.len(), 2, "{label}");
+    run_ok(testkit::command("bash", &layout).args(["-e", "-c", &commands.join("\n")]).current_dir(&layout));
+    let reference = format!("oci:{}:{}/payments/large:1", layout.display(), site.origin.host());
+    let raw = run_ok(testkit::command("skopeo", &layout).args(["inspect", "--raw", &reference]));
+    assert_eq!(blobs::sha256(raw.stdout.as_bytes()), digest);
+    run_ok(testkit::command("skopeo", &layout).args(["copy", "--insecure-policy", &reference]).arg(format!(
+        "dir:{}",
+        site.scratch("copied").display()
+    )));
+}
+
+#[test]
+fn the_volumes_of_a_release_are_the_same_each_time() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    large(&mut site);
+    let args = ["--volume-size", "1MiB", "--bundle-id", "019c133c-3ed0-7b6e-9d3c-52e5d1a7f0c4"];
+    let pack = |output: &str| {
+        let (out, state) = (site.scratch(output), site.scratch(&format!("{output}-state")));
+        let mut command = site.export(&["pack", "--sequence", "1"]);
+        command.args(args).arg("--output").arg(&out).arg("--state").arg(state).env("SOURCE_DATE_EPOCH", "1767225600");
+        run(&mut command).expect_code(0);
+        out.join("payments-1")
+    };
+    let (first, second) = (pack("first"), pack("second"));
+    for name in names(&first).iter().filter(|name| name.ends_with(".age")) {
+        assert_ne!(fs::read(first.join(name)).unwrap(), fs::read(second.join(name)).unwrap(), "ciphertext");
+        let number = name.split('.').nth(1).unwrap().parse().unwrap();
+        let entries = |bundle| {
+            let mut opened = Opened::open(bundle, number, &site.identity);
+            if number == 1 {
+                opened.remove(hostile::MANIFEST_SIGNATURE);
+            }
+            opened.entries
+        };
+        assert!(entries(&first) == entries(&second), "{name}");
+    }
+}
+
+#[test]
+fn a_volume_made_again_fits_between_the_old_ones() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let digest = large(&mut site);
+    let args = ["--volume-size", "1MiB"];
+    let bundle = packed(&site, 1, &args);
+    // The tag names another image meanwhile: what was packed is what is made again.
+    let kept = site.release.clone();
+    site.list_layers("1", &[b"another image"]);
+    site.release = kept;
+    let ran = site.pack(1, &["--volume-size", "1MiB", "--volume", "3,5"]).expect_code(0);
+    assert!(ran.stdout.contains("made again") && ran.stdout.contains("seal revision 2"), "{ran}");
+    let again = site.media().join("payments-1.revision-2");
+    let expected = ["LABEL.txt", "SHA256SUMS", "SHA256SUMS.asc", "payments-1.0003.tar.zst.age", "payments-1.0005.tar.zst.age"];
+    assert_eq!(names(&again), expected);
+    for number in [3, 5] {
+        let entries = |bundle| Opened::open(bundle, number, &site.identity).entries;
+        assert!(entries(&bundle) == entries(&again), "volume {number} has the same content");
+        fs::write(volume_file(&bundle, number), "scratched").unwrap();
+    }
+    receive(&site, &[&bundle], &[]).expect_code(4).expect_stderr("0003.tar.zst.age");
+    assert!(site.production.tags().is_empty());
+    // The old seal vouches for the other volumes, in whatever order the folders are named.
+    let copied = site.copy(&bundle, "old");
+    receive(&site, &[&copied, &again], &[]).expect_code(0);
+    is_in_production(&site, &digest);
+    // The same, with the new volumes copied over the old ones, but not their seal.
+    for number in [3, 5] {
+        fs::copy(volume_file(&again, number), volume_file(&bundle, number)).unwrap();
+    }
+    run(site.import(&["verify"]).arg(&bundle)).expect_code(4);
+    run(site.import(&["verify"]).arg(&bundle).arg(&again)).expect_code(0);
+    // A third revision names the second one's volumes.
+    site.pack(1, &["--volume-size", "1MiB", "--volume", "1"]).expect_code(0);
+    let third = fs::read_to_string(site.media().join("payments-1.revision-3/SHA256SUMS")).unwrap();
+    let second = fs::read_to_string(again.join("SHA256SUMS")).unwrap();
+    let line = |seal: &str, volume: &str| seal.lines().find(|l| l.ends_with(volume)).map(str::to_string);
+    assert_eq!(line(&third, "0003.tar.zst.age"), line(&second, "0003.tar.zst.age"));
+    assert_ne!(line(&third, "0001.tar.zst.age"), line(&second, "0001.tar.zst.age"));
+}
+
+#[test]
+fn what_cannot_be_made_again_is_said() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    large(&mut site);
+    let never = site.pack(1, &["--volume", "1"]).expect_code(2);
+    assert!(never.stderr.contains("payments-1 was not packed by this request"), "{never}");
+    packed(&site, 1, &["--volume-size", "1MiB"]);
+    let other = site.pack(1, &["--volume", "1", "--volume-size", "2MiB"]).expect_code(2);
+    assert!(other.stderr.contains("was not packed by this request"), "{other}");
+    let none = site.pack(1, &["--volume-size", "1MiB", "--volume", "99"]).expect_code(2);
+    assert!(none.stderr.contains("there is no volume 99: the bundle has"), "{none}");
+    let too_small = site.pack(2, &["--volume-size", "4096"]).expect_code(2);
+    assert!(too_small.stderr.contains("at least 1 MiB"), "{too_small}");
+}
