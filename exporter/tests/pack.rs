@@ -177,6 +177,8 @@ fn content_that_is_damaged_on_the_way_is_never_packed() {
     proxy.clear();
     proxy.rule(Rule::new(Fault::CutAnswer(1000)).path("/blobs/").first(3));
     site.packed(42);
+    let continued = proxy.seen().iter().filter(|seen| seen.header("range") == Some("bytes=1000-")).count();
+    assert!(continued > 0, "what has come is not fetched again");
 }
 
 #[test]

@@ -89,13 +89,15 @@ impl RepositoryClient {
         what: &str,
     ) -> Result<PushedBlob, Error> {
         let (digest, size) = (*blob.digest(), blob.size());
-        let all_sent = upload.at == size && blob.position() == size;
+        if upload.at != size || blob.position() != size {
+            return Err(reading_failed(std::io::ErrorKind::UnexpectedEof.into(), what));
+        }
         let mut request = self.completing(&upload.session, &digest, what);
         request.payload = Payload::Bytes(&[]);
         let (status, server, outcome) = match self.host().send(self.access(Action::Push), request) {
             Ok(answer) => {
                 let (status, server) = (answer.status, answer.url.authority());
-                (Some(status), server, self.finish(answer, &digest, size, all_sent, what))
+                (Some(status), server, self.finish(answer, &digest, size, true, what))
             }
             Err(error) => (None, String::new(), Err(error)),
         };
@@ -107,7 +109,7 @@ impl RepositoryClient {
             Err(error) => error,
         };
         // The first answer may have been lost, and the upload with it.
-        if all_sent && matches!(status, None | Some(404)) && matches!(self.has_blob(&digest, size), Ok(true)) {
+        if matches!(status, None | Some(404)) && matches!(self.has_blob(&digest, size), Ok(true)) {
             return Ok(PushedBlob { digest, size });
         }
         let mut quirks = self.host().quirks();

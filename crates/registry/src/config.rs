@@ -17,6 +17,8 @@ pub struct Config {
     /// How often one request is made before its failure counts, and how often a download is continued that breaks without
     /// getting on.
     pub retries: u32,
+    /// How many bytes of an upload that can be continued go in one request. They are held in memory.
+    pub upload_chunk: u64,
     /// The `User-Agent`.
     pub user_agent: String,
     /// How long a connection may take to be made.
@@ -32,6 +34,7 @@ impl Default for Config {
             certs_dirs: None,
             plain_http: Vec::new(),
             retries: 5,
+            upload_chunk: 32 << 20,
             user_agent: concat!("sealift/", env!("CARGO_PKG_VERSION")).into(),
             connect_timeout: Duration::from_secs(30),
             stall_timeout: Duration::from_secs(600),

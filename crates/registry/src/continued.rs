@@ -17,7 +17,7 @@ use crate::chunks::{Upload, held, read_chunk};
 use crate::client::RepositoryClient;
 use crate::error::Error;
 use crate::host::Action;
-use crate::quirks::LARGE_CHUNK;
+use crate::quirks::SMALLEST_CHUNK;
 use crate::retry::is_transient_status;
 use crate::transport::Request;
 use crate::upload::{PushedBlob, Session, reading_failed, way};
@@ -65,7 +65,7 @@ impl UploadJournal for NoJournal {
 impl RepositoryClient {
     /// Pushes a blob while it is read and checked, going on where an earlier run was interrupted.
     ///
-    /// The blob's reader may take its time: up to 16 MiB are held in memory, and no request is under way while they are
+    /// The blob's reader may take its time: up to [`Config::upload_chunk`](crate::Config::upload_chunk) bytes are held in memory, and no request is under way while they are
     /// read. To a registry that takes no chunks a larger blob goes as [`RepositoryClient::push_blob`] sends it.
     ///
     /// After an error the upload stays as it is where a later run may continue it, which the journal then says: the
@@ -79,7 +79,8 @@ impl RepositoryClient {
         journal: &dyn UploadJournal,
     ) -> Result<PushedBlob, Error> {
         let what = self.unread(blob)?;
-        if blob.size() <= LARGE_CHUNK {
+        let chunk = self.host().transport().config().upload_chunk.max(SMALLEST_CHUNK);
+        if blob.size() <= chunk {
             return self.push_small_blob(&blob.read_whole().map_err(|e| reading_failed(e, &what))?);
         }
         if self.host().quirks().refuses_chunks() {
@@ -87,16 +88,16 @@ impl RepositoryClient {
         }
         let own = self.url(&what, "blobs/uploads/")?;
         let (repository, digest) = (self.repository(), *blob.digest());
-        let mut upload = None;
+        let mut found = None;
         if let Some(mark) = journal.mark(repository, &digest) {
-            upload = self.upload_to_continue(&own, &mark, blob.size(), &what)?;
-            if upload.is_none() {
+            found = self.upload_to_continue(&own, &mark, blob.size(), &what)?;
+            if found.is_none() {
                 journal.note(repository, &digest, None);
             }
         }
-        let (mut upload, continued) = match upload {
-            Some(upload) => (upload, true),
-            None => (self.begin_upload(blob, &what)?, false),
+        let (mut upload, continued) = match found {
+            Some((session, at)) => (Upload { session, at, unsent: Vec::new(), chunk }, true),
+            None => (self.begin_upload(blob, chunk, &what)?, false),
         };
         let mut noted = continued;
         let mut note = |upload: &Upload| {
@@ -126,18 +127,24 @@ impl RepositoryClient {
     }
 
     /// Reads the first chunk and begins an upload for it.
-    fn begin_upload<R: Read>(&self, blob: &mut VerifyingReader<R>, what: &str) -> Result<Upload, Error> {
+    fn begin_upload<R: Read>(&self, blob: &mut VerifyingReader<R>, chunk: u64, what: &str) -> Result<Upload, Error> {
         let mut first = Vec::new();
-        let length = self.host().quirks().chunk(LARGE_CHUNK);
+        let length = self.host().quirks().chunk(chunk);
         read_chunk(blob, &mut first, length, what)?;
-        Ok(Upload { session: self.open_session(what)?, at: 0, unsent: first, chunk: LARGE_CHUNK })
+        Ok(Upload { session: self.open_session(what)?, at: 0, unsent: first, chunk })
     }
 
-    /// The upload that a mark tells of, if the registry can go on with it.
+    /// The upload that a mark tells of, and how many bytes the registry holds of it, if it can be gone on with.
     ///
     /// # Errors
     /// The registry could not be asked.
-    fn upload_to_continue(&self, own: &Url, mark: &UploadMark, size: u64, what: &str) -> Result<Option<Upload>, Error> {
+    fn upload_to_continue(
+        &self,
+        own: &Url,
+        mark: &UploadMark,
+        size: u64,
+        what: &str,
+    ) -> Result<Option<(Session, u64)>, Error> {
         let at_registry = |from: &Url, location: &str| {
             let url = self.host().transport().step(from, location, what, false).ok();
             url.filter(|url| own.may_share_credentials(url))
@@ -162,8 +169,7 @@ impl RepositoryClient {
         tracing::debug!(what, status = answer.status, ?held, "an upload to continue");
         answer.discard();
         let Some((at, url)) = at.zip(url) else { return Ok(None) };
-        let session = Session { url, chunk_min: 0 };
-        Ok(Some(Upload { session, at, unsent: Vec::new(), chunk: LARGE_CHUNK }))
+        Ok(Some((Session { url, chunk_min: 0 }, at)))
     }
 
     /// In one request, what the registry would not take in chunks: the first of them is in memory still.

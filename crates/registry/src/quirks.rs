@@ -2,8 +2,6 @@
 
 /// Bytes of one chunk, which is held in memory.
 pub(crate) const CHUNK: u64 = 8 << 20;
-/// Bytes of one chunk of an upload that can be continued between chunks.
-pub(crate) const LARGE_CHUNK: u64 = 16 << 20;
 /// GitHub's registry fails at larger ones.
 const SMALL_CHUNK: u64 = 4 << 20;
 /// Below this no server asks for smaller chunks in earnest.
@@ -24,7 +22,7 @@ pub(crate) struct Quirks {
 
 impl Quirks {
     pub(crate) fn new(registry: &str) -> Self {
-        let largest_chunk = if registry.eq_ignore_ascii_case("ghcr.io") { SMALL_CHUNK } else { LARGE_CHUNK };
+        let largest_chunk = if registry.eq_ignore_ascii_case("ghcr.io") { SMALL_CHUNK } else { u64::MAX };
         Self { largest_chunk, chunked: false, chunks_refused: false, chunks_worked: false, largest_whole: 0 }
     }
 
@@ -60,6 +58,8 @@ impl Quirks {
 mod tests {
     use super::*;
 
+    const LARGE: u64 = 16 << 20;
+
     #[test]
     fn chunks_are_as_large_as_the_registry_takes_them() {
         for (registry, chunks) in [
@@ -69,16 +69,16 @@ mod tests {
             ("r.example:5000", [8 << 20, 16 << 20]),
         ] {
             let quirks = Quirks::new(registry);
-            assert_eq!([quirks.chunk(CHUNK), quirks.chunk(LARGE_CHUNK)], chunks, "{registry}");
+            assert_eq!([quirks.chunk(CHUNK), quirks.chunk(LARGE)], chunks, "{registry}");
         }
         let mut quirks = Quirks::new("ghcr.io");
         assert_eq!([(); 3].map(|()| quirks.refused_length(CHUNK)), [true, true, false]);
-        assert_eq!(quirks.chunk(LARGE_CHUNK), 1 << 20);
+        assert_eq!(quirks.chunk(LARGE), 1 << 20);
         let mut quirks = Quirks::new("r.example");
-        assert!(quirks.refused_length(LARGE_CHUNK));
-        assert_eq!([quirks.chunk(CHUNK), quirks.chunk(LARGE_CHUNK)], [8 << 20, 8 << 20]);
+        assert!(quirks.refused_length(LARGE));
+        assert_eq!([quirks.chunk(CHUNK), quirks.chunk(LARGE)], [8 << 20, 8 << 20]);
         assert!(quirks.refused_length(CHUNK));
-        assert_eq!([quirks.chunk(CHUNK), quirks.chunk(LARGE_CHUNK)], [4 << 20, 4 << 20]);
+        assert_eq!([quirks.chunk(CHUNK), quirks.chunk(LARGE)], [4 << 20, 4 << 20]);
     }
 
     #[test]

@@ -14,14 +14,13 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use blobs::{BlobError, VerifyingReader, sha256};
-use common::{answer, client, content, open_server, open_uploads, reader, sent, token_servers};
+use common::{CHUNK, answer, client, content, open_server, open_uploads, reader, sent, token_servers};
 use manifest_schema::{Digest, Repository};
 use registry::{Error, NoJournal, RepositoryClient, UploadJournal, UploadMark};
 use testkit::{Ending, Fault, IdleRelay, Proxy, Registry, Rule, need};
 
-const MIB: usize = 1 << 20;
-/// Three chunks of 16 MiB, and some bytes.
-const SIZE: usize = 48 * MIB + 1000;
+/// Three chunks, and some bytes.
+const SIZE: usize = 3 * CHUNK + 1000;
 
 fn blob() -> (&'static [u8], Digest) {
     static BLOB: LazyLock<(Vec<u8>, Digest)> = LazyLock::new(|| {
@@ -95,7 +94,7 @@ fn an_interrupted_upload_goes_on_where_it_was() {
     let registry = Registry::start();
     let (bytes, digest) = blob();
     // Between two chunks, in the middle of the third, and between the last chunk and the end.
-    for (after, held) in [(32 * MIB, 32 * MIB), (40 * MIB, 32 * MIB), (48 * MIB, 48 * MIB)] {
+    for (after, held) in [(2 * CHUNK, 2 * CHUNK), (5 * CHUNK / 2, 2 * CHUNK), (3 * CHUNK, 3 * CHUNK)] {
         let proxy = Proxy::before(&registry);
         let journal = Journal::default();
         interrupted(&client(proxy.host()), bytes, digest, after, &journal);
@@ -111,9 +110,9 @@ fn an_interrupted_upload_goes_on_where_it_was() {
         let pushed = client(proxy.host()).push_or_continue(&mut blob, &journal).unwrap();
         assert_eq!((pushed.digest(), pushed.size()), (&digest, SIZE as u64));
         assert_eq!(blob.position(), SIZE as u64, "read through the check from the first byte");
-        let rest: &[_] = match held == 48 * MIB {
-            false => &[range(32 * MIB, 48 * MIB), range(48 * MIB, SIZE)],
-            true => &[range(48 * MIB, SIZE)],
+        let rest: &[_] = match held == 3 * CHUNK {
+            false => &[range(2 * CHUNK, 3 * CHUNK), range(3 * CHUNK, SIZE)],
+            true => &[range(3 * CHUNK, SIZE)],
         };
         assert_eq!(sent(&proxy), rest);
         assert_eq!((proxy.count("POST", "uploads"), proxy.count("GET", "uploads")), (0, 1));
@@ -155,7 +154,7 @@ fn an_upload_whose_last_byte_is_there_is_completed_after_the_check() {
     proxy.clear();
     let _ = client(proxy.host()).push_or_continue(&mut reader(bytes, digest), &stale).unwrap();
     assert_eq!((proxy.count("GET", "uploads"), proxy.count("POST", "uploads")), (1, 1));
-    assert_eq!(sent(&proxy)[0], range(0, 16 * MIB));
+    assert_eq!(sent(&proxy)[0], range(0, CHUNK));
     assert!(stale.is_empty() && registry.uploaded_blobs().contains(&digest));
 }
 
@@ -189,10 +188,10 @@ fn content_that_differs_is_refused_and_its_upload_is_cancelled() {
         wrong[at] ^= 1;
         wrong
     };
-    for wrong in [flipped(5), flipped(SIZE - 5), bytes[..20 * MIB].to_vec()] {
+    for wrong in [flipped(5), flipped(SIZE - 5), bytes[..5 * CHUNK / 4].to_vec()] {
         let proxy = Proxy::before(&registry);
         let journal = Journal::default();
-        interrupted(&client(proxy.host()), bytes, digest, 40 * MIB, &journal);
+        interrupted(&client(proxy.host()), bytes, digest, 5 * CHUNK / 2, &journal);
         let mut blob = VerifyingReader::new(wrong.as_slice(), digest, SIZE as u64);
         let error = client(proxy.host()).push_or_continue(&mut blob, &journal).unwrap_err();
         assert!(error.is_content() && !error.is_transient(), "{error}");
@@ -204,7 +203,7 @@ fn content_that_differs_is_refused_and_its_upload_is_cancelled() {
     // What was wrong in the first run, and is right in the second: the registry's own check is the last.
     let proxy = Proxy::before(&registry);
     let journal = Journal::default();
-    interrupted(&client(proxy.host()), &flipped(5), digest, 40 * MIB, &journal);
+    interrupted(&client(proxy.host()), &flipped(5), digest, 5 * CHUNK / 2, &journal);
     let client = client(proxy.host());
     let error = client.push_or_continue(&mut reader(bytes, digest), &journal).unwrap_err();
     assert!(matches!(error, Error::Way { .. }) && error.is_transient(), "{error}");
@@ -231,7 +230,7 @@ fn a_chunk_that_is_cut_begins_the_blob_anew() {
     assert!(journal.is_empty());
 
     // While it is killed: the mark says where it was, and the next run finds that out.
-    interrupted(&client(proxy.host()), bytes, digest, 40 * MIB, &journal);
+    interrupted(&client(proxy.host()), bytes, digest, 5 * CHUNK / 2, &journal);
     let mark = journal.only();
     proxy.clear();
     proxy.rule(Rule::new(Fault::CutRequest(1000)).method("PATCH"));
@@ -248,7 +247,7 @@ fn a_chunk_that_is_cut_begins_the_blob_anew() {
     proxy.clear();
     let _ = client(proxy.host()).push_or_continue(&mut reader(bytes, digest), &journal).unwrap();
     assert_eq!((proxy.count("GET", "uploads"), proxy.count("POST", "uploads")), (1, 1));
-    assert_eq!(sent(&proxy)[0], range(0, 16 * MIB));
+    assert_eq!(sent(&proxy)[0], range(0, CHUNK));
     assert!(journal.is_empty() && registry.uploaded_blobs().contains(&digest));
 }
 
@@ -260,7 +259,7 @@ fn a_registry_that_knows_nothing_of_it_gets_the_blob_anew() {
     let (first, second) = (Registry::start(), Registry::start());
     let (bytes, digest) = blob();
     let journal = Journal::default();
-    interrupted(&client(first.host()), bytes, digest, 40 * MIB, &journal);
+    interrupted(&client(first.host()), bytes, digest, 5 * CHUNK / 2, &journal);
     let location = journal.only().location.replace(first.host(), second.host());
     let client = client(second.host());
     let journal = Journal::with(&client, &digest, &location, journal.only().offset);
@@ -281,26 +280,26 @@ fn server_that_holds(status: u16, list: &[(&str, &str)]) -> Proxy {
 #[test]
 fn an_upload_is_continued_only_from_what_the_registry_holds() {
     let (bytes, digest) = blob();
-    let offset = 32 * MIB as u64;
+    let offset = 2 * CHUNK as u64;
     let whole = range(0, SIZE);
     for (status, said, from) in [
-        (204, Some("0-33554431"), Some(32 * MIB)),
-        (204, Some("bytes=0-33554431"), Some(32 * MIB)),
+        (204, Some("0-4194303"), Some(2 * CHUNK)),
+        (204, Some("bytes=0-4194303"), Some(2 * CHUNK)),
         // The answer to the last chunk was lost.
-        (204, Some("0-50331647"), Some(48 * MIB)),
+        (204, Some("0-6291455"), Some(3 * CHUNK)),
         (204, Some(whole.as_str()), Some(SIZE)),
         // Less than it had taken, more than there is, a hole, nothing, nonsense.
-        (204, Some("0-33554430"), None),
-        (204, Some("0-16777215"), None),
-        (204, Some("0-50332648"), None),
-        (204, Some("1-33554431"), None),
+        (204, Some("0-4194302"), None),
+        (204, Some("0-2097151"), None),
+        (204, Some("0-6292456"), None),
+        (204, Some("1-4194303"), None),
         (204, Some("0-0"), None),
         (204, Some("all"), None),
         (204, Some("0-18446744073709551615"), None),
         (204, None, None),
         // Not the answer for an upload.
-        (200, Some("0-33554431"), None),
-        (404, Some("0-33554431"), None),
+        (200, Some("0-4194303"), None),
+        (404, Some("0-4194303"), None),
         (410, None, None),
         (500, None, None),
     ] {
@@ -312,7 +311,7 @@ fn an_upload_is_continued_only_from_what_the_registry_holds() {
         let _ = client.push_or_continue(&mut reader(bytes, digest), &journal).unwrap();
         let first = sent(&server).first().cloned();
         let expected = Some(from.unwrap_or(0)).filter(|from| *from < SIZE);
-        assert_eq!(first, expected.map(|at| range(at, (at + 16 * MIB).min(SIZE))), "{status} {said:?}");
+        assert_eq!(first, expected.map(|at| range(at, (at + CHUNK).min(SIZE))), "{status} {said:?}");
         assert_eq!(server.count("POST", "uploads"), usize::from(from.is_none()), "{status} {said:?}");
         let completed = if from.is_some() { "old?s=1&digest=" } else { "new?digest=" };
         assert_eq!(server.count("PUT", completed), 1);
@@ -324,19 +323,21 @@ fn an_upload_is_continued_only_from_what_the_registry_holds() {
 #[test]
 fn the_latest_location_is_continued() {
     let (bytes, digest) = blob();
-    let list = [("range", "0-33554431"), ("location", "/v2/a/b/blobs/uploads/old?s=2")];
+    let list = [("range", "0-4194303"), ("location", "/v2/a/b/blobs/uploads/old?s=2")];
     let server = server_that_holds(204, &list);
     let client = client(server.host());
-    let journal = Journal::with(&client, &digest, &format!("{}/v2/a/b/blobs/uploads/old?s=1", server.url()), 32 << 20);
+    let journal =
+        Journal::with(&client, &digest, &format!("{}/v2/a/b/blobs/uploads/old?s=1", server.url()), 2 * CHUNK as u64);
     let _ = client.push_or_continue(&mut reader(bytes, digest), &journal).unwrap();
     assert_eq!(server.count("PATCH", "old?s=2"), 2);
 
     // It may lead elsewhere as little as the mark itself.
     let elsewhere = Proxy::alone();
-    let list = [("range", "0-33554431"), ("location", &format!("{}/x", elsewhere.url()))];
+    let list = [("range", "0-4194303"), ("location", &format!("{}/x", elsewhere.url()))];
     let server = server_that_holds(204, &list);
     let client = common::client(server.host());
-    let journal = Journal::with(&client, &digest, &format!("{}/v2/a/b/blobs/uploads/old?s=1", server.url()), 32 << 20);
+    let journal =
+        Journal::with(&client, &digest, &format!("{}/v2/a/b/blobs/uploads/old?s=1", server.url()), 2 * CHUNK as u64);
     let _ = client.push_or_continue(&mut reader(bytes, digest), &journal).unwrap();
     assert_eq!((elsewhere.seen().len(), server.count("POST", "uploads")), (0, 1));
 }
@@ -349,7 +350,7 @@ fn a_mark_that_leads_elsewhere_is_not_followed() {
     let registry = Registry::start();
     let (bytes, digest) = blob();
     let elsewhere = Proxy::alone();
-    elsewhere.rule(Rule::new(Fault::status_with(204, "range", "0-33554431")).method("GET"));
+    elsewhere.rule(Rule::new(Fault::status_with(204, "range", "0-4194303")).method("GET"));
     elsewhere.rule(Rule::new(Fault::status(202)).method("PATCH"));
     elsewhere.rule(Rule::new(Fault::status(201)).method("PUT"));
     let client = client(registry.host());
@@ -363,7 +364,7 @@ fn a_mark_that_leads_elsewhere_is_not_followed() {
         "\u{1b}[2J\r\nX: y".into(),
         String::new(),
     ] {
-        let journal = Journal::with(&client, &digest, &location, 32 << 20);
+        let journal = Journal::with(&client, &digest, &location, 2 * CHUNK as u64);
         let _ = client.push_or_continue(&mut reader(bytes, digest), &journal).unwrap();
         assert!(journal.is_empty(), "{location:?}");
         assert!(registry.uploaded_blobs().contains(&digest), "{location:?}");
@@ -379,7 +380,7 @@ fn an_upload_at_another_server_leaves_no_mark() {
     server.rule(Rule::new(Fault::status_with(202, "location", &upload)).method("POST"));
     elsewhere.rule(Rule::new(Fault::status(202)).method("PATCH"));
     let ((bytes, digest), journal) = (blob(), Journal::default());
-    interrupted(&client(server.host()), bytes, digest, 40 * MIB, &journal);
+    interrupted(&client(server.host()), bytes, digest, 5 * CHUNK / 2, &journal);
     assert!(journal.is_empty());
     assert_eq!((elsewhere.count("PATCH", ""), elsewhere.count("DELETE", "")), (2, 1), "cancelled");
 }
@@ -393,7 +394,7 @@ fn a_registry_that_cannot_be_asked_is_asked_in_the_next_run() {
         let limited = common::registries(registry::Config { retries: 2, ..registry::Config::default() });
         let client = limited.repository(&Repository::new(server.host(), "a/b").unwrap());
         let location = format!("{}/v2/a/b/blobs/uploads/old", server.url());
-        let journal = Journal::with(&client, &digest, &location, 32 << 20);
+        let journal = Journal::with(&client, &digest, &location, 2 * CHUNK as u64);
         let mut blob = reader(bytes, digest);
         let error = client.push_or_continue(&mut blob, &journal).unwrap_err();
         assert!(matches!(error, Error::Network { .. } | Error::Denied { .. } | Error::Status { .. }), "{error}");
@@ -429,8 +430,8 @@ fn a_passing_failure_leaves_the_upload_and_another_ends_it() {
         assert_eq!(open_uploads(&registry), usize::from(kept), "{fault:?}: {error}");
         proxy.clear();
         let _ = client.push_or_continue(&mut reader(bytes, digest), &journal).unwrap();
-        let first = if kept { 32 * MIB } else { 0 };
-        assert_eq!(sent(&proxy)[0], range(first, first + 16 * MIB), "{fault:?}");
+        let first = if kept { 2 * CHUNK } else { 0 };
+        assert_eq!(sent(&proxy)[0], range(first, first + CHUNK), "{fault:?}");
         assert!(registry.uploaded_blobs().contains(&digest));
         registry.lose_blob(&digest);
     }
@@ -487,7 +488,7 @@ fn small_blobs_are_read_before_they_are_sent() {
     let proxy = Proxy::before(&registry);
     proxy.rule(Rule::new(Fault::Close).method("PUT").nth(1));
     let (client, journal) = (client(proxy.host()), Journal::default());
-    let bytes = content(16 * MIB);
+    let bytes = content(CHUNK);
     let digest = sha256(&bytes);
     let _ = client.push_or_continue(&mut reader(&bytes, digest), &journal).unwrap();
     assert!(registry.uploaded_blobs().contains(&digest), "sent again from memory");
@@ -505,8 +506,9 @@ fn small_blobs_are_read_before_they_are_sent() {
 fn a_mark_that_is_of_no_use_is_dropped_at_once() {
     let server = server_that_holds(404, &[]);
     let ((bytes, digest), client) = (blob(), client(server.host()));
-    let journal = Journal::with(&client, &digest, &format!("{}/v2/a/b/blobs/uploads/old", server.url()), 32 << 20);
-    interrupted(&client, bytes, digest, 10 * MIB, &journal);
+    let journal =
+        Journal::with(&client, &digest, &format!("{}/v2/a/b/blobs/uploads/old", server.url()), 2 * CHUNK as u64);
+    interrupted(&client, bytes, digest, CHUNK / 2, &journal);
     assert!(journal.is_empty());
 }
 
@@ -546,10 +548,14 @@ fn a_reader_may_wait_longer_than_connections_live() {
                 std::fs::create_dir(&own).unwrap();
                 std::fs::copy(registry.ca(), own.join("ca.crt")).unwrap();
             }
-            let config = registry::Config { certs_dirs: Some(vec![folder.path().into()]), ..Default::default() };
+            let config = registry::Config {
+                certs_dirs: Some(vec![folder.path().into()]),
+                upload_chunk: CHUNK as u64,
+                ..Default::default()
+            };
             let client =
                 registry::Registries::new(config).unwrap().repository(&Repository::new(relay.host(), "a/b").unwrap());
-            let waits = vec![0, 8 * MIB, 20 * MIB, 40 * MIB, SIZE];
+            let waits = vec![0, CHUNK / 2, 5 * CHUNK / 4, 5 * CHUNK / 2, SIZE];
             let slow = Slow { bytes, at: 0, waits, wait: Duration::from_millis(1500) };
             let journal = Journal::default();
             let _ = client
@@ -578,7 +584,7 @@ fn a_token_that_expires_while_the_reader_waits_is_replaced() {
     proxy.rule(Rule::new(Fault::status(401)).method("GET").path("uploads").nth(1));
     proxy.rule(Rule::new(Fault::status(401)).method("PATCH").nth(3));
     let (bytes, digest) = blob();
-    let slow = Slow { bytes, at: 0, waits: vec![20 * MIB], wait: Duration::from_millis(1200) };
+    let slow = Slow { bytes, at: 0, waits: vec![5 * CHUNK / 4], wait: Duration::from_millis(1200) };
     let journal = Journal::default();
     let _ = client.push_or_continue(&mut VerifyingReader::new(slow, digest, SIZE as u64), &journal).unwrap();
     let used: Vec<_> = proxy
@@ -632,7 +638,7 @@ fn uploader() {
     let Ok(to) = std::env::var(KILLED) else { return };
     let (host, journal) = to.split_once(' ').unwrap();
     let (bytes, digest) = blob();
-    let mut blob = VerifyingReader::new(Stuck(&bytes[..40 * MIB]), digest, SIZE as u64);
+    let mut blob = VerifyingReader::new(Stuck(&bytes[..5 * CHUNK / 2]), digest, SIZE as u64);
     let _ = client(host).push_or_continue(&mut blob, &FileJournal(Path::new(journal).into()));
 }
 
@@ -656,12 +662,12 @@ fn a_program_that_was_killed_goes_on() {
     assert!(lines.any(|line| line == "waiting"));
     child.kill().unwrap();
     child.wait().unwrap();
-    assert_eq!(sent(&proxy), [range(0, 16 * MIB), range(16 * MIB, 32 * MIB)]);
+    assert_eq!(sent(&proxy), [range(0, CHUNK), range(CHUNK, 2 * CHUNK)]);
 
     proxy.clear();
     let (bytes, digest) = blob();
     let _ = client(proxy.host()).push_or_continue(&mut reader(bytes, digest), &journal).unwrap();
-    assert_eq!(sent(&proxy), [range(32 * MIB, 48 * MIB), range(48 * MIB, SIZE)]);
+    assert_eq!(sent(&proxy), [range(2 * CHUNK, 3 * CHUNK), range(3 * CHUNK, SIZE)]);
     assert!(registry.uploaded_blobs().contains(&digest));
     assert!(!journal.0.exists());
 }

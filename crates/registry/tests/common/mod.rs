@@ -5,8 +5,11 @@ use manifest_schema::{Digest, Repository};
 use registry::{Config, Registries, RepositoryClient};
 use testkit::{Fault, Proxy, Registry, Rule};
 
+/// Bytes of a chunk of an upload that can be continued.
+pub const CHUNK: usize = 2 << 20;
+
 pub fn registries(config: Config) -> Registries {
-    Registries::new(Config { certs_dirs: Some(Vec::new()), ..config }).unwrap()
+    Registries::new(Config { certs_dirs: Some(Vec::new()), upload_chunk: CHUNK as u64, ..config }).unwrap()
 }
 
 pub fn client(host: &str) -> RepositoryClient {
