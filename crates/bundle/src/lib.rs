@@ -22,6 +22,7 @@ mod names;
 mod seal;
 mod tarball;
 mod volume;
+mod write;
 
 pub use check::{FileState, check_files};
 pub use contents::{
