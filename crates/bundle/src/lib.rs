@@ -24,7 +24,7 @@ mod tarball;
 mod volume;
 mod write;
 
-pub use check::{FileState, check_files};
+pub use check::{CheckedFile, FileKind, FileState, Medium, Repairable, Verdict, check_files, check_media, newest};
 pub use contents::{
     BlobContent, Contents, ContentsError, Head, Packer, Packing, Range, SourceBlob, VolumeBound, Volumes, WrittenPart,
     WrittenVolume, stream_seal,
