@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -152,7 +153,7 @@ fn within_limit(bytes: &[u8]) -> Result<(), StatementError> {
 
 /// Numbers of volumes, written `1-7,9`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct VolumeNumbers(BTreeSet<u32>);
+pub struct VolumeNumbers(Vec<RangeInclusive<u32>>);
 
 impl VolumeNumbers {
     /// Whether there is none.
@@ -162,35 +163,41 @@ impl VolumeNumbers {
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.iter().count()
     }
 
     /// The numbers, rising.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        self.0.iter().copied()
+        self.0.iter().cloned().flatten()
+    }
+
+    /// Adds a number that is higher than any before.
+    fn push(&mut self, number: u32) {
+        match self.0.last_mut() {
+            Some(last) if last.end() + 1 == number => *last = *last.start()..=number,
+            _ => self.0.push(number..=number),
+        }
     }
 }
 
 impl FromIterator<u32> for VolumeNumbers {
     fn from_iter<I: IntoIterator<Item = u32>>(numbers: I) -> Self {
-        Self(numbers.into_iter().collect())
+        let mut ranges = Self::default();
+        for number in numbers.into_iter().collect::<BTreeSet<u32>>() {
+            ranges.push(number);
+        }
+        ranges
     }
 }
 
 impl fmt::Display for VolumeNumbers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut numbers = self.iter().peekable();
-        let mut separator = "";
-        while let Some(first) = numbers.next() {
-            let mut last = first;
-            while let Some(next) = numbers.next_if(|next| *next == last + 1) {
-                last = next;
+        for (i, range) in self.0.iter().enumerate() {
+            let separator = if i == 0 { "" } else { "," };
+            match (range.start(), range.end()) {
+                (first, last) if first == last => write!(f, "{separator}{first}")?,
+                (first, last) => write!(f, "{separator}{first}-{last}")?,
             }
-            match last - first {
-                0 => write!(f, "{separator}{first}")?,
-                _ => write!(f, "{separator}{first}-{last}")?,
-            }
-            separator = ",";
         }
         Ok(())
     }
@@ -205,18 +212,19 @@ impl FromStr for VolumeNumbers {
     type Err = VolumeNumbersError;
     fn from_str(text: &str) -> Result<Self, VolumeNumbersError> {
         let wrong = || VolumeNumbersError(text.chars().take(80).collect());
-        let mut numbers = BTreeSet::new();
+        let mut ranges = Vec::new();
         let mut before = 0;
         for range in text.split(',') {
             let (first, last) = range.split_once('-').unwrap_or((range, range));
             let (first, last): (u32, u32) = (first.parse().map_err(|_| wrong())?, last.parse().map_err(|_| wrong())?);
-            if first <= before || last < first || last > LIMITS.volumes {
+            // What follows without a gap belongs to the range before.
+            if first <= before || (before > 0 && first == before + 1) || last < first || last > LIMITS.volumes {
                 return Err(wrong());
             }
-            numbers.extend(first..=last);
+            ranges.push(first..=last);
             before = last;
         }
-        let numbers = Self(numbers);
+        let numbers = Self(ranges);
         if numbers.to_string() == text { Ok(numbers) } else { Err(wrong()) }
     }
 }
@@ -286,7 +294,23 @@ mod tests {
         for good in ["1", "9999", "1-2", "1-7,9", "3,7"] {
             assert_eq!(good.parse::<VolumeNumbers>().expect(good).to_string(), good);
         }
-        for bad in ["", "0", "01", "2,1", "1,1", "1,2", "1-1", "3-1", "1-", "-1", "1-3,3", "10000", "1-4294967295", "1 "] {
+        for bad in [
+            "",
+            "0",
+            "01",
+            "2,1",
+            "1,1",
+            "1,2",
+            "1-3,4",
+            "1-1",
+            "3-1",
+            "1-",
+            "-1",
+            "1-3,3",
+            "10000",
+            "1-4294967295",
+            "1 ",
+        ] {
             assert!(bad.parse::<VolumeNumbers>().is_err(), "{bad}");
         }
     }

@@ -110,7 +110,7 @@ pub const LIMITS: Limits = Limits {
     lookaside_signatures: 127,
     referrers: 1000,
     openpgp_packets: 64,
-    statement: 128 << 10,
+    statement: 64 << 10,
     statements: 1000,
     ledger_entry: 256 << 20,
     config: 16 << 20,

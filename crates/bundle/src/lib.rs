@@ -16,6 +16,7 @@
 mod check;
 mod contents;
 mod folder;
+mod handover;
 mod keys;
 mod label;
 mod names;
@@ -30,6 +31,10 @@ pub use contents::{
     WrittenVolume, stream_seal,
 };
 pub use folder::{Folder, FolderError, free_space, rename_new};
+pub use handover::{
+    ChainProblem, FoundStatement, StatementSignature, last_statement, read_statements, statement_certificate_name,
+    statement_name, statement_signature_name, write_statement,
+};
 pub use keys::{AgeError, GeneratedIdentity, Identities, PluginTalk, Recipients, generate_identity, parse_recipient};
 pub use label::{Label, render};
 pub use names::{HANDOVER, LABEL, SEAL, SEAL_SIGNATURE, TOOL, medium_name, volume_name};

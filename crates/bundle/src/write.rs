@@ -35,10 +35,15 @@ impl Folder {
         let temporary = format!(".{name}.{}", std::process::id());
         let written = self.write_and_rename(&temporary, name, bytes);
         if written.is_err() {
-            let _ = unlinkat(self.dir(), &temporary, AtFlags::empty());
+            self.remove(&temporary);
         }
         written?;
         self.dir().sync_all()
+    }
+
+    /// Removes a file, if that is possible.
+    pub(crate) fn remove(&self, name: &str) {
+        let _ = unlinkat(self.dir(), name, AtFlags::empty());
     }
 
     fn write_and_rename(&self, temporary: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
