@@ -166,6 +166,11 @@ impl VolumeNumbers {
         self.iter().count()
     }
 
+    /// Whether a number is among them.
+    pub fn contains(&self, number: u32) -> bool {
+        self.0.iter().any(|range| range.contains(&number))
+    }
+
     /// The numbers, rising.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.0.iter().cloned().flatten()

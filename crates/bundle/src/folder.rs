@@ -1,5 +1,6 @@
 //! A folder on a medium, read without trust.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::BorrowedFd;
@@ -230,6 +231,7 @@ impl Folder {
     /// # Errors
     /// [`FolderError::Special`], [`FolderError::Foreign`], [`FolderError::TooMany`], [`FolderError::Read`].
     pub fn survey(&self, sealed: &[&str]) -> Result<Vec<OutsideText>, FolderError> {
+        let sealed: HashSet<&str> = sealed.iter().copied().collect();
         let mut strangers = Vec::new();
         let entries = WalkDir::new(&self.path).min_depth(1).max_depth(1).follow_root_links(true).sort_by_file_name();
         for (count, entry) in entries.into_iter().enumerate() {
@@ -249,7 +251,7 @@ impl Folder {
                     kind: kind_of(kind),
                 });
             }
-            if sealed.contains(&name.as_ref()) && kind.is_file() || name == HANDOVER && kind.is_dir() {
+            if sealed.contains(name.as_ref()) && kind.is_file() || name == HANDOVER && kind.is_dir() {
                 continue;
             }
             if is_volume_like(&name) {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, openat, unlinkat};
+use rustix::fs::{Access, AtFlags, Mode, OFlags, accessat, mkdirat, openat, unlinkat};
 use rustix::io::Errno;
 
 use crate::folder::{Folder, FolderError, rename_absent};
@@ -25,6 +25,14 @@ impl Folder {
             FolderError::Read { source, .. } => source,
             other => io::Error::other(other),
         })
+    }
+
+    /// Whether files can be added.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn writable(&self) -> io::Result<()> {
+        Ok(accessat(self.dir(), ".", Access::WRITE_OK, AtFlags::empty())?)
     }
 
     /// Writes a new file and waits until it is on the medium.
