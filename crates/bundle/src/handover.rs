@@ -35,6 +35,8 @@ fn number_of(name: &str) -> Option<u32> {
 /// A statement that could be read.
 #[derive(Debug, Clone)]
 pub struct FoundStatement {
+    /// The number of its file.
+    pub number: u32,
     /// What it says.
     pub statement: Statement,
     /// Its bytes.
@@ -47,7 +49,7 @@ pub struct FoundStatement {
 #[derive(Debug, thiserror::Error)]
 pub enum ChainProblem {
     /// Statements are missing below the last.
-    #[error("missing: {0}")]
+    #[error("statements are missing: {0}")]
     Missing(VolumeNumbers),
     /// Cannot be read.
     #[error(transparent)]
@@ -145,7 +147,7 @@ pub fn read_statements(
         } else if !seals.contains(&statement.seal) {
             problems.push(ChainProblem::OtherSeal { number, found: statement.seal });
         }
-        statements.push(FoundStatement { statement, bytes, digest });
+        statements.push(FoundStatement { number, statement, bytes, digest });
     }
     if !missing.is_empty() {
         problems.insert(0, ChainProblem::Missing(missing.into_iter().collect()));

@@ -113,10 +113,10 @@ fn read_chain_in(folder: &Folder, rules: &ChainRules<'_>) -> Chain {
     let (found, problems) = read_statements(folder, rules.bundle, rules.seals);
     let mut problems: Vec<String> = problems.iter().map(problem_text).collect();
     let mut statements = Vec::new();
-    for FoundStatement { statement, bytes, digest } in found {
-        let signature = signature_of(folder, statement.number, bytes, rules);
+    for FoundStatement { number, statement, bytes, digest } in found {
+        let signature = signature_of(folder, number, bytes, rules);
         if let CourierSignature::Bad { reason } = &signature {
-            problems.push(format!("statement {}: the signature does not count: {reason}", statement.number));
+            problems.push(format!("statement {number}: the signature does not count: {reason}"));
         }
         statements.push(ChainStatement { digest, statement, signature });
     }
