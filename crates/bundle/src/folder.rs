@@ -1,7 +1,7 @@
 //! A folder on a medium, read without trust.
 
 use std::collections::HashSet;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::Read;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
@@ -166,6 +166,37 @@ impl Folder {
         };
         let metadata = file.metadata().map_err(|source| FolderError::Read { path, source })?;
         if metadata.is_file() { Ok(file) } else { Err(special(kind_of(metadata.file_type()))) }
+    }
+
+    /// Creates a file of this name, and removes what had the name before.
+    pub(crate) fn create_file(&self, name: &str) -> std::io::Result<File> {
+        match self.remove_file(name) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(File::from(rustix::fs::openat(&self.dir, name, flags, Mode::from_raw_mode(0o666))?))
+    }
+
+    /// Removes a file, or a link but not what it leads to.
+    pub(crate) fn remove_file(&self, name: &str) -> std::io::Result<()> {
+        Ok(rustix::fs::unlinkat(&self.dir, name, rustix::fs::AtFlags::empty())?)
+    }
+
+    /// Gives a file the name of another, which it replaces, and waits until that is on the disk.
+    pub(crate) fn replace_file(&self, from: &str, to: &str) -> std::io::Result<()> {
+        rustix::fs::renameat(&self.dir, from, &self.dir, to)?;
+        self.dir.sync_all()
+    }
+
+    /// Locks the folder against others that lock it; `false` if one has. Where there are no locks, all may go on.
+    pub(crate) fn try_lock(&self) -> bool {
+        !matches!(self.dir.try_lock(), Err(TryLockError::WouldBlock))
+    }
+
+    /// Gives up the lock.
+    pub(crate) fn unlock(&self) {
+        let _ = self.dir.unlock();
     }
 
     /// Reads a small file whole.

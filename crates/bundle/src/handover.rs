@@ -215,7 +215,7 @@ pub fn write_statement(
     for (written, (name, content)) in files.iter().enumerate() {
         if let Err(e) = folder.write_new(name, content) {
             for (name, _) in &files[..written] {
-                folder.remove(name);
+                let _ = folder.remove_file(name);
             }
             return Err(e);
         }

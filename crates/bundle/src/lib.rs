@@ -9,6 +9,7 @@
 //! | entries added, left out, doubled, reordered, longer or shorter than said | [`Contents`] walks the signed manifest, not the archive |
 //! | zstd bombs | sizes come from the signed manifest; before it, [`manifest_schema::LIMITS`]; the window is bounded |
 //! | bytes hidden behind the last entry | the end of tar, zstd and age is read, and must be empty |
+//! | recovery files made to mislead | [`recovery`]: their numbers are bounded, and only a volume with the sealed digest is put in place |
 //! | a changed or cut volume | [`VolumeReader::finish`] gives the ciphertext's digest, for the caller to hold against the seal |
 //!
 //! Signatures are made and judged elsewhere: this crate gives and takes bytes.
@@ -20,6 +21,7 @@ mod handover;
 mod keys;
 mod label;
 mod names;
+pub mod recovery;
 mod seal;
 mod tarball;
 mod volume;

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use rustix::fs::{Access, AtFlags, Mode, OFlags, accessat, mkdirat, openat, unlinkat};
+use rustix::fs::{Access, AtFlags, Mode, OFlags, accessat, mkdirat, openat};
 use rustix::io::Errno;
 
 use crate::folder::{Folder, FolderError, rename_absent};
@@ -43,15 +43,10 @@ impl Folder {
         let temporary = format!(".{name}.{}", std::process::id());
         let written = self.write_and_rename(&temporary, name, bytes);
         if written.is_err() {
-            self.remove(&temporary);
+            let _ = self.remove_file(&temporary);
         }
         written?;
         self.dir().sync_all()
-    }
-
-    /// Removes a file, if that is possible.
-    pub(crate) fn remove(&self, name: &str) {
-        let _ = unlinkat(self.dir(), name, AtFlags::empty());
     }
 
     fn write_and_rename(&self, temporary: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
