@@ -161,15 +161,15 @@ impl Verdict {
 }
 
 /// Whether recovery data can repair a volume.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Repairable {
-    /// It can.
-    Yes,
-    /// There is too little of it for the damage.
-    TooLittle,
     /// There is none.
     NoData,
+    /// There is too little of it for the damage.
+    TooLittle,
+    /// It can.
+    Yes,
 }
 
 /// A sealed file in one folder, or one that is in none.
@@ -224,8 +224,37 @@ struct Sealed<'s> {
 ///
 /// # Errors
 /// [`FolderError`] for what is not a regular file; missing, unreadable and damaged files are in the result.
-pub fn check_media(media: &[Medium], mut progress: impl FnMut(u64)) -> Result<Vec<CheckedFile>, FolderError> {
-    let sealed = sealed_files(media);
+pub fn check_media(media: &[Medium], progress: impl FnMut(u64)) -> Result<Vec<CheckedFile>, FolderError> {
+    check_some(media, |_| true, progress)
+}
+
+/// Reads files of these names once more, and puts what is found in the place of what was found before.
+///
+/// # Errors
+/// As [`check_media`].
+pub fn check_again(
+    media: &[Medium],
+    before: Vec<CheckedFile>,
+    names: &[&str],
+) -> Result<Vec<CheckedFile>, FolderError> {
+    let mut again = check_some(media, |name| names.contains(&name), |_| ())?;
+    let mut files = Vec::new();
+    for file in before {
+        if !names.contains(&file.name.as_str()) {
+            files.push(file);
+        } else {
+            files.extend(again.extract_if(.., |row| row.name == file.name));
+        }
+    }
+    Ok(files)
+}
+
+fn check_some(
+    media: &[Medium],
+    wanted: impl Fn(&str) -> bool,
+    mut progress: impl FnMut(u64),
+) -> Result<Vec<CheckedFile>, FolderError> {
+    let sealed: Vec<_> = sealed_files(media).into_iter().filter(|file| wanted(file.name)).collect();
     let mut rows: Vec<(usize, CheckedFile)> = Vec::new();
     for medium in media {
         for (place, file) in sealed.iter().enumerate() {

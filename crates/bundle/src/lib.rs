@@ -27,7 +27,9 @@ mod tarball;
 mod volume;
 mod write;
 
-pub use check::{CheckedFile, FileKind, FileState, Medium, Repairable, Verdict, check_files, check_media, newest};
+pub use check::{
+    CheckedFile, FileKind, FileState, Medium, Repairable, Verdict, check_again, check_files, check_media, newest,
+};
 pub use contents::{
     BlobContent, Contents, ContentsError, Head, Packer, Packing, Range, SourceBlob, VolumeBound, Volumes, WrittenPart,
     WrittenVolume, stream_seal,

@@ -137,14 +137,6 @@ pub fn check_bundle(folders: &[PathBuf], options: &Options, progress: &Progress)
 }
 
 fn judge(media: &Media, options: &Options, progress: &Progress) -> Result<Report, Error> {
-    let report = read(media, progress)?;
-    let Some(jobs) = options.repair else { return Ok(report) };
-    let outcome = repair::repair(&media.media, &report.files, jobs.get())?;
-    let report = if outcome.repaired.is_empty() { report } else { read(media, progress)? };
-    Ok(Report { repaired: outcome.repaired, not_repaired: outcome.failed, ..report })
-}
-
-fn read(media: &Media, progress: &Progress) -> Result<Report, Error> {
     progress.begin("checking", media.bytes);
     let (begun, mut bytes) = (Instant::now(), 0);
     let mut files = bundle::check_media(&media.media, |n| {
@@ -153,8 +145,15 @@ fn read(media: &Media, progress: &Progress) -> Result<Report, Error> {
     })?;
     let rate = Rate { bytes, seconds: begun.elapsed().as_secs_f64() };
     progress.end();
-    repair::assess(&media.media, &mut files)?;
-    Report::new(media, files, rate)
+    repair::assess(&media.media, &mut files, progress);
+    let mut outcome = repair::Outcome::default();
+    if let Some(jobs) = options.repair {
+        outcome = repair::repair(&media.media, &files, jobs.get(), progress);
+        let names: Vec<&str> = outcome.repaired.iter().map(String::as_str).collect();
+        files = bundle::check_again(&media.media, files, &names)?;
+    }
+    let report = Report::new(media, files, rate)?;
+    Ok(Report { repaired: outcome.repaired, not_repaired: outcome.failed, ..report })
 }
 
 fn read_chains(media: &Media, options: &Options, report: &mut Report) {

@@ -75,7 +75,7 @@ fn each_statement_binds_the_one_before() {
     );
     assert!(matches!(found.statements[2].signature, CourierSignature::Unknown(_)));
 
-    let report = report(&release, &[folder.clone()], &[&ben]);
+    let report = report(&release, std::slice::from_ref(&folder), &[&ben]);
     let said = text(&report);
     for words in ["Ada", "4711", "3 good", "not signed", "not known here", "note of statement 3: the bag was wet"] {
         assert!(said.contains(words), "{words}: {said}");
@@ -104,20 +104,24 @@ fn after(release: &Release, folder: &Path, couriers: &[&Key], change: impl FnOnc
     chain.problems.join("\n")
 }
 
+fn edit(file: PathBuf, from: &str, to: &str) {
+    let before = fs::read_to_string(&file).unwrap();
+    let now = before.replace(from, to);
+    assert_ne!(before, now);
+    fs::write(file, now).unwrap();
+}
+
+/// What is done to the folder of statements, and each problem that follows.
+type Case = (&'static str, Box<dyn Fn(&Path)>, Vec<String>);
+
 #[test]
 fn a_broken_chain_is_told_and_is_no_error() {
     let release = Release::single();
     let (folder, ben, cleo) = three(&release);
     let after = |change: &dyn Fn(&Path)| after(&release, &folder, &[&ben, &cleo], change);
     assert_eq!(after(&|_| ()), "");
-    let edit = |file: PathBuf, from: &str, to: &str| {
-        let before = fs::read_to_string(&file).unwrap();
-        let now = before.replace(from, to);
-        assert_ne!(before, now);
-        fs::write(file, now).unwrap();
-    };
-    let follows = |n| format!("statement {n} does not follow from the one before it");
-    let cases: Vec<(&str, Box<dyn Fn(&Path)>, Vec<String>)> = vec![
+    let follows = |n: u32| format!("statement {n} does not follow from the one before it");
+    let cases: Vec<Case> = vec![
         ("an unsigned one changed", Box::new(|d| edit(d.join("0001.json"), "4711", "4712")), vec![follows(2)]),
         (
             "a signed one changed",

@@ -1,13 +1,14 @@
 //! The files of a bundle on several media.
 
 use std::fs;
+use std::num::NonZeroUsize;
 
 use bundle::{FileKind, LABEL, Repairable, SEAL, TOOL, Verdict};
-use commands::check::{Presence, Report, text};
-use console::{Explain, Fault};
+use commands::check::{Options, Presence, Report, check_bundle, text};
+use console::{Explain, Fault, Progress};
 use testkit::hostile::flip_bit;
 
-use crate::release::{Release, run};
+use crate::release::{Recovery, Release, run};
 
 fn states(report: &Report, state: Verdict) -> Vec<u32> {
     let volumes = report.files.iter().filter(|f| f.kind == FileKind::Volume && f.state == state);
@@ -118,7 +119,7 @@ fn an_unreadable_file_says_nothing_of_the_others() {
     let release = Release::single();
     let media = release.pack("out", 1, &[]);
     let volume = release.volume(&media[0], 2);
-    fs::set_permissions(&volume, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&volume, fs::Permissions::from_mode(0o000)).unwrap();
     if fs::File::open(&volume).is_ok() {
         eprintln!("skipped: this user can read every file");
         return;
@@ -132,7 +133,7 @@ fn an_unreadable_file_says_nothing_of_the_others() {
 #[test]
 fn lost_recovery_data_is_a_warning() {
     let mut release = Release::split();
-    release.recovery = true;
+    release.recovery = Recovery::Names;
     let media = release.pack("out", 1, &[]);
     let report = release.check(&media);
     assert!(text(&report).contains("  recovery data, 2 files"), "{}", text(&report));
@@ -145,6 +146,48 @@ fn lost_recovery_data_is_a_warning() {
     assert!(text.contains("warning: 2 recovery files are missing or damaged"), "{text}");
     assert!(text.contains("payments-42.0003.vol004+4.par2") && text.contains("missing"), "{text}");
     assert_eq!(run(&media, &[]), Ok(()));
+}
+
+#[test]
+fn recovery_data_repairs_what_it_can() {
+    let mut release = Release::split();
+    release.recovery = Recovery::Real;
+    let media = release.pack("out", 1, &[]);
+    let good = fs::read(release.volume(&media[0], 1)).unwrap();
+    flip_bit(&release.volume(&media[0], 1));
+    fs::write(release.volume(&media[1], 3), "gone").unwrap();
+    fs::remove_file(release.volume(&media[2], 5)).unwrap();
+    let report = release.check(&media);
+    let repairable: Vec<_> = report.problems().map(|f| (f.volume.unwrap(), f.repairable.unwrap())).collect();
+    assert_eq!(repairable, [(1, Repairable::Yes), (3, Repairable::TooLittle), (5, Repairable::TooLittle)]);
+    let error = report.verdict(false).unwrap_err();
+    let said = error.to_string();
+    assert!(said.ends_with("volumes 3 and 5 must be sent again: `sealift-export pack --volume 3,5`"), "{said}");
+    assert!(error.hint().unwrap().contains("can repair volume 1: run the same command with --repair"), "{error:?}");
+
+    let (fault, said) = run(&media, &["--repair", "--jobs", "2"]).unwrap_err();
+    assert!(fault == Fault::Damaged && said.contains("2 of ") && !said.contains("--repair"), "{said}");
+    assert_eq!(fs::read(release.volume(&media[0], 1)).unwrap(), good);
+    assert_eq!(run(&media[..1], &["--repair"]), Ok(()));
+
+    // The report tells of the files as they are after the repair.
+    flip_bit(&release.volume(&media[0], 1));
+    let options = Options { repair: NonZeroUsize::new(1), ..release.trust() };
+    let report = check_bundle(&media[..1], &options, &Progress::new(true)).unwrap();
+    report.verdict(false).unwrap();
+    assert_eq!(
+        (&report.repaired[..], &states(&report, Verdict::Good)[..]),
+        (&["payments-42.0001.tar.zst.age".into()][..], &[1, 2][..])
+    );
+
+    // A damaged recovery file still helps; one of another revision does not mislead.
+    flip_bit(&release.volume(&media[0], 1));
+    flip_bit(&media[0].join(&report.files.iter().find(|f| f.kind == FileKind::Recovery).unwrap().name));
+    assert_eq!(run(&media[..1], &["--repair"]), Ok(()));
+    let second = release.pack("second", 2, &[2]);
+    fs::copy(release.volume(&media[0], 2), release.volume(&second[0], 2)).unwrap();
+    let report = release.check(&[second[0].clone()]);
+    assert_eq!(report.problems().map(|f| f.repairable.unwrap()).collect::<Vec<_>>(), [Repairable::TooLittle]);
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bundle::{Folder, LABEL, SEAL, SEAL_SIGNATURE, Seal, SealedFile, SealedVolume, TOOL, medium_name, volume_name};
+use bundle::{
+    Folder, LABEL, SEAL, SEAL_SIGNATURE, Seal, SealedFile, SealedVolume, TOOL, medium_name, recovery, volume_name,
+};
 use clap::Parser;
 use commands::check::{Check, Options, Report, check_bundle};
 use console::{Failure, Fault, Progress};
@@ -19,7 +21,16 @@ pub struct Release {
     pub name: String,
     /// The volumes of each medium.
     pub plan: Vec<Vec<u32>>,
-    pub recovery: bool,
+    pub recovery: Recovery,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Recovery {
+    None,
+    /// Files with the right names.
+    Names,
+    /// A quarter of each volume can be repaired.
+    Real,
 }
 
 impl Release {
@@ -27,7 +38,7 @@ impl Release {
         let dir = tempfile::tempdir().unwrap();
         let key = Key::new(dir.path(), "release");
         let plan = plan.iter().map(|volumes| volumes.to_vec()).collect();
-        Self { key, dir, id: BundleId::generate(), name: "payments-42".into(), plan, recovery: false }
+        Self { key, dir, id: BundleId::generate(), name: "payments-42".into(), plan, recovery: Recovery::None }
     }
 
     /// Three media with two volumes each, the importing program on the first.
@@ -59,16 +70,10 @@ impl Release {
             for n in numbers {
                 let name = volume_name(&self.name, *n);
                 let again = if made_again.contains(n) { format!(", revision {revision}") } else { String::new() };
-                let content = format!("volume {n} of {}{again}\n", self.name).repeat(1000);
+                let times = if self.recovery == Recovery::Real { 100_000 } else { 1000 };
+                let content = format!("volume {n} of {}{again}\n", self.name).repeat(times);
                 let digest = put(folder, &name, content.as_bytes());
-                let mut recovery = Vec::new();
-                if self.recovery {
-                    for first in [0, 4] {
-                        let name = format!("{}.{n:04}.vol{first:03}+4.par2", self.name);
-                        let digest = put(folder, &name, format!("not even recovery data of {n}, {first}").as_bytes());
-                        recovery.push(SealedFile { name, digest });
-                    }
-                }
+                let recovery = self.recovery_of(folder, &name, *n);
                 volumes.push(SealedVolume { name, digest, medium, recovery });
             }
         }
@@ -82,6 +87,35 @@ impl Release {
             fs::write(folder.join(SEAL_SIGNATURE), self.key.sign(&seal.to_bytes())).unwrap();
         }
         folders
+    }
+
+    fn recovery_of(&self, folder: &Path, volume: &str, n: u32) -> Vec<SealedFile> {
+        match self.recovery {
+            Recovery::None => Vec::new(),
+            Recovery::Names => [0, 4]
+                .map(|first| {
+                    let name = format!("{}.{n:04}.vol{first:03}+4.par2", self.name);
+                    let digest = put(folder, &name, format!("not even recovery data of {n}, {first}").as_bytes());
+                    SealedFile { name, digest }
+                })
+                .into(),
+            Recovery::Real => {
+                for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+                    let name = entry.file_name().into_string().unwrap();
+                    if name.starts_with(&format!("{}.{n:04}.vol", self.name)) {
+                        fs::remove_file(entry.path()).unwrap();
+                    }
+                }
+                let options = recovery::Options {
+                    share: recovery::Share::percent(25).unwrap(),
+                    max_file: recovery::FAT32_FILE,
+                    jobs: 1,
+                };
+                let file = fs::File::open(folder.join(volume)).unwrap();
+                let made = recovery::create(&file, volume, folder, options, |_| ()).unwrap();
+                made.into_iter().map(|f| SealedFile { name: f.name, digest: f.digest }).collect()
+            }
+        }
     }
 
     pub fn trust(&self) -> Options {
