@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use crate::error::Error;
+use crate::media::{Medium, Share, VolumeSize};
 
 /// The content of `release.yaml`.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -51,6 +52,25 @@ pub struct Release {
     pub expires: Option<String>,
     /// The folder in which the bundle's folder is made.
     pub output: Option<PathBuf>,
+    /// How the bundle is cut into files and laid on media.
+    pub volumes: VolumesConfig,
+    /// An earlier bundle that the other side still has, of which nothing is carried again: its name (`payments-41`) if it was
+    /// packed here, or its manifest.json.
+    pub base: Option<String>,
+    /// The importing program, to be carried for a first installation.
+    pub with_importer: Option<PathBuf>,
+}
+
+/// How a bundle is cut.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct VolumesConfig {
+    /// The largest file: `fat32` (the default), `none`, or a size.
+    pub size: Option<VolumeSize>,
+    /// What one medium holds: `cd`, `dvd`, `dvd-dl`, `bd`, `bd-dl`, or a size.
+    pub media: Option<Medium>,
+    /// Recovery data for each volume (PAR2), as a share of its size: `10%`.
+    pub recovery: Option<Share>,
 }
 
 /// The release keys: one, or a list.
@@ -191,7 +211,10 @@ impl Release {
         for store in release.release_signatures.iter_mut().filter(|store| !store.contains("://")) {
             *store = base.join(&*store).display().to_string();
         }
-        release.output.iter_mut().for_each(relative);
+        release.output.iter_mut().chain(&mut release.with_importer).for_each(relative);
+        for base in release.base.iter_mut().filter(|base| base.contains('/')) {
+            *base = path.parent().unwrap_or(Path::new("")).join(&*base).display().to_string();
+        }
         for image in &mut release.images {
             image.0 = image.0.relative_to(base);
         }

@@ -324,6 +324,78 @@ pub enum Error {
         /// Bytes free.
         free: u64,
     },
+    /// Not a size of files.
+    #[error("`{}` is not a volume size: expected fat32, none, or at least 1 MiB (700MB, 2GiB)", .0.escaped())]
+    VolumeSize(OutsideText),
+    /// Not a medium.
+    #[error("`{}` is not a medium: expected cd, dvd, dvd-dl, bd, bd-dl, or at least 4 MiB (64GB)", .0.escaped())]
+    Medium(OutsideText),
+    /// Not a share.
+    #[error("`{}` is not a share of recovery data: expected 1% to 100%", .0.escaped())]
+    Recovery(OutsideText),
+    /// Not even the head of the volume fits.
+    #[error("a volume of {limit} bytes is too small: at least {needed} are needed")]
+    VolumeTooSmall {
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes that a volume may have.
+        limit: u64,
+    },
+    /// More than file names can number.
+    #[error("the bundle would have more than {limit} volumes")]
+    TooManyVolumes {
+        /// The limit.
+        limit: u32,
+    },
+    /// The bound was none.
+    #[error("volume {number} has {size} bytes, and was planned to have at most {planned}")]
+    LargerThanPlanned {
+        /// The volume.
+        number: u32,
+        /// Bytes it has.
+        size: u64,
+        /// Bytes planned.
+        planned: u64,
+    },
+    /// Asked for again, and never there.
+    #[error("there is no volume {number}: the bundle has {last}")]
+    NoSuchVolume {
+        /// The number asked for.
+        number: u32,
+        /// The last volume.
+        last: usize,
+    },
+    /// Not in the record.
+    #[error("{name} was not packed by this request with this state folder")]
+    NotPacked {
+        /// The bundle.
+        name: String,
+    },
+    /// The manifest of an earlier bundle.
+    #[error("{}: cannot serve as a base: {}", .path.display(), .reason.escaped())]
+    Base {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: OutsideText,
+    },
+    /// The importing program.
+    #[error("{}: the importing program cannot be copied", .path.display())]
+    Importer {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Options that a stream cannot have.
+    #[error("{flag} and --output - exclude each other: what goes through a pipe is one volume")]
+    NotForStream {
+        /// The flag.
+        flag: &'static str,
+    },
+    /// A person would get the ciphertext on the screen.
+    #[error("stdout is a terminal")]
+    Terminal,
     /// Something of that name is there.
     #[error("{}: is already there, and was not made by this request", .path.display())]
     Exists {

@@ -40,6 +40,17 @@ impl Explain for Error {
             | Error::Exists { .. }
             | Error::ForeignPartial { .. }
             | Error::OtherRequest { .. }
+            | Error::VolumeSize(_)
+            | Error::Medium(_)
+            | Error::Recovery(_)
+            | Error::VolumeTooSmall { .. }
+            | Error::TooManyVolumes { .. }
+            | Error::NoSuchVolume { .. }
+            | Error::NotPacked { .. }
+            | Error::Base { .. }
+            | Error::Importer { .. }
+            | Error::NotForStream { .. }
+            | Error::Terminal
             | Error::Released { .. } => Fault::Usage,
             Error::Join(_)
             | Error::PlanFile { .. }
@@ -62,6 +73,7 @@ impl Explain for Error {
             | Error::Volume(_)
             | Error::PlanRead { .. }
             | Error::Pull { .. }
+            | Error::LargerThanPlanned { .. }
             | Error::Output { .. }
             | Error::NoSpace { .. }
             | Error::Busy { .. }
@@ -130,6 +142,16 @@ impl Explain for Error {
                 "choose the next sequence; `plan --lock` keeps tags from moving between two runs of the same release"
             }
             Error::Busy { .. } => "wait for it to end",
+            Error::VolumeTooSmall { .. } => "choose a larger --volume-size or --media, or less --recovery",
+            Error::TooManyVolumes { .. } => "choose a larger --volume-size or --media, or split the release",
+            Error::NotPacked { .. } => {
+                "give the same request and the same --state as when it was packed; without that record, pack the release anew"
+            }
+            Error::Base { .. } => {
+                "name a bundle that was packed with this --state (payments-41), or the manifest.json of one"
+            }
+            Error::NotForStream { .. } => "leave it out, or name a folder with --output",
+            Error::Terminal => "send it on: sealift-export pack --output - ... | PROGRAM",
             Error::NoSpace { .. } => "choose another --output, or make room",
             Error::NoOutput(_) => "mount the medium, or make the folder",
             Error::RecipientsFile { .. } => "name the file that the receiving side calls enclave.recipient",
@@ -151,6 +173,12 @@ impl Explain for Error {
             Error::Source(e) => return commands::source_hint(e),
             Error::Missing(_)
             | Error::Expires(_)
+            | Error::VolumeSize(_)
+            | Error::Medium(_)
+            | Error::Recovery(_)
+            | Error::NoSuchVolume { .. }
+            | Error::LargerThanPlanned { .. }
+            | Error::Importer { .. }
             | Error::ReferrersChoice(_)
             | Error::ImagesFile { .. }
             | Error::LabelFlag(_)

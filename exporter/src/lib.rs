@@ -11,14 +11,18 @@
 //! Between 3 and 4 a plan may lie in a folder ([`planned`]), for several people to sign its manifest on machines of their own.
 
 pub mod attached;
+pub mod base;
 pub mod commands;
 pub mod config;
 pub mod error;
 mod hints;
+pub mod layout;
+pub mod media;
 pub mod plan;
 pub mod planned;
 pub mod pull;
 pub mod record;
+mod recovery;
 mod release;
 pub mod request;
 pub mod resolve;
@@ -31,6 +35,8 @@ use attached::{Carry, ImageSigner};
 pub use error::Error;
 pub use plan::Plan;
 pub use planned::Planned;
+use pull::{Signed, Which};
+use record::Claim;
 pub use request::Request;
 
 /// What [`pack`] did.
@@ -61,10 +67,58 @@ pub fn pack(
     keys: &[SecretKey],
     progress: &Progress,
 ) -> Result<Packed, Error> {
-    let claim = record::claim(request)?;
+    let mut claim = record::claim(request)?;
     if let Some(sealed) = claim.finished()? {
         return Ok(Packed::Already(sealed));
     }
+    let signed = prepare(request, planned, keys, &mut claim, progress)?;
+    let pulled = pull::pull(signed, request, &mut claim, Which::Missing, progress)?;
+    Ok(Packed::New(seal::seal(pulled, request, &mut claim, keys, seal::Into::Bundle)?))
+}
+
+/// Makes volumes of a sealed bundle again, in a folder beside it: the same content, with new ciphertext and a new revision of the
+/// seal. What is pulled is what was packed then, whatever tags name now.
+///
+/// # Errors
+/// [`Error`]; also if this request was not packed with this state folder, or the sources no longer have what was packed.
+pub fn pack_again(
+    mut request: Request,
+    volumes: &[u32],
+    keys: &[SecretKey],
+    progress: &Progress,
+) -> Result<seal::Sealed, Error> {
+    let mut claim = record::claim_sealed(&request)?;
+    let planned = claim.plan()?;
+    request.repeat(&planned)?;
+    let signed = prepare(&request, Some(&planned), keys, &mut claim, progress)?;
+    let pulled = pull::pull(signed, &request, &mut claim, Which::Again(volumes), progress)?;
+    seal::seal(pulled, &request, &mut claim, keys, seal::Into::Revision)
+}
+
+/// Sends a release through a pipe, as one volume that ends with its seal.
+///
+/// # Errors
+/// [`Error`]; what was sent until then has no seal, and is not accepted.
+pub fn send(
+    request: &Request,
+    planned: Option<&Planned>,
+    keys: &[SecretKey],
+    out: Box<dyn bundle::Output>,
+    progress: &Progress,
+) -> Result<seal::Sealed, Error> {
+    let mut claim = record::claim(request)?;
+    let signed = prepare(request, planned, keys, &mut claim, progress)?;
+    pull::send(signed, request, &mut claim, keys, out, progress)
+}
+
+/// Stages 2 and 3, and the manifest signed.
+fn prepare(
+    request: &Request,
+    planned: Option<&Planned>,
+    keys: &[SecretKey],
+    claim: &mut Claim,
+    progress: &Progress,
+) -> Result<Signed, Error> {
     let signer;
     let carry = match planned {
         Some(planned) => Carry::Planned(planned.manifest()),
@@ -76,7 +130,5 @@ pub fn pack(
     };
     let resolved = resolve::resolve(request, &carry, progress)?;
     let plan = plan::plan(request, resolved)?;
-    let signed = pull::sign(&claim, plan, request, planned, keys)?;
-    let pulled = pull::pull(signed, request, &claim, progress)?;
-    Ok(Packed::New(seal::seal(pulled, &claim, keys)?))
+    pull::sign(claim, plan, request, planned, keys)
 }

@@ -2,22 +2,28 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use manifest_schema::manifest::{ManifestType, Stored};
+use bundle::VolumeBound;
+use manifest_schema::manifest::ManifestType;
 use manifest_schema::{
-    Blob, BundleId, Descriptor, Digest, Image, LIMITS, Manifest, OutsideText, Section, Timestamp, Volumes,
+    Blob, BundleId, Digest, Image, LIMITS, Manifest, OutsideText, Section, Stored, Timestamp, Volumes,
 };
+use registry::source::SourceRef;
 use serde::Serialize;
 
 use crate::attached;
 use crate::error::Error;
+use crate::layout::{Cut, Layout, PlannedMedium, PlannedVolume, ToPlace, lay_out};
+use crate::media::VolumeSize;
 use crate::request::{Expiry, Request};
-use crate::resolve::{Resolved, ResolvedImage};
+use crate::resolve::{Resolved, ResolvedBlob, ResolvedImage};
 
 /// A release, planned. Consumed by packing; printing it is a dry run.
 #[must_use]
 pub struct Plan {
     /// What was resolved; `resolved.blobs` is in the order in which the volume will hold them.
     pub(crate) resolved: Resolved,
+    /// Where each of these blobs goes.
+    pub(crate) layout: Layout,
     report: Report,
 }
 
@@ -30,12 +36,18 @@ pub struct Report {
     pub images: Vec<ImageReport>,
     /// Number of blobs, each counted once.
     pub blobs: usize,
-    /// Bytes of all blobs, each counted once.
+    /// Bytes of all blobs that are carried, each counted once.
     pub bytes: u64,
+    /// Bytes of blobs that are left to the base.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base_bytes: Option<u64>,
     /// Bytes that images share, and that are therefore carried once.
     pub shared_bytes: u64,
     /// The volumes.
-    pub volumes: Vec<VolumeReport>,
+    pub volumes: Vec<PlannedVolume>,
+    /// The media, if the bundle is laid out on several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub media: Vec<PlannedMedium>,
 }
 
 /// One image of a plan.
@@ -67,15 +79,6 @@ pub struct ImageReport {
     pub evidence: Vec<attached::Evidence>,
 }
 
-/// One volume of a plan.
-#[derive(Debug, Serialize)]
-pub struct VolumeReport {
-    /// From 1.
-    pub number: u32,
-    /// It will not be larger than this, in bytes.
-    pub at_most_bytes: u64,
-}
-
 /// Plans a resolved request.
 ///
 /// # Errors
@@ -87,6 +90,7 @@ pub fn plan(request: &Request, mut resolved: Resolved) -> Result<Plan, Error> {
     }
     // A stable sort: the admission section first, otherwise in the order in which blobs were reached.
     resolved.blobs.sort_by_key(|b| b.section != Section::Admission);
+    let left = resolved.blobs.iter().filter(|b| left_to_base(request, b)).map(|b| b.descriptor.size).sum::<u64>();
     let sizes: HashMap<Digest, u64> = resolved.blobs.iter().map(|b| (b.descriptor.digest, b.descriptor.size)).collect();
     let mut users: BTreeMap<Digest, usize> = BTreeMap::new();
     for image in &resolved.images {
@@ -121,29 +125,72 @@ pub fn plan(request: &Request, mut resolved: Resolved) -> Result<Plan, Error> {
         report: Report {
             stream: request.stream.clone(),
             blobs: resolved.blobs.len(),
-            bytes: total,
+            bytes: total - left,
+            base_bytes: request.base.as_ref().map(|_| left),
             shared_bytes: images.iter().map(|i| i.bytes).sum::<u64>().saturating_sub(total),
             images,
             volumes: Vec::new(),
+            media: Vec::new(),
         },
+        layout: Layout { stored: vec![Stored::Whole { volume: 1 }; resolved.blobs.len()], volumes: vec![], media: vec![] },
         resolved,
     };
+    let to_place: Vec<ToPlace> = plan
+        .resolved
+        .blobs
+        .iter()
+        .map(|b| match left_to_base(request, b) {
+            true => ToPlace::Left,
+            false => ToPlace::Carried(b.descriptor.size),
+        })
+        .collect();
     let sequence = 1.try_into().map_err(Error::Id)?;
-    let sample = plan.manifest(request, BundleId::generate(), sequence, request.now)?;
-    let manifest_bytes = sample.to_bytes()?.len() as u64 + 32;
-    if manifest_bytes > LIMITS.manifest {
-        return Err(Error::TooMuch { images: plan.report.images.len(), blobs: plan.report.blobs, bytes: total });
+    let cut = if request.is_stream() { Cut { volume_size: VolumeSize::Unlimited, ..request.cut } } else { request.cut };
+    let recipients = request.recipients.len();
+    let mut index_bytes = None;
+    // How long the manifest is depends on the layout, and the layout on that.
+    let mut manifest_bytes = 0;
+    loop {
+        let later = VolumeBound::later(recipients);
+        let first = VolumeBound::first(manifest_bytes, index_bytes.unwrap_or(0), recipients);
+        plan.layout = lay_out(&cut, first, later, &to_place)?;
+        let sample = plan.manifest(request, BundleId::generate(), sequence, request.now)?;
+        let index = *index_bytes.get_or_insert_with(|| sample.layout_index().len() as u64);
+        let needed = sample.to_bytes()?.len() as u64 + 32;
+        if needed > LIMITS.manifest {
+            return Err(Error::TooMuch { images: plan.report.images.len(), blobs: plan.report.blobs, bytes: total });
+        }
+        if needed <= manifest_bytes {
+            tracing::debug!("manifest of at most {manifest_bytes} bytes, index of {index}");
+            break;
+        }
+        manifest_bytes = needed + 1024;
     }
-    let at_most_bytes =
-        bundle::volume_bound(manifest_bytes, sample.layout_index().len() as u64, sample.blobs.iter().map(|b| b.size));
-    plan.report.volumes.push(VolumeReport { number: 1, at_most_bytes });
+    plan.report.volumes = plan.layout.volumes.clone();
+    plan.report.media = plan.layout.media.clone();
     Ok(plan)
+}
+
+fn left_to_base(request: &Request, blob: &ResolvedBlob) -> bool {
+    request.base.as_ref().is_some_and(|base| base.has(&blob.descriptor.digest, blob.descriptor.size, blob.section))
 }
 
 impl Plan {
     /// What the plan says, for printing.
     pub fn report(&self) -> &Report {
         &self.report
+    }
+
+    fn leaves_something(&self) -> bool {
+        self.layout.stored.contains(&Stored::Base)
+    }
+
+    fn volumes(&self) -> Volumes {
+        let placed = self.resolved.blobs.iter().zip(&self.layout.stored);
+        let admitted = placed.filter(|(b, _)| b.section == Section::Admission);
+        let last = admitted.filter_map(|(_, stored)| stored.volumes()).map(|(_, last)| last).max();
+        let count = self.layout.stored.iter().filter_map(Stored::volumes).map(|(_, last)| last).max();
+        Volumes { count: count.unwrap_or(1), admission: last.unwrap_or(1) }
     }
 
     /// The manifest of this plan.
@@ -174,10 +221,10 @@ impl Plan {
             expires,
             tool,
             labels: request.labels.clone(),
-            volumes: Volumes { count: 1, admission: 1 },
-            base: None,
+            volumes: self.volumes(),
+            base: self.leaves_something().then(|| request.base.as_ref().map(|base| base.base.clone())).flatten(),
             images: self.resolved.images.iter().map(image).collect(),
-            blobs: self.resolved.blobs.iter().map(|b| blob(&b.descriptor, b.section)).collect(),
+            blobs: self.resolved.blobs.iter().zip(&self.layout.stored).map(|(b, stored)| blob(b, stored)).collect(),
             extensions: BTreeMap::new(),
         })
     }
@@ -198,12 +245,26 @@ fn image(image: &ResolvedImage) -> Image {
     }
 }
 
-fn blob(descriptor: &Descriptor, section: Section) -> Blob {
+fn blob(blob: &ResolvedBlob, stored: &Stored) -> Blob {
     Blob {
-        digest: descriptor.digest,
-        size: descriptor.size,
-        media_type: descriptor.media_type.clone(),
-        section,
-        stored: Stored::Whole { volume: 1 },
+        digest: blob.descriptor.digest,
+        size: blob.descriptor.size,
+        media_type: blob.descriptor.media_type.clone(),
+        section: blob.section,
+        stored: stored.clone(),
     }
+}
+
+/// The images as they are to be asked for, each pinned to its digest.
+pub(crate) fn pinned(request: &Request, report: &Report) -> Vec<String> {
+    let here = std::env::current_dir().unwrap_or_default();
+    let pin = |source: &SourceRef| {
+        let asked = source.to_string();
+        let found = report.images.iter().find(|i| i.asked.raw() == asked);
+        // The digest pinned is the one the reference named: the index, if one platform was chosen from it.
+        found.map_or(asked, |i| {
+            source.pinned(&i.index_digest.unwrap_or(i.digest), &i.origin).relative_to(&here).to_string()
+        })
+    };
+    request.images.iter().map(pin).collect()
 }

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use signing::{Certificates, Fingerprint, SecretKey, Trust};
 
 use crate::error::Error;
+use crate::media::{Medium, Share, VolumeSize};
 use crate::request::Request;
 
 const PLAN: &str = "sealift-plan.json";
@@ -53,6 +54,12 @@ pub(crate) struct Sources {
     pub release: bool,
     /// Stores of release signatures, as URLs.
     pub release_signatures: Vec<String>,
+    /// The largest file.
+    pub volume_size: VolumeSize,
+    /// What one medium holds.
+    pub media: Option<Medium>,
+    /// Recovery data.
+    pub recovery: Option<Share>,
 }
 
 impl Sources {
@@ -70,6 +77,9 @@ impl Sources {
             registries_d: request.registries_d_folders.iter().map(absolute).collect(),
             release: request.release,
             release_signatures: request.release_signatures.clone(),
+            volume_size: request.cut.volume_size,
+            media: request.cut.medium,
+            recovery: request.cut.recovery,
         }
     }
 }

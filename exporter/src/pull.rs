@@ -1,22 +1,26 @@
-//! Stage 4: the manifest is signed, then every blob goes from its source through its digest check into the volume, in one
-//! pass, without a temporary copy.
+//! Stage 4: the manifest is signed, then every blob goes from its source through its digest check into its volume, in one
+//! pass, without a temporary copy. Finished volumes are noted, and kept by a run that takes over.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
 use std::io::{self, Cursor, Read};
+use std::path::{Path, PathBuf};
 
 use blobs::{VerifiedBytes, VerifyingReader};
-use bundle::{SourceBlob, VolumeError, VolumeFile, volume_name};
+use bundle::{Folder, Packer, Packing, SourceBlob, VolumeError, medium_name, volume_name};
 use console::{Item, Progress};
-use manifest_schema::{Blob, Digest, Manifest};
+use manifest_schema::{Blob, Digest, Manifest, Piece};
 use registry::source::Source;
 use signing::{Fingerprint, SecretKey, join_signatures};
 
 use crate::error::Error;
-use crate::plan::Plan;
-use crate::planned::{PlanSignatures, Planned};
-use crate::record::Claim;
+use crate::layout::PlannedVolume;
+use crate::plan::{Plan, pinned};
+use crate::planned::{PlanSignatures, Planned, Sources};
+use crate::record::{Claim, FinishedVolume};
 use crate::request::Request;
 use crate::resolve::ResolvedBlob;
+use crate::seal::Sealed;
 
 /// A plan whose manifest is signed.
 #[must_use]
@@ -37,8 +41,12 @@ pub struct Pulled {
     pub manifest_digest: Digest,
     /// Who signed the manifest.
     pub signers: Vec<Fingerprint>,
-    /// The volumes.
-    pub volumes: Vec<VolumeFile>,
+    /// The medium of each volume, from 1; `None` if nothing was said of media.
+    pub media: Option<Vec<u32>>,
+    /// The volumes that were written now.
+    pub written: BTreeMap<u32, FinishedVolume>,
+    /// The folder in which they are.
+    pub folder: PathBuf,
 }
 
 /// Makes the manifest and signs it with every key. A manifest that was planned before must be the same, and keeps the
@@ -47,7 +55,7 @@ pub struct Pulled {
 /// # Errors
 /// If a key fails, if this number was released with other content, or if the manifest is not the planned one.
 pub fn sign(
-    claim: &Claim,
+    claim: &mut Claim,
     mut plan: Plan,
     request: &Request,
     planned: Option<&Planned>,
@@ -66,7 +74,7 @@ pub fn sign(
         planned.demand(&manifest, &bytes)?;
         PlanSignatures { signers, signatures } = planned.signatures()?;
     }
-    claim.note_manifest(blobs::sha256(&bytes), &bytes)?;
+    claim.note_manifest(Sources::new(request, pinned(request, plan.report())), &manifest, &bytes)?;
     for key in keys {
         if !signers.contains(&key.fingerprint()) {
             signers.push(key.fingerprint());
@@ -77,23 +85,58 @@ pub fn sign(
     Ok(Signed { plan, manifest, bytes, signatures, signers })
 }
 
-/// Writes the volume.
+/// What is to be written.
+#[derive(Debug, Clone, Copy)]
+pub enum Which<'a> {
+    /// Every volume that is not finished yet.
+    Missing,
+    /// These again, of a bundle that was sealed before.
+    Again(&'a [u32]),
+}
+
+/// Writes volumes.
 ///
 /// # Errors
-/// [`Error`] names the blob.
-pub fn pull(signed: Signed, request: &Request, claim: &Claim, progress: &Progress) -> Result<Pulled, Error> {
+/// [`Error`] names the blob or the volume.
+pub fn pull(
+    signed: Signed,
+    request: &Request,
+    claim: &mut Claim,
+    which: Which<'_>,
+    progress: &Progress,
+) -> Result<Pulled, Error> {
     let Signed { plan, manifest, bytes, signatures, signers } = signed;
     let recipients = request.recipients()?;
-    let folder = claim.partial();
-    let at = |source| Error::Output { path: folder.clone(), source };
-    match std::fs::remove_dir_all(&folder) {
-        Ok(()) => progress.say(format_args!("taking over {}", folder.display())),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-        Err(e) => return Err(at(e)),
+    let folder = match which {
+        Which::Missing => claim.partial(),
+        Which::Again(_) => claim.revision_partial(),
+    };
+    let split = !plan.layout.media.is_empty();
+    let place = Place { folder: &folder, split, name: manifest.name() };
+    let mut to_write: Vec<&PlannedVolume> = plan.layout.volumes.iter().collect();
+    match which {
+        Which::Missing => {
+            take_over(claim, &place, &plan.layout.volumes, progress)?;
+            to_write.retain(|v| !claim.volumes().contains_key(&v.number));
+        }
+        Which::Again(numbers) => {
+            let last = to_write.len();
+            if let Some(number) = numbers.iter().find(|n| !to_write.iter().any(|v| v.number == **n)) {
+                return Err(Error::NoSuchVolume { number: *number, last });
+            }
+            remove(&folder)?;
+            to_write.retain(|v| numbers.contains(&v.number));
+        }
     }
-    std::fs::create_dir(&folder).map_err(at)?;
-    check_space(&folder, plan.report().volumes.iter().map(|v| v.at_most_bytes).sum())?;
-    progress.begin("packing", manifest.total_bytes());
+    for volume in &to_write {
+        let at = place.medium(volume.medium);
+        std::fs::create_dir_all(&at).map_err(|source| Error::Output { path: at.clone(), source })?;
+    }
+    let needed = to_write.iter().map(|v| v.at_most_bytes.saturating_add(v.recovery_bytes)).sum();
+    check_space(&request.output, needed)?;
+    let is_written = |piece: &Piece| to_write.iter().any(|v| v.number == piece.volume);
+    let sizes = manifest.blobs.iter().flat_map(|b| b.stored.pieces().filter(is_written).map(move |p| (b.size, p.part)));
+    progress.begin("packing", sizes.map(|(size, part)| part.map_or(size, |part| part.size)).sum());
     let resolved = plan.resolved;
     let puller = Puller {
         sources: &resolved.sources,
@@ -101,10 +144,179 @@ pub fn pull(signed: Signed, request: &Request, claim: &Claim, progress: &Progres
         documents: &resolved.documents,
         progress,
     };
-    let path = folder.join(volume_name(&manifest.name(), 1));
-    let volume = bundle::write_volume(&path, &recipients, &manifest, &bytes, &signatures, &puller)?;
+    let packing = Packing {
+        recipients: &recipients,
+        manifest: &manifest,
+        manifest_bytes: &bytes,
+        signature: &signatures,
+        source: &puller,
+    };
+    let mut packer = Packer::new(packing);
+    let mut written = BTreeMap::new();
+    let mut last = 0;
+    for volume in to_write {
+        if volume.number != last + 1 {
+            packer.close()?;
+        }
+        last = volume.number;
+        let path = place.volume(volume);
+        let fail = |source| Error::Output { path: path.clone(), source };
+        let known: Vec<_> = claim.volumes().values().flat_map(FinishedVolume::parts).collect();
+        let file = File::options().read(true).write(true).create_new(true).open(&path).map_err(fail)?;
+        let made = packer.volume(volume.number, Box::new(file), &known)?;
+        if made.size > volume.at_most_bytes {
+            let (number, planned) = (volume.number, volume.at_most_bytes);
+            return Err(Error::LargerThanPlanned { number, size: made.size, planned });
+        }
+        let recovery = match request.cut.recovery {
+            Some(share) => crate::recovery::create(&path, share, request.cut.volume_size, progress)?,
+            None => Vec::new(),
+        };
+        sync_folder(&place.medium(volume.medium))?;
+        let finished = FinishedVolume::new(made, recovery);
+        if matches!(which, Which::Missing) {
+            claim.note_volume(volume.number, finished.clone())?;
+        }
+        written.insert(volume.number, finished);
+    }
+    packer.close()?;
+    drop(packer);
     progress.end();
-    Ok(Pulled { manifest_digest: blobs::sha256(&bytes), manifest, signers, volumes: vec![volume] })
+    let media = split.then(|| plan.layout.volumes.iter().map(|v| v.medium).collect());
+    Ok(Pulled { manifest_digest: blobs::sha256(&bytes), manifest, signers, media, written, folder })
+}
+
+/// Sends a bundle through a pipe: one volume, with the seal as its last entry.
+///
+/// # Errors
+/// [`Error`] names the blob.
+pub fn send(
+    signed: Signed,
+    request: &Request,
+    claim: &mut Claim,
+    keys: &[SecretKey],
+    out: Box<dyn bundle::Output>,
+    progress: &Progress,
+) -> Result<Sealed, Error> {
+    let Signed { plan, manifest, bytes, signatures, .. } = signed;
+    let recipients = request.recipients()?;
+    let manifest_digest = blobs::sha256(&bytes);
+    let seal = bundle::stream_seal(&manifest, &manifest_digest);
+    let sealed = keys.iter().map(|key| key.sign_detached_armored(&seal)).collect::<Result<Vec<_>, _>>()?;
+    let seal_signature = join_signatures(&sealed.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
+    progress.begin("sending", manifest.total_bytes());
+    let resolved = plan.resolved;
+    let puller = Puller {
+        sources: &resolved.sources,
+        blobs: resolved.blobs.iter().map(|b| (b.descriptor.digest, b)).collect(),
+        documents: &resolved.documents,
+        progress,
+    };
+    let packing = Packing {
+        recipients: &recipients,
+        manifest: &manifest,
+        manifest_bytes: &bytes,
+        signature: &signatures,
+        source: &puller,
+    };
+    let made = Packer::new(packing).stream(out, &seal, &seal_signature)?;
+    progress.end();
+    let sealed = Sealed {
+        path: "-".into(),
+        bundle: manifest.bundle,
+        manifest: manifest_digest,
+        revision: claim.revision(),
+        media: None,
+        volumes: vec![1],
+        bytes: Some(made.size),
+    };
+    claim.note_sealed(&sealed, BTreeMap::new())?;
+    Ok(sealed)
+}
+
+/// Where files are written.
+struct Place<'a> {
+    folder: &'a Path,
+    /// A folder for each medium.
+    split: bool,
+    /// `<stream>-<sequence>`.
+    name: String,
+}
+
+impl Place<'_> {
+    fn medium(&self, number: u32) -> PathBuf {
+        if self.split { self.folder.join(medium_name(number)) } else { self.folder.into() }
+    }
+
+    fn volume(&self, volume: &PlannedVolume) -> PathBuf {
+        self.medium(volume.medium).join(volume_name(&self.name, volume.number))
+    }
+}
+
+fn remove(folder: &Path) -> Result<(), Error> {
+    match std::fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::Output { path: folder.into(), source: e }),
+        _ => Ok(()),
+    }
+}
+
+fn sync_folder(folder: &Path) -> Result<(), Error> {
+    File::open(folder).and_then(|f| f.sync_all()).map_err(|source| Error::Output { path: folder.into(), source })
+}
+
+/// Keeps the volumes of an interrupted run that are what the record says, and clears everything else away.
+fn take_over(
+    claim: &mut Claim,
+    place: &Place<'_>,
+    planned: &[PlannedVolume],
+    progress: &Progress,
+) -> Result<(), Error> {
+    if !place.folder.exists() {
+        return claim.keep_volumes(|_| false);
+    }
+    let candidates: Vec<_> =
+        planned.iter().filter_map(|v| claim.volumes().get(&v.number).map(|noted| (v, noted.clone()))).collect();
+    progress.begin("checking what is there", candidates.iter().map(|(_, noted)| noted.size).sum());
+    let mut good = BTreeSet::new();
+    let mut names: BTreeSet<PathBuf> = BTreeSet::new();
+    for (volume, noted) in &candidates {
+        let at = place.medium(volume.medium);
+        let file = volume_name(&place.name, volume.number);
+        let recovery: Vec<_> = noted.recovery().collect();
+        let expected = recovery.iter().map(|f| (f.name.as_str(), f.digest)).chain([(file.as_str(), noted.digest)]);
+        let is_there = Folder::open(&at).is_ok_and(|folder| {
+            let mut all = expected.clone();
+            all.all(|(name, digest)| folder.digest_of(name, |n| progress.advance(n)).is_ok_and(|(found, _)| found == digest))
+        });
+        if is_there {
+            good.insert(volume.number);
+            names.extend(expected.map(|(name, _)| at.join(name)));
+        }
+    }
+    progress.end();
+    progress.say(format_args!(
+        "taking over {}: {} of {} volumes are finished",
+        place.folder.display(),
+        good.len(),
+        planned.len()
+    ));
+    claim.keep_volumes(|number| good.contains(&number))?;
+    clear(place.folder, &names)
+}
+
+/// Removes every file of a folder and of the folders in it but these.
+fn clear(folder: &Path, keep: &BTreeSet<PathBuf>) -> Result<(), Error> {
+    let at = |source| Error::Output { path: folder.into(), source };
+    for entry in std::fs::read_dir(folder).map_err(at)? {
+        let entry = entry.map_err(at)?;
+        let path = entry.path();
+        if entry.file_type().map_err(at)?.is_dir() {
+            clear(&path, keep)?;
+        } else if !keep.contains(&path) {
+            std::fs::remove_file(&path).map_err(at)?;
+        }
+    }
+    Ok(())
 }
 
 /// Refuses to begin what cannot fit.

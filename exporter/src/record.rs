@@ -3,15 +3,18 @@
 //! It lets the same command take over its own unfinished bundle, keeps another request from doing so, and keeps one
 //! sequence number from being released twice with different content.
 
+use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use manifest_schema::{BundleId, Digest, LIMITS, OutsideText, Sequence, Stream, Timestamp};
+use bundle::{SealedFile, WrittenPart, WrittenVolume};
+use manifest_schema::{BundleId, Digest, LIMITS, Manifest, OutsideText, Sequence, Stream, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::config::SequenceSpec;
 use crate::error::Error;
+use crate::planned::{Planned, Sources};
 use crate::request::Request;
 use crate::seal::Sealed;
 
@@ -29,6 +32,9 @@ struct Record {
     created: Timestamp,
     /// Digest of the signed manifest, from the moment it was signed.
     manifest: Option<Digest>,
+    /// The volumes that are finished, of that manifest.
+    #[serde(default)]
+    volumes: BTreeMap<u32, FinishedVolume>,
     /// Set when the bundle was sealed.
     sealed: Option<Finished>,
 }
@@ -42,7 +48,46 @@ struct Finished {
     revision: u32,
 }
 
+/// A finished volume, as it lies on a medium.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FinishedVolume {
+    /// Digest of the ciphertext.
+    pub digest: Digest,
+    /// Size in bytes.
+    pub size: u64,
+    /// The parts of blobs in it: blob, number and own digest.
+    parts: Vec<(Digest, u32, Digest)>,
+    /// Its recovery data: file name and digest.
+    recovery: Vec<(String, Digest)>,
+}
+
+impl FinishedVolume {
+    pub(crate) fn new(written: WrittenVolume, recovery: Vec<SealedFile>) -> Self {
+        Self {
+            digest: written.digest,
+            size: written.size,
+            parts: written.parts.into_iter().map(|p| (p.blob, p.number, p.digest)).collect(),
+            recovery: recovery.into_iter().map(|f| (f.name, f.digest)).collect(),
+        }
+    }
+
+    /// The parts of blobs in it.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = WrittenPart> + '_ {
+        self.parts.iter().map(|(blob, number, digest)| WrittenPart { blob: *blob, number: *number, digest: *digest })
+    }
+
+    /// Its recovery data.
+    pub(crate) fn recovery(&self) -> impl Iterator<Item = SealedFile> + '_ {
+        self.recovery.iter().map(|(name, digest)| SealedFile { name: name.clone(), digest: *digest })
+    }
+}
+
 const KIND: &str = "sealift/export-record/1";
+/// The manifest, in a bundle's folder of the record.
+const MANIFEST: &str = "manifest.json";
+/// The plan, there too: with it single volumes can be made again.
+const PLAN: &str = "plan";
 
 /// A bundle's name, held by this process until it is dropped.
 pub struct Claim {
@@ -57,7 +102,7 @@ pub struct Claim {
 /// # Errors
 /// If another process holds it, another request has it, or it lies there complete without a record.
 pub fn claim(request: &Request) -> Result<Claim, Error> {
-    if !request.output.is_dir() {
+    if !request.is_stream() && !request.output.is_dir() {
         return Err(Error::NoOutput(request.output.clone()));
     }
     let bundles = request.state.join("bundles");
@@ -119,8 +164,47 @@ fn claim_number(request: &Request, bundles: &Path, digest: &str, sequence: Seque
         sequence,
         created: request.now,
         manifest: None,
+        volumes: BTreeMap::new(),
         sealed: None,
     })
+}
+
+/// Claims a bundle that was sealed before, to make volumes of it again.
+///
+/// # Errors
+/// [`Error::NotPacked`] if this request was not packed with this state folder.
+pub fn claim_sealed(request: &Request) -> Result<Claim, Error> {
+    if !request.output.is_dir() {
+        return Err(Error::NoOutput(request.output.clone()));
+    }
+    let bundles = request.state.join("bundles");
+    let digest = request.digest();
+    let name = match request.sequence {
+        SequenceSpec::Number(number) => Some(request.name(number)),
+        SequenceSpec::Time => newest_sealed(request, &bundles, &digest)?.map(|number| request.name(number)),
+    };
+    let not_packed = || Error::NotPacked { name: name.clone().unwrap_or_else(|| request.stream.to_string()) };
+    let folder = bundles.join(name.as_ref().ok_or_else(not_packed)?);
+    let state = |source| Error::State { path: folder.clone(), source };
+    let record = load(&folder)?.filter(|r| r.request == digest && r.sealed.is_some()).ok_or_else(not_packed)?;
+    let lock = File::options().create(true).truncate(false).write(true).open(folder.join("lock")).map_err(state)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Claim { record, folder, output: request.output.clone(), _lock: lock }),
+        Err(TryLockError::WouldBlock) => Err(Error::Busy { name: name.unwrap_or_default() }),
+        Err(TryLockError::Error(e)) => Err(state(e)),
+    }
+}
+
+/// The manifest of a bundle that was sealed with this state folder.
+///
+/// # Errors
+/// [`Error::NotPacked`], or what cannot be read.
+pub(crate) fn sealed_manifest(state: &Path, name: &str) -> Result<PathBuf, Error> {
+    let folder = state.join("bundles").join(name);
+    match load(&folder)? {
+        Some(record) if record.sealed.is_some() => Ok(folder.join(MANIFEST)),
+        _ => Err(Error::NotPacked { name: OutsideText::new(name).escaped().to_string() }),
+    }
 }
 
 impl Claim {
@@ -159,6 +243,47 @@ impl Claim {
         self.output.join(self.name())
     }
 
+    /// The folder while volumes are made again.
+    pub(crate) fn revision_partial(&self) -> PathBuf {
+        self.output.join(format!("{}.revision-{}.partial", self.name(), self.revision()))
+    }
+
+    /// The folder of volumes that were made again.
+    pub(crate) fn revision_complete(&self) -> PathBuf {
+        self.output.join(format!("{}.revision-{}", self.name(), self.revision()))
+    }
+
+    /// The plan of the bundle, once its manifest was noted.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub(crate) fn plan(&self) -> Result<Planned, Error> {
+        Planned::open(&self.folder.join(PLAN))
+    }
+
+    /// The volumes that are finished.
+    pub(crate) fn volumes(&self) -> &BTreeMap<u32, FinishedVolume> {
+        &self.record.volumes
+    }
+
+    /// Notes a finished volume.
+    ///
+    /// # Errors
+    /// If the record cannot be written.
+    pub(crate) fn note_volume(&mut self, number: u32, volume: FinishedVolume) -> Result<(), Error> {
+        self.record.volumes.insert(number, volume);
+        self.save()
+    }
+
+    /// Forgets the volumes that are not as they were.
+    ///
+    /// # Errors
+    /// If the record cannot be written.
+    pub(crate) fn keep_volumes(&mut self, keep: impl Fn(u32) -> bool) -> Result<(), Error> {
+        self.record.volumes.retain(|number, _| keep(*number));
+        self.save()
+    }
+
     /// Where signatures of images are kept that were made for this bundle.
     pub(crate) fn signatures(&self) -> PathBuf {
         self.folder.join("signatures")
@@ -174,14 +299,17 @@ impl Claim {
             return Ok(None);
         }
         // The folder gets its name as the last step: it is complete even if the record was cut off before noting so.
-        let seal = bundle::Folder::open(&path)
-            .and_then(|folder| folder.read_file(bundle::SEAL, LIMITS.seal))
-            .ok()
-            .and_then(|bytes| bundle::Seal::parse(&bytes).ok());
+        let read = |folder: &Path| {
+            let folder = bundle::Folder::open(folder).ok()?;
+            bundle::Seal::parse(&folder.read_file(bundle::SEAL, LIMITS.seal).ok()?).ok()
+        };
+        let seal = read(&path).or_else(|| read(&path.join(bundle::medium_name(1))));
         match seal {
             Some(seal) if seal.bundle == self.record.bundle && Some(seal.manifest) == self.record.manifest => {
                 let bytes = self.record.sealed.as_ref().map(|s| s.bytes);
-                Ok(Some(Sealed { path, bundle: seal.bundle, manifest: seal.manifest, bytes }))
+                let volumes = (1..=u32::try_from(seal.volumes.len()).unwrap_or(u32::MAX)).collect();
+                let (revision, media) = (seal.revision, seal.split.then(|| seal.media()));
+                Ok(Some(Sealed { path, bundle: seal.bundle, manifest: seal.manifest, revision, media, volumes, bytes }))
             }
             _ => Err(Error::Exists { path }),
         }
@@ -191,36 +319,49 @@ impl Claim {
     ///
     /// # Errors
     /// [`Error::Released`] if a sealed bundle of this name had another manifest.
-    pub(crate) fn note_manifest(&self, digest: Digest, bytes: &[u8]) -> Result<(), Error> {
+    pub(crate) fn note_manifest(&mut self, sources: Sources, manifest: &Manifest, bytes: &[u8]) -> Result<(), Error> {
+        let digest = blobs::sha256(bytes);
         if self.record.sealed.is_some() && self.record.manifest != Some(digest) {
             return Err(Error::Released { name: self.name() });
         }
-        self.write("manifest.json", bytes)?;
-        self.save_record(&Record { manifest: Some(digest), ..self.record.clone() })
+        if self.record.manifest != Some(digest) {
+            self.record.volumes.clear();
+        }
+        self.record.manifest = Some(digest);
+        if !self.plan().is_ok_and(|plan| plan.digest() == digest) {
+            let plan = self.folder.join(PLAN);
+            match std::fs::remove_dir_all(&plan) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::State { path: plan, source: e });
+                }
+                _ => Planned::write(&plan, sources, manifest)?,
+            };
+        }
+        self.write(MANIFEST, bytes)?;
+        self.save()
     }
 
     /// Notes that the bundle is about to get its final name: from here on its number stands for this content.
     ///
     /// # Errors
     /// If the record cannot be written.
-    pub(crate) fn note_sealed(&self, sealed: &Sealed) -> Result<(), Error> {
-        self.save_record(&Record {
-            manifest: Some(sealed.manifest),
-            sealed: Some(Finished {
-                folder: sealed.path.clone(),
-                bytes: sealed.bytes.unwrap_or(0),
-                revision: self.revision(),
-            }),
-            ..self.record.clone()
-        })
+    pub(crate) fn note_sealed(
+        &mut self,
+        sealed: &Sealed,
+        volumes: BTreeMap<u32, FinishedVolume>,
+    ) -> Result<(), Error> {
+        self.record.volumes = volumes;
+        self.record.manifest = Some(sealed.manifest);
+        self.record.sealed = Some(Finished {
+            folder: sealed.path.clone(),
+            bytes: sealed.bytes.unwrap_or(0),
+            revision: sealed.revision,
+        });
+        self.save()
     }
 
     fn save(&self) -> Result<(), Error> {
-        self.save_record(&self.record)
-    }
-
-    fn save_record(&self, record: &Record) -> Result<(), Error> {
-        let bytes = serde_json::to_vec_pretty(record)
+        let bytes = serde_json::to_vec_pretty(&self.record)
             .map_err(|e| Error::State { path: self.folder.clone(), source: e.into() })?;
         self.write("record.json", &bytes)
     }
@@ -257,17 +398,8 @@ fn load(folder: &Path) -> Result<Option<Record>, Error> {
 /// With `sequence: time` the number is not in the request: an unfinished bundle of the same request keeps its own, unless
 /// a newer one of the stream has been sealed meanwhile.
 fn unfinished(request: &Request, bundles: &Path, digest: &str) -> Result<Option<Sequence>, Error> {
-    let state = |source| Error::State { path: bundles.into(), source };
-    let entries = match std::fs::read_dir(bundles) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(state(e)),
-    };
     let (mut found, mut newest_sealed) = (None, None);
-    for entry in entries {
-        let Some(record) = load(&entry.map_err(state)?.path())?.filter(|r| r.stream == request.stream) else {
-            continue;
-        };
+    for record in records(bundles)?.into_iter().filter(|r| r.stream == request.stream) {
         let name = request.name(record.sequence);
         let unfinished = request.output.join(format!("{name}.partial")).exists();
         if record.request == digest && unfinished {
@@ -284,4 +416,25 @@ pub(crate) fn by_time(now: Timestamp) -> Result<Sequence, Error> {
     let digits: String = now.to_string().chars().filter(char::is_ascii_digit).collect();
     let number = digits.parse::<u64>().unwrap_or(0);
     Sequence::try_from(number).map_err(Error::Id)
+}
+
+/// With `sequence: time`: the newest sealed bundle of the same request.
+fn newest_sealed(request: &Request, bundles: &Path, digest: &str) -> Result<Option<Sequence>, Error> {
+    let records = records(bundles)?;
+    let same = records.into_iter().filter(|r| r.stream == request.stream && r.request == digest && r.sealed.is_some());
+    Ok(same.map(|r| r.sequence).max())
+}
+
+fn records(bundles: &Path) -> Result<Vec<Record>, Error> {
+    let state = |source| Error::State { path: bundles.into(), source };
+    let entries = match std::fs::read_dir(bundles) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(state(e)),
+    };
+    let mut records = Vec::new();
+    for entry in entries {
+        records.extend(load(&entry.map_err(state)?.path())?);
+    }
+    Ok(records)
 }

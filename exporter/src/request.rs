@@ -16,7 +16,10 @@ use signing::{RegistriesD, SecretKey};
 
 use crate::attached::Referrers;
 use crate::config::{Release, SequenceSpec};
+use crate::base::BaseBundle;
 use crate::error::Error;
+use crate::layout::Cut;
+use crate::media::{Medium, Share, VolumeSize};
 use crate::planned::Planned;
 
 /// What to pack. Every flag is also a key of release.yaml.
@@ -71,9 +74,24 @@ pub struct RequestArgs {
     /// Not to be admitted after this time (2026-01-31T09:00:00Z) or span (30d, 12h)
     #[arg(long, value_name = "TIME", env = "SEALIFT_EXPIRES")]
     pub expires: Option<String>,
-    /// The folder in which the bundle's folder is made [default: .]
+    /// The folder in which the bundle's folder is made [default: .]; `-` writes one stream to stdout
     #[arg(short, long, value_name = "DIR", env = "SEALIFT_OUTPUT")]
     pub output: Option<PathBuf>,
+    /// The largest file: fat32, none, or a size (700MB, 2GiB) [default: fat32, which is 4 GiB - 1]
+    #[arg(long, value_name = "SIZE", env = "SEALIFT_VOLUME_SIZE")]
+    pub volume_size: Option<VolumeSize>,
+    /// Lay the bundle out on media of this kind or size: cd, dvd, dvd-dl, bd, bd-dl, or a size (64GB)
+    #[arg(long, value_name = "MEDIUM", env = "SEALIFT_MEDIA")]
+    pub media: Option<Medium>,
+    /// Add recovery data (PAR2) to each volume, as a share of its size (10%)
+    #[arg(long, value_name = "SHARE", env = "SEALIFT_RECOVERY")]
+    pub recovery: Option<Share>,
+    /// Leave out what the other side has from an earlier bundle: its name if it was packed here, or its manifest.json
+    #[arg(long, value_name = "NAME|FILE", env = "SEALIFT_BASE")]
+    pub base: Option<String>,
+    /// Put the importing program on the medium, for a first installation
+    #[arg(long, value_name = "FILE", env = "SEALIFT_WITH_IMPORTER")]
+    pub with_importer: Option<PathBuf>,
     /// Where the record of what was packed is kept, outside the medium [default: the XDG state folder]
     #[arg(long, value_name = "DIR", env = "SEALIFT_STATE")]
     pub state: Option<PathBuf>,
@@ -120,6 +138,12 @@ pub struct Request {
     pub expires: Option<Expiry>,
     /// Where the bundle's folder is made.
     pub output: PathBuf,
+    /// How it is cut into volumes.
+    pub cut: Cut,
+    /// What the other side has already.
+    pub base: Option<BaseBundle>,
+    /// The importing program that is put on the medium.
+    pub with_importer: Option<PathBuf>,
     /// Where the record is kept.
     pub state: PathBuf,
     /// A bundle id to use.
@@ -174,6 +198,10 @@ struct Identity<'a> {
     release: bool,
     labels: &'a BTreeMap<LabelKey, LabelValue>,
     expires: Option<Expiry>,
+    volume_size: VolumeSize,
+    media: Option<Medium>,
+    recovery: Option<Share>,
+    base: Option<manifest_schema::Digest>,
 }
 
 impl Request {
@@ -227,6 +255,18 @@ impl Request {
         let sign = KeySource::several(args.sign, release.sign.0)?;
         let registries_d_folders = [release.registries_d, args.registries_d].concat();
         let expires = args.expires.or(release.expires).map(|text| text.parse()).transpose()?;
+        let state = match args.state {
+            Some(state) => state,
+            None => state_folder()?,
+        };
+        let base = args.base.or(release.base).map(|text| BaseBundle::load(&text, &state)).transpose()?;
+        let with_importer = args.with_importer.or(release.with_importer);
+        let cut = Cut {
+            volume_size: args.volume_size.or(release.volumes.size).unwrap_or_default(),
+            medium: args.media.or(release.volumes.media),
+            recovery: args.recovery.or(release.volumes.recovery),
+            tool: tool_size(with_importer.as_deref())?,
+        };
         Ok(Self {
             stream: args.stream.or(release.stream).ok_or(Error::Missing("a stream"))?,
             sequence: args.sequence.or(release.sequence).ok_or(Error::Missing("a sequence"))?,
@@ -243,10 +283,10 @@ impl Request {
             labels,
             expires,
             output: args.output.or(release.output).unwrap_or_else(|| ".".into()),
-            state: match args.state {
-                Some(state) => state,
-                None => state_folder()?,
-            },
+            cut,
+            base,
+            with_importer,
+            state,
             bundle_id: args.bundle_id,
             now: now()?,
             sign,
@@ -276,12 +316,23 @@ impl Request {
             ("--label", !args.labels.is_empty()),
             ("--expires", args.expires.is_some()),
             ("--bundle-id", args.bundle_id.is_some()),
+            ("--volume-size", args.volume_size.is_some()),
+            ("--media", args.media.is_some()),
+            ("--recovery", args.recovery.is_some()),
+            ("--base", args.base.is_some()),
         ];
         if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
             return Err(Error::FixedByPlan { flag });
         }
         let release = release_file(args.file.as_deref())?;
         let (manifest, sources) = (plan.manifest(), plan.sources());
+        let with_importer = args.with_importer.or(release.with_importer);
+        let cut = Cut {
+            volume_size: sources.volume_size,
+            medium: sources.media,
+            recovery: sources.recovery,
+            tool: tool_size(with_importer.as_deref())?,
+        };
         Ok(Self {
             stream: manifest.stream.clone(),
             sequence: SequenceSpec::Number(manifest.sequence),
@@ -298,6 +349,9 @@ impl Request {
             labels: manifest.labels.clone(),
             expires: manifest.expires.map(Expiry::At),
             output: args.output.or(release.output).unwrap_or_else(|| ".".into()),
+            cut,
+            base: BaseBundle::left_to(manifest),
+            with_importer,
             state: match args.state {
                 Some(state) => state,
                 None => state_folder()?,
@@ -307,6 +361,18 @@ impl Request {
             sign: KeySource::several(args.sign, release.sign.0)?,
             registries: settings::registries(args.registry, concat!("sealift-export/", env!("CARGO_PKG_VERSION")))?,
         })
+    }
+
+    /// From now on, what was planned is asked for, whatever tags name now.
+    ///
+    /// # Errors
+    /// If the plan's images cannot be read.
+    pub(crate) fn repeat(&mut self, plan: &Planned) -> Result<(), Error> {
+        let (manifest, sources) = (plan.manifest(), plan.sources());
+        self.images = sources.images.iter().map(|i| i.parse()).collect::<Result<_, _>>()?;
+        self.base = BaseBundle::left_to(manifest);
+        self.sign_images = false;
+        Ok(())
     }
 
     /// The recipients, ready to encrypt to.
@@ -324,6 +390,11 @@ impl Request {
     /// [`Error`] says what is wrong with which key; also if there is none, or one twice.
     pub fn unlock(&self) -> Result<Vec<SecretKey>, Error> {
         unlock(&self.sign)
+    }
+
+    /// Whether the bundle is written to stdout as one stream.
+    pub fn is_stream(&self) -> bool {
+        self.output.as_os_str() == "-"
     }
 
     /// `<stream>-<sequence>` for a sequence number.
@@ -348,6 +419,10 @@ impl Request {
             release: self.release,
             labels: &self.labels,
             expires: self.expires,
+            volume_size: self.cut.volume_size,
+            media: self.cut.medium,
+            recovery: self.cut.recovery,
+            base: self.base.as_ref().map(|base| base.base.manifest),
         };
         blobs::sha256(&serde_json::to_vec(&identity).unwrap_or_default()).to_string()
     }
@@ -376,6 +451,16 @@ pub(crate) fn release_file(named: Option<&Path>) -> Result<Release, Error> {
         Some(file) => Release::load(file),
         None if default.exists() => Release::load(default),
         None => Ok(Release::default()),
+    }
+}
+
+/// Bytes of the importing program.
+fn tool_size(path: Option<&Path>) -> Result<u64, Error> {
+    let Some(path) = path else { return Ok(0) };
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => Ok(metadata.len()),
+        Ok(_) => Err(Error::Importer { path: path.into(), source: std::io::Error::other("it is no file") }),
+        Err(source) => Err(Error::Importer { path: path.into(), source }),
     }
 }
 

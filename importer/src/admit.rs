@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read;
 
-use blobs::VerifiedBytes;
-use bundle::Contents;
+use blobs::{VerifiedBytes, VerifyingReader};
+use bundle::Range;
 use console::Progress;
 use glob_match::glob_match;
 use ledger::{Begun, Ledger, Stamp, Standing, Subject};
@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::evidence::Evidence;
 use crate::graph::{Closure, Graph};
 use crate::provenance::{self, Judged, Provenance, Releases};
-use crate::push::Stop;
+use crate::push::{Stop, read_blobs};
 use crate::site::{Site, StreamRules};
 use crate::sparse;
 
@@ -204,11 +204,11 @@ pub fn judged(
 ) -> Result<Vec<Judged>, Error> {
     let judge = |image: &Image| {
         let closure = graph.closure(image)?;
-        provenance::judge(image, &closure, graph, evidence, bundle.sealed.rules, site.now)
+        provenance::judge(image, &closure, graph, evidence, bundle.rules, site.now)
     };
     let images = &bundle.manifest.get().images;
     let mut judged = images.iter().map(judge).collect::<Result<Vec<_>, Error>>()?;
-    let releases = releases(bundle, &Releases::to_read(images, &judged, graph, bundle.sealed.rules)?)?;
+    let releases = releases(bundle, &Releases::to_read(images, &judged, graph, bundle.rules)?)?;
     judged.iter_mut().for_each(|image| image.vouched_by(&releases));
     Ok(judged)
 }
@@ -270,12 +270,12 @@ pub fn expiry(site: &Site, manifest: &Manifest) -> Result<(), Error> {
 
 /// Origins within the stream's scopes; destinations by its mapping; no two images on one tag.
 pub fn destinations(bundle: &Authenticated<'_>) -> Result<Vec<(Image, TagRef)>, Error> {
-    let rules = bundle.sealed.rules;
+    let rules = bundle.rules;
     let mut taken: BTreeMap<TagRef, &Image> = BTreeMap::new();
     let mut placed = Vec::new();
     for image in &bundle.manifest.get().images {
         if rules.origins.as_ref().is_some_and(|scopes| !scopes.iter().any(|s| s.contains(image.origin.repository()))) {
-            return Err(Error::Origin { origin: Box::new(image.origin.clone()), stream: bundle.sealed.stream.clone() });
+            return Err(Error::Origin { origin: Box::new(image.origin.clone()), stream: bundle.stream.clone() });
         }
         let to = destination(image, &rules.to)?;
         if is_made_from_digest(&to.tag) {
@@ -299,23 +299,40 @@ pub fn destinations(bundle: &Authenticated<'_>) -> Result<Vec<(Image, TagRef)>, 
 pub fn documents<'s>(bundle: &Authenticated<'s>) -> Result<(Graph, Evidence<'s>), Error> {
     let manifest = bundle.manifest.get();
     let listed = manifest.blobs_by_digest();
-    let (mut graph, mut evidence) = (Graph::of(manifest), Evidence::of(manifest, bundle.sealed.rules));
+    let (mut graph, mut evidence) = (Graph::of(manifest), Evidence::of(manifest, bundle.rules));
+    let all = manifest.blobs.iter().filter(|b| b.media_type.is_document()).map(|b| b.size).sum::<u64>();
+    let mut held = (all <= LIMITS.held_documents).then(Vec::new);
     for_each_admitted(bundle, Evidence::wants, |blob, bytes| {
         if blob.media_type.is_document() {
             graph.add(blob, &bytes, &listed)?;
+            if let Some(held) = &mut held {
+                held.push(bytes.clone());
+            }
         }
         evidence.take(blob, bytes)
     })?;
     graph.check(manifest)?;
+    if let Some(held) = held {
+        let _ = bundle.documents.set(held);
+    }
     Ok((graph, evidence))
 }
 
-/// Reads the admission section, and hands on its indexes and image manifests in order, checked against their digests.
+/// Hands on the indexes and image manifests of the admission section in order, checked against their digests.
 pub fn for_each_document(
     bundle: &Authenticated<'_>,
-    act: impl FnMut(&Blob, VerifiedBytes) -> Result<(), Error>,
+    mut act: impl FnMut(&Blob, &VerifiedBytes) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    for_each_admitted(bundle, |blob| blob.media_type.is_document(), act)
+    let Some(held) = bundle.documents.get() else {
+        return for_each_admitted(bundle, |blob| blob.media_type.is_document(), |blob, bytes| act(blob, &bytes));
+    };
+    let blobs = bundle.manifest.get().blobs_by_digest();
+    for document in held {
+        if let Some(blob) = blobs.get(document.digest()) {
+            act(blob, document)?;
+        }
+    }
+    Ok(())
 }
 
 /// Reads the admission section, and hands on the blobs that are wanted, in order, checked against their digests.
@@ -339,25 +356,13 @@ fn each_admitted(
     bundle: &Authenticated<'_>,
     mut look: impl FnMut(&Blob, &mut dyn Read) -> Result<(), Stop>,
 ) -> Result<(), Error> {
-    let manifest = bundle.manifest.get();
-    for volume in 1..=manifest.volumes.admission {
-        let index = volume as usize - 1;
-        let wrong = |e| bundle.sealed.diagnose(index, e);
-        let name = &bundle.sealed.seal.get().volumes[index].name;
-        let file = bundle.sealed.folder.open_file(name)?;
-        let mut contents =
-            Contents::open_admission(file, &bundle.identities, manifest, &bundle.digest, volume).map_err(wrong)?;
-        while let Some((blob, mut content)) = contents.next_blob().map_err(wrong)? {
-            debug_assert_eq!(blob.section, Section::Admission);
-            let failed = |e| wrong(Contents::content_error(e));
-            look(blob, &mut content).map_err(|stop| match stop {
-                Stop::Content(e) => failed(e),
-                Stop::Ours(e) => *e,
-            })?;
-            let _ = content.finish().map_err(failed)?;
-        }
-    }
-    Ok(())
+    read_blobs(bundle, Range::Admission, false, |content| {
+        let blob = content.blob();
+        let mut content = VerifyingReader::new(content, blob.digest, blob.size);
+        look(blob, &mut content)?;
+        content.finish().map(|_| ()).map_err(Stop::Content)
+    })
+    .map(|_| ())
 }
 
 /// What becomes of each tag; and whether the registry takes a sparse index, before anything is pushed.
@@ -381,7 +386,7 @@ fn tags(
             Some(names) if names == image.digest => TagAction::Keep,
             Some(names) => {
                 let meant_to_move =
-                    bundle.sealed.rules.replace_tags.iter().any(|p| glob_match(p, destination.tag.as_str()));
+                    bundle.rules.replace_tags.iter().any(|p| glob_match(p, destination.tag.as_str()));
                 match site.on_existing_tag {
                     _ if meant_to_move => TagAction::Move { from: names },
                     OnExistingTag::Replace => TagAction::Move { from: names },

@@ -34,7 +34,7 @@ pub fn complete<'s>(pushed: Pushed<'s>, progress: &Progress) -> Result<Complete<
         for repository in users.get(&blob.digest).into_iter().flatten() {
             let client = placement.client(repository)?;
             if !client.has_document(&blob.digest)? {
-                let _pushed = client.push_document(&document, &blob.media_type)?;
+                let _pushed = client.push_document(document, &blob.media_type)?;
             }
         }
         Ok(())

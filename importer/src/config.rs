@@ -32,6 +32,29 @@ pub struct Import {
     /// How far a signature may lie in the future, in seconds, for clocks that differ.
     #[serde(default = "default_tolerance")]
     pub clock_tolerance: u32,
+    /// What `receive --watch` may do.
+    #[serde(default)]
+    pub watch: WatchConfig,
+}
+
+/// What `receive --watch` may do without a person.
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WatchConfig {
+    /// Where it receives into.
+    #[serde(default)]
+    pub into: WatchInto,
+}
+
+/// Where `receive --watch` receives into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum WatchInto {
+    /// A registry before production.
+    #[default]
+    Staging,
+    /// Production: a medium whose seal verifies is enough.
+    Production,
 }
 
 fn default_tolerance() -> u32 {

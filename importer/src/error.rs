@@ -113,6 +113,55 @@ pub enum Error {
         /// The file.
         file: PathBuf,
     },
+    /// Volumes are not there.
+    #[error("{bundle}: volume {} of {of} {} missing{}", numbers(.missing), if .missing.len() == 1 { "is" } else { "are" },
+        if .media.is_empty() { String::new() } else { format!(" (medium {})", numbers(.media)) })]
+    MissingVolumes {
+        /// `<stream>-<sequence>`.
+        bundle: String,
+        /// The volumes.
+        missing: Vec<u32>,
+        /// How many there are.
+        of: usize,
+        /// The media that they are on, if the bundle is split.
+        media: std::collections::BTreeSet<u32>,
+    },
+    /// A folder of another bundle.
+    #[error("{}: holds {} (bundle {}), and not {} (bundle {})", .path.display(), .found.name, .found.bundle, .expected.name, .expected.bundle)]
+    OtherMedium {
+        /// The folder.
+        path: PathBuf,
+        /// The bundle that is being received.
+        expected: Box<crate::media::SealedAs>,
+        /// The one in the folder.
+        found: Box<crate::media::SealedAs>,
+    },
+    /// The file for a stream's admission section.
+    #[error("the folder for temporary files cannot be written")]
+    Spool(#[source] io::Error),
+    /// A stream and folders at once.
+    #[error("`-` reads one stream, and no folder beside it")]
+    StreamAndFolders,
+    /// Asking failed.
+    #[error("stdin cannot be read")]
+    Stdin(#[source] io::Error),
+    /// The folder that is watched.
+    #[error("{}: cannot be watched", .path.display())]
+    Watch {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Nobody has said that production may be written to without a person.
+    #[error("--watch receives into staging, and there is none")]
+    WatchNeedsStaging,
+    /// A stream was to be read twice.
+    #[error("the stream has passed, and cannot be read again")]
+    StreamPassed,
+    /// The seal of a stream.
+    #[error("the stream's seal is not the one of its manifest")]
+    OtherStreamSeal,
     /// A file of the seal cannot be read.
     #[error("{}: cannot be read: {reason}", .file.display())]
     UnreadableFile {
@@ -495,4 +544,9 @@ pub enum Error {
     /// stdout.
     #[error("stdout cannot be written")]
     Stdout(#[source] io::Error),
+}
+
+/// Numbers for people.
+fn numbers<'a>(numbers: impl IntoIterator<Item = &'a u32>) -> String {
+    numbers.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -39,7 +39,14 @@ impl Explain for Error {
             Error::Source(e) => commands::source_fault(e),
             Error::Common(e) => e.fault(),
             Error::Folder(e) => commands::folder_fault(e),
-            Error::Damaged { .. } | Error::MissingFile { .. } | Error::UnreadableFile { .. } => Fault::Damaged,
+            Error::Damaged { .. }
+            | Error::MissingFile { .. }
+            | Error::MissingVolumes { .. }
+            | Error::UnreadableFile { .. } => Fault::Damaged,
+            Error::OtherMedium { .. } | Error::StreamAndFolders | Error::WatchNeedsStaging => Fault::Usage,
+            Error::Stdin(_) | Error::Watch { .. } => Fault::Failed,
+            Error::Spool(_) | Error::StreamPassed => Fault::Failed,
+            Error::OtherStreamSeal => Fault::Refused,
             Error::Contents { source, .. } => contents_fault(source),
             Error::Seal(_)
             | Error::BundleName(_)
@@ -132,6 +139,24 @@ impl Explain for Error {
             Error::Damaged { .. } | Error::MissingFile { .. } | Error::UnreadableFile { .. } => {
                 "copy the file from the medium again, or ask the sender for it; the other files stay good"
             }
+            Error::MissingVolumes { missing, .. } => {
+                let numbers: Vec<_> = missing.iter().map(ToString::to_string).collect();
+                return Some(format!(
+                    "name every folder of the bundle, or run it at a terminal to be asked for them; what is lost is made again by \
+                     `sealift-export pack --volume {}`",
+                    numbers.join(",")
+                ));
+            }
+            Error::StreamAndFolders => "receive one after the other",
+            Error::WatchNeedsStaging => {
+                "to let media into production without a person at the terminal, say `watch: {into: production}` in import.yaml"
+            }
+            Error::Watch { .. } => "name the folder below which the system mounts media, such as /media/station",
+            Error::Stdin(_) => return None,
+            Error::OtherMedium { .. } => "name the folders of one bundle at a time",
+            Error::Spool(_) => "set TMPDIR to a folder with room for the bundle's image manifests and configurations",
+            Error::StreamPassed => "send the bundle again; what has been pushed is found",
+            Error::OtherStreamSeal => "do not use it, and tell the sender",
             Error::Contents { source, .. } => match source.as_ref() {
                 bundle::ContentsError::Volume(bundle::VolumeError::Io(_)) => {
                     "check the medium, then run the same command again"

@@ -25,6 +25,7 @@ pub mod error;
 pub mod evidence;
 pub mod graph;
 mod hints;
+pub mod media;
 pub mod open;
 pub mod provenance;
 pub mod publish;
@@ -37,13 +38,36 @@ mod sparse;
 pub mod trust;
 pub mod verify;
 
-use std::path::Path;
+use std::io::Read;
+use std::path::PathBuf;
 
 use console::Progress;
 use ledger::Ledger;
+use media::Wait;
 
 pub use error::Error;
 pub use site::Site;
+
+/// Where a bundle comes from.
+pub enum From {
+    /// Folders, and who brings those that are missing.
+    Folders(Vec<PathBuf>, Box<dyn Wait>),
+    /// A stream, of which the seal is the last entry.
+    Stream(Box<dyn Read + Send>),
+}
+
+impl From {
+    /// Steps 0 and 1.
+    ///
+    /// # Errors
+    /// As [`open::seal`] and [`open::Sealed::open`], or [`open::stream`].
+    pub fn open(self, site: &Site) -> Result<open::Opened<'_>, Error> {
+        match self {
+            Self::Folders(paths, wait) => open::seal(site, &paths, wait)?.open(site, &site.identities()?),
+            Self::Stream(input) => open::stream(site, input, &site.identities()?),
+        }
+    }
+}
 
 /// What [`receive`] did.
 #[must_use]
@@ -58,11 +82,10 @@ pub enum Received {
 ///
 /// # Errors
 /// [`Error`]. Running the same command again continues where this one stopped.
-pub fn receive(site: &Site, folder: &Path, progress: &Progress, state: &mut String) -> Result<Received, Error> {
+pub fn receive(site: &Site, from: From, progress: &Progress, state: &mut String) -> Result<Received, Error> {
     *state = "nothing was published".into();
     let mut ledger = site.open_ledger()?;
-    let sealed = open::seal(site, folder)?;
-    let opened = sealed.open(&site.identities()?)?;
+    let opened = from.open(site)?;
     let authenticated = authenticate::authenticate(opened)?;
     if let Some(before) = record::before(&ledger, &authenticated)? {
         return Ok(Received::Before(before));
@@ -95,7 +118,7 @@ fn receive_authenticated(
     let refusal = record::Refusal::of(&authenticated);
     let result = (|| {
         let admitted = admit::admit(site, ledger, authenticated, progress)?;
-        let pushed = push::push(admitted, progress)?;
+        let pushed = push::push(admitted, ledger, progress)?;
         let complete = complete::complete(pushed, progress)?;
         let signed = sign::sign(complete, production, ledger, progress)?;
         let published = publish::publish(signed, progress, state)?;

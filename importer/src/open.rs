@@ -1,107 +1,78 @@
 //! Steps 0 and 1: sealed, opened.
 
-use std::path::Path;
+use std::io::Read;
+use std::path::PathBuf;
 
-use bundle::{Folder, FolderError, Head, Identities, LABEL, SEAL, SEAL_SIGNATURE, Seal};
-use manifest_schema::{Sequence, Stream};
-use signing::Authentic;
+use bundle::{Head, Identities};
+use manifest_schema::Stream;
 
 use crate::error::Error;
+use crate::media::{Folders, Media, Piped, SealedAs, Wait};
 use crate::site::{Site, StreamRules};
 
-/// A bundle whose seal is signed by the release certificates of a configured stream.
+/// A bundle whose seals are signed by the release certificates of a configured stream.
 #[must_use]
 pub struct Sealed<'s> {
-    pub(crate) folder: Folder,
-    pub(crate) seal: Authentic<Seal>,
-    pub(crate) stream: Stream,
-    pub(crate) rules: &'s StreamRules,
+    pub(crate) folders: Folders<'s>,
 }
 
-/// A sealed bundle of which volume 1 could be opened. age names no sender: nothing inside is believed yet.
+/// A bundle of which volume 1 could be opened. age names no sender: nothing inside is believed yet.
 #[must_use]
 pub struct Opened<'s> {
-    pub(crate) sealed: Sealed<'s>,
+    pub(crate) media: Media<'s>,
+    /// What the seals say; of a stream nothing, for its seal comes last.
+    pub(crate) sealed: Option<(SealedAs, Stream, &'s StreamRules)>,
+    pub(crate) site: &'s Site,
     pub(crate) identities: Identities,
     pub(crate) head: Head,
 }
 
-/// Step 0: judges the seal. No volume is opened before.
+/// Step 0: judges the seal of each folder. No volume is opened before.
 ///
 /// # Errors
-/// [`Error`] if there is no seal, its stream is not configured, its signature does not count, or the folder holds what a
-/// bundle does not have.
-pub fn seal<'s>(site: &'s Site, path: &Path) -> Result<Sealed<'s>, Error> {
-    let folder = Folder::open(path)?;
-    let (bytes, signature) = commands::check::read_seal(&folder)?;
-    // Only to know whose signature is needed; what counts is parsed again from the authenticated bytes.
-    let untrusted_seal = Seal::parse(&bytes)?;
-    let (stream, _) = split_name(&untrusted_seal.name)?;
-    let rules = site.stream(&stream)?;
-    let authentic = rules
-        .trust
-        .verify_detached(bytes, &signature)
-        .map_err(|source| Error::SealRejected { stream: stream.clone(), source: Box::new(source) })?;
-    let seal = authentic.parse(|bytes| Seal::parse(bytes))?;
-    for signer in seal.signers() {
-        tracing::info!("seal signed by {} at {}", signer.fingerprint, signer.signed_at);
-    }
-    let names: Vec<&str> = seal.get().files().map(|(name, _)| name).chain([SEAL, SEAL_SIGNATURE]).collect();
-    folder.survey(&names)?;
-    Ok(Sealed { folder, seal, stream, rules })
-}
-
-/// `<stream>-<sequence>`.
-fn split_name(name: &str) -> Result<(Stream, Sequence), Error> {
-    let parts = name.rsplit_once('-').and_then(|(stream, sequence)| {
-        let number: u64 = sequence.parse().ok()?;
-        Some((stream.parse().ok()?, Sequence::try_from(number).ok()?))
-    });
-    parts.ok_or_else(|| Error::BundleName(manifest_schema::OutsideText::new(name)))
+/// [`Error`] if there is no seal, its stream is not configured, its signature does not count, a folder holds what a
+/// bundle does not have, or the folders are of several bundles.
+pub fn seal<'s>(site: &'s Site, paths: &[PathBuf], wait: Box<dyn Wait>) -> Result<Sealed<'s>, Error> {
+    Ok(Sealed { folders: Folders::open(site, paths, wait)? })
 }
 
 impl<'s> Sealed<'s> {
+    /// Whether this very bundle is recorded in the ledger already.
+    ///
+    /// # Errors
+    /// If the ledger cannot be read.
+    pub fn is_recorded(&self, site: &Site) -> Result<bool, Error> {
+        let Some(ledger) = site.read_ledger()? else { return Ok(false) };
+        let row = ledger.state_of(&self.folders.stream, self.folders.sequence)?;
+        let same = |row: ledger::BundleRow| {
+            row.subject.manifest == self.folders.sealed.manifest && row.status == ledger::Status::Recorded
+        };
+        Ok(row.is_some_and(same))
+    }
+
     /// Step 1: opens volume 1.
     ///
     /// # Errors
     /// [`Error`] if no identity fits, or the volume is damaged.
-    pub fn open(self, identities: &Identities) -> Result<Opened<'s>, Error> {
-        self.all_here()?;
-        let name = &self.seal.get().volumes[0].name;
-        let head = Head::read(self.folder.open_file(name)?, identities).map_err(|e| self.diagnose(0, e))?;
-        Ok(Opened { identities: identities.clone(), head, sealed: self })
+    pub fn open(self, site: &'s Site, identities: &Identities) -> Result<Opened<'s>, Error> {
+        let folders = self.folders;
+        folders.check_here()?;
+        let file = folders.volume(1)?.file;
+        let sealed = Some((folders.sealed.clone(), folders.stream.clone(), folders.rules));
+        let media = Media::Folders(folders);
+        let head = Head::read(Box::new(file), identities).map_err(|e| media.judge(1, e.into()))?;
+        Ok(Opened { identities: identities.clone(), head, media, sealed, site })
     }
+}
 
-    /// Every sealed file is there, and the label is the one that was sealed. Volumes are read later, once.
-    fn all_here(&self) -> Result<(), Error> {
-        let missing = |e| match e {
-            FolderError::Missing(file) => Error::MissingFile { file },
-            other => other.into(),
-        };
-        for (name, _) in self.seal.get().files() {
-            self.folder.open_file(name).map_err(missing)?;
-        }
-        let expected = self.seal.get().label;
-        let (found, _) = self.folder.digest_of(LABEL, |_| ())?;
-        if found != expected {
-            return Err(Error::Damaged { file: self.folder.path().join(LABEL), expected, found });
-        }
-        Ok(())
-    }
-
-    /// Tells damage from deceit: if a volume's ciphertext is not what was sealed, the medium is at fault, whatever the
-    /// error; otherwise the bundle is.
-    pub(crate) fn diagnose(&self, volume: usize, error: bundle::ContentsError) -> Error {
-        let sealed = &self.seal.get().volumes[volume];
-        match self.folder.digest_of(&sealed.name, |_| ()) {
-            Ok((found, _)) if found != sealed.digest => {
-                Error::Damaged { file: self.folder.path().join(&sealed.name), expected: sealed.digest, found }
-            }
-            Ok(_) if matches!(&error, bundle::ContentsError::Volume(bundle::VolumeError::NoIdentity)) => {
-                Error::NoIdentity { file: self.folder.path().join(&sealed.name) }
-            }
-            Ok(_) => Error::Contents { file: self.folder.path().join(&sealed.name), source: Box::new(error) },
-            Err(e) => e.into(),
-        }
-    }
+/// Step 1 of a bundle that comes through a pipe. Its seal is its last entry, and nothing is signed or published before.
+///
+/// # Errors
+/// [`Error`] if no identity fits, or the stream is no bundle.
+pub fn stream<'s>(site: &'s Site, input: Box<dyn Read + Send>, identities: &Identities) -> Result<Opened<'s>, Error> {
+    let piped = Piped::new(input)?;
+    let first = piped.open(false);
+    let media = Media::Piped(piped);
+    let head = Head::read(first, identities).map_err(|e| media.judge(1, e.into()))?;
+    Ok(Opened { identities: identities.clone(), head, media, sealed: None, site })
 }

@@ -44,7 +44,7 @@ pub fn publish<'s>(signed: SignedImages<'s>, progress: &Progress, state: &mut St
             let now = client.head_tag(&to.tag)?;
             let previous = unmoved(placed, now)?;
             if now != Some(blob.digest) {
-                client.push_tag(&to.tag, &document, &blob.media_type)?;
+                client.push_tag(&to.tag, document, &blob.media_type)?;
                 tracing::info!("{to} names {}", blob.digest);
             }
             // Two origins may have one tag.

@@ -5,13 +5,15 @@ use std::io;
 use std::time::Duration;
 
 use blobs::VerifyingReader;
-use bundle::Contents;
+use bundle::{BlobContent, Contents, Range};
 use console::Progress;
-use manifest_schema::{Blob, Digest, Repository};
+use ledger::Ledger;
+use manifest_schema::{Blob, Digest, Manifest, Repository};
 
 use crate::admit::{Admitted, Placement};
 use crate::authenticate::Authenticated;
 use crate::error::Error;
+use crate::media::{FromMedia, Media};
 
 /// How often the volumes are read for blobs that a passing fault of the registry kept from being pushed: a streamed blob
 /// cannot be sent again without reading it again.
@@ -25,18 +27,110 @@ pub struct Pushed<'s> {
     pub(crate) admitted: Admitted<'s>,
 }
 
-/// Pushes every blob that an image needs; those that are there already are only verified.
+/// Pushes every blob that an image needs; those that are there already are only verified. Volumes are read as they come to
+/// hand; those that an earlier run finished are not read again if the registry still has what they hold.
 ///
 /// # Errors
 /// [`Error`] names the blob or volume. Sound blobs that came before may lie in the registry, unreferenced.
-pub fn push<'s>(admitted: Admitted<'s>, progress: &Progress) -> Result<Pushed<'s>, Error> {
+pub fn push<'s>(admitted: Admitted<'s>, ledger: &Ledger, progress: &Progress) -> Result<Pushed<'s>, Error> {
     let users = admitted.placement.users(|closure| closure.blobs.iter());
-    let mut open: BTreeMap<Digest, BTreeSet<Repository>> = users;
-    let (mut pass, mut in_a_row) = (1, 0);
+    let bundle = &admitted.bundle;
+    let manifest = bundle.manifest.get();
+    let finished = finished(&admitted, &users, ledger)?;
+    if !finished.is_empty() {
+        let numbers: Vec<_> = finished.iter().map(ToString::to_string).collect();
+        progress.say(format_args!("already done: volume {}", numbers.join(", ")));
+    }
+    let mut runs = Run::all(manifest, &finished);
+    let to_read = |b: &&Blob| b.stored.pieces().any(|p| runs.iter().any(|r| r.has(p.volume)));
+    progress.begin("verifying and pushing", manifest.blobs.iter().filter(to_read).map(|b| b.size).sum());
+    let mut failures = InARow(0);
+    while !runs.is_empty() {
+        // What is at hand first; otherwise the next in order, for which the reader waits.
+        let here = bundle.media.here();
+        let next = runs.iter().position(|run| (run.first..=run.last).all(|n| here.contains(&n))).unwrap_or(0);
+        let run = runs.remove(next);
+        for (number, ciphertext) in push_run(&admitted, run, users.clone(), &mut failures, progress)? {
+            ledger.note_finished_volume(&admitted.subject, number, &ciphertext)?;
+        }
+    }
+    progress.end();
+    Ok(Pushed { admitted })
+}
+
+/// Volumes that must be read behind each other, because a blob goes on from one to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub first: u32,
+    pub last: u32,
+}
+
+impl Run {
+    /// The runs of a bundle, without the volumes that are finished.
+    pub fn all(manifest: &Manifest, finished: &BTreeSet<u32>) -> Vec<Self> {
+        let mut goes_on = BTreeSet::new();
+        for (first, last) in manifest.blobs.iter().filter_map(|b| b.stored.volumes()) {
+            // A blob of which one volume is finished is there as a whole.
+            if (first..=last).all(|number| !finished.contains(&number)) {
+                goes_on.extend(first..last);
+            }
+        }
+        let mut runs: Vec<Self> = Vec::new();
+        for number in (1..=manifest.volumes.count).filter(|number| !finished.contains(number)) {
+            match runs.last_mut() {
+                Some(run) if run.last + 1 == number && goes_on.contains(&run.last) => run.last = number,
+                _ => runs.push(Self { first: number, last: number }),
+            }
+        }
+        runs
+    }
+
+    fn has(&self, number: u32) -> bool {
+        (self.first..=self.last).contains(&number)
+    }
+}
+
+/// The volumes that an earlier run finished, if the registry still has all that is in them.
+fn finished(admitted: &Admitted<'_>, users: &Users, ledger: &Ledger) -> Result<BTreeSet<u32>, Error> {
+    let mut finished = ledger.finished_volumes(&admitted.subject)?;
+    if finished.is_empty() || matches!(admitted.bundle.media, Media::Piped(_)) {
+        return Ok(BTreeSet::new());
+    }
+    for blob in &admitted.bundle.manifest.get().blobs {
+        let Some((first, last)) = blob.stored.volumes() else { continue };
+        if !(first..=last).any(|number| finished.contains(&number)) {
+            continue;
+        }
+        for repository in users.get(&blob.digest).into_iter().flatten() {
+            if !admitted.placement.client(repository)?.has_blob(&blob.digest, blob.size)? {
+                (first..=last).for_each(|number| {
+                    finished.remove(&number);
+                });
+            }
+        }
+    }
+    Ok(finished)
+}
+
+/// The repositories that need a blob.
+type Users = BTreeMap<Digest, BTreeSet<Repository>>;
+
+/// Blobs that failed since the last that did not.
+struct InARow(u32);
+
+/// Reads a run until every blob in it has been pushed. Gives the volumes, with the digest of their ciphertext.
+fn push_run(
+    admitted: &Admitted<'_>,
+    run: Run,
+    mut open: Users,
+    in_a_row: &mut InARow,
+    progress: &Progress,
+) -> Result<Vec<(u32, Digest)>, Error> {
+    let mut pass = 1;
     loop {
-        let mut failed = one_pass(&admitted, &open, &mut in_a_row, progress)?;
-        let Some((digest, last)) = failed.pop_last() else { return Ok(Pushed { admitted }) };
-        if pass == PASSES {
+        let (mut failed, ended) = one_pass(admitted, run, &open, in_a_row, progress)?;
+        let Some((digest, last)) = failed.pop_last() else { return Ok(ended) };
+        if pass == PASSES || matches!(admitted.bundle.media, Media::Piped(_)) {
             return Err(last);
         }
         let count = failed.len() + 1;
@@ -47,24 +141,30 @@ pub fn push<'s>(admitted: Admitted<'s>, progress: &Progress) -> Result<Pushed<'s
     }
 }
 
-/// Reads every volume once, whole; its ciphertext is held against the seal in the same read. Gives the blobs that failed
-/// for a passing reason; `in_a_row` counts those since the last that did not.
+/// Reads the volumes of a run once, whole; their ciphertext is held against the seal in the same read. Gives the blobs that
+/// failed for a passing reason, of which `in_a_row` counts those since the last that did not; and the volumes.
 fn one_pass(
     admitted: &Admitted<'_>,
-    open: &BTreeMap<Digest, BTreeSet<Repository>>,
-    in_a_row: &mut u32,
+    run: Run,
+    open: &Users,
+    in_a_row: &mut InARow,
     progress: &Progress,
-) -> Result<BTreeMap<Digest, Error>, Error> {
+) -> Result<(BTreeMap<Digest, Error>, Vec<(u32, Digest)>), Error> {
     let mut failed = BTreeMap::new();
     let bundle = &admitted.bundle;
-    progress.begin("verifying and pushing", bundle.manifest.get().total_bytes());
-    read_all(bundle, |blob, content| {
+    let ended = read_blobs(bundle, Range::Volumes(run.first, run.last), true, |content| {
+        let (blob, is_whole) = (content.blob(), content.is_whole());
         let item = progress.item(&blob.digest.to_string(), blob.size);
-        let mut content = VerifyingReader::new(item.reader(content), blob.digest, blob.size);
+        let mut content = item.reader(content);
+        if !is_whole {
+            // It is there as a whole since an earlier run; the reader checks each part.
+            return io::copy(&mut content, &mut io::sink()).map(|_| ()).map_err(Stop::Content);
+        }
+        let mut content = VerifyingReader::new(content, blob.digest, blob.size);
         let result = match open.get(&blob.digest) {
             Some(repositories) => {
                 let placed = place(&admitted.placement, blob, repositories, &mut content);
-                *in_a_row = if placed.is_ok() { 0 } else { *in_a_row + 1 };
+                in_a_row.0 = if placed.is_ok() { 0 } else { in_a_row.0 + 1 };
                 placed
             }
             None => Ok(()),
@@ -83,7 +183,7 @@ fn one_pass(
         let _verified = content.finish().map_err(Stop::Content)?;
         match result {
             Err(Error::Registry(e)) if e.is_transient() => {
-                if *in_a_row >= GIVE_UP {
+                if in_a_row.0 >= GIVE_UP {
                     return Err(Stop::Ours(Box::new(e.into())));
                 }
                 progress.warn(format_args!("{e}; the blob is tried again later"));
@@ -93,8 +193,26 @@ fn one_pass(
             other => other.map_err(|e| Stop::Ours(Box::new(e))),
         }
     })?;
-    progress.end();
-    Ok(failed)
+    match ended {
+        Ended::Volumes(ended) => Ok((failed, ended)),
+        Ended::Stream { seal, signature } => {
+            stream_sealed(bundle, seal, &signature)?;
+            Ok((failed, Vec::new()))
+        }
+    }
+}
+
+/// Step 0 of a bundle that came through a pipe, as late as it must be: the seal is the one that follows from the manifest,
+/// and it is signed like the manifest. What comes without has not been released.
+pub(crate) fn stream_sealed(bundle: &Authenticated<'_>, seal: Vec<u8>, signature: &[u8]) -> Result<(), Error> {
+    let stream = bundle.stream.clone();
+    let authentic = bundle
+        .rules
+        .trust
+        .verify_detached(seal, signature)
+        .map_err(|source| Error::SealRejected { stream, source: Box::new(source) })?;
+    let expected = bundle::stream_seal(bundle.manifest.get(), &bundle.digest);
+    if *authentic.get() == expected { Ok(()) } else { Err(Error::OtherStreamSeal) }
 }
 
 /// Why reading a blob stopped.
@@ -105,33 +223,53 @@ pub(crate) enum Stop {
     Ours(Box<Error>),
 }
 
-/// Reads all blobs of all volumes in order. The whole ciphertext of each volume must be what was sealed.
-pub(crate) fn read_all(
-    bundle: &Authenticated<'_>,
-    mut act: impl FnMut(&Blob, &mut (dyn io::Read + Send)) -> Result<(), Stop>,
-) -> Result<(), Error> {
+/// What stood at the end.
+pub(crate) enum Ended {
+    /// Nothing more. The volumes that were read to their end, with the digest of their ciphertext.
+    Volumes(Vec<(u32, Digest)>),
+    /// The seal of a stream, not judged yet.
+    Stream { seal: Vec<u8>, signature: Vec<u8> },
+}
+
+/// Reads blobs of a bundle in the manifest's order. If whole volumes are read, the ciphertext of each must be what was
+/// sealed. `last` says that nothing will be read again.
+pub(crate) fn read_blobs<'b>(
+    bundle: &'b Authenticated<'_>,
+    range: Range,
+    last: bool,
+    mut act: impl FnMut(&mut BlobContent<'_, 'b, FromMedia<'b>>) -> Result<(), Stop>,
+) -> Result<Ended, Error> {
     let manifest = bundle.manifest.get();
-    for (index, sealed) in bundle.sealed.seal.get().volumes.iter().enumerate() {
-        let wrong = |e| bundle.sealed.diagnose(index, e);
-        let file = bundle.sealed.folder.open_file(&sealed.name)?;
-        let number = u32::try_from(index + 1).unwrap_or(u32::MAX);
-        let mut contents = Contents::open(file, &bundle.identities, manifest, &bundle.digest, number).map_err(wrong)?;
-        while let Some((blob, content)) = contents.next_blob().map_err(wrong)? {
-            act(blob, content.into_inner()).map_err(|stop| match stop {
-                Stop::Content(e) => wrong(Contents::content_error(e)),
-                Stop::Ours(e) => *e,
-            })?;
+    let first = match range {
+        Range::Admission => 1,
+        Range::Volumes(first, _) => first,
+    };
+    let media = &bundle.media;
+    let mut contents = Contents::open(media.volumes(last), &bundle.identities, manifest, bundle.digest, range)
+        .map_err(|e| media.judge(first, e))?;
+    loop {
+        let stopped = match contents.next_blob() {
+            Ok(Some(mut blob)) => act(&mut blob),
+            Ok(None) => break,
+            Err(e) => Err(Stop::Content(e)),
+        };
+        stopped.map_err(|stop| match stop {
+            Stop::Content(e) => media.judge(contents.volume(), e),
+            Stop::Ours(e) => *e,
+        })?;
+    }
+    let number = contents.volume();
+    let wrong = |e| media.judge(number, e);
+    match (range, media) {
+        (Range::Admission, _) => Ok(Ended::Volumes(Vec::new())),
+        (Range::Volumes(..), Media::Folders(_)) => {
+            contents.finish().map(|volumes| Ended::Volumes(volumes.ended)).map_err(wrong)
         }
-        let found = contents.finish().map_err(wrong)?;
-        if found != sealed.digest {
-            return Err(Error::Damaged {
-                file: bundle.sealed.folder.path().join(&sealed.name),
-                expected: sealed.digest,
-                found,
-            });
+        (Range::Volumes(..), Media::Piped(_)) => {
+            let (seal, signature) = contents.finish_stream().map_err(wrong)?;
+            Ok(Ended::Stream { seal, signature })
         }
     }
-    Ok(())
 }
 
 /// Puts a blob into every repository that needs it: found there, streamed once, mounted, or read back through the check.

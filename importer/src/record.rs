@@ -68,8 +68,16 @@ pub fn record(published: Published<'_>, ledger: &mut Ledger) -> Result<Recorded,
         .collect::<Result<_, _>>()
         .map_err(Error::LedgerName)?;
     let no_policy =
-        no_policy(admitted.bundle.sealed.rules).map(str::parse).collect::<Result<_, _>>().map_err(Error::Label)?;
-    let record = Entry { subject: admitted.subject, signers, images, signatures: signed.signatures, tags, no_policy };
+        no_policy(admitted.bundle.rules).map(str::parse).collect::<Result<_, _>>().map_err(Error::Label)?;
+    let record = Entry {
+        subject: admitted.subject,
+        signers,
+        images,
+        signatures: signed.signatures,
+        tags,
+        no_policy,
+        handover: Vec::new(),
+    };
     let entry = ledger.record(&stamp()?, record.clone())?;
     Ok(Recorded { entry, record, skipped, production: signed.production })
 }

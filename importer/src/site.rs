@@ -14,7 +14,7 @@ use registry::Registries;
 use signing::sigstore::{Keyless, KeylessIdentity, SigstoreKey, SigstoreSecretKey};
 use signing::{Certificates, ImagePolicy, Lookaside, SecretKey, Trust};
 
-use crate::config::{IdentityConfig, Import, LookasideConfig, Mapping, OnExistingTag, SigstoreConfig};
+use crate::config::{IdentityConfig, Import, LookasideConfig, Mapping, OnExistingTag, SigstoreConfig, WatchInto};
 use crate::destination::Rules;
 use crate::error::Error;
 
@@ -141,6 +141,7 @@ pub struct Site {
     pub registries: Registries,
     /// Now: one reference time for every judgement of a run.
     pub now: Timestamp,
+    watch: WatchInto,
 }
 
 impl Site {
@@ -264,9 +265,21 @@ impl Site {
                 .unwrap_or_default(),
             registries: settings::registries(args.registry, USER_AGENT)?,
             now,
+            watch: config.as_ref().map(|c| c.watch.into).unwrap_or_default(),
         };
         site.check_lookaside()?;
         Ok(site)
+    }
+
+    /// Whether media may be received without a person.
+    ///
+    /// # Errors
+    /// [`Error::WatchNeedsStaging`].
+    pub fn may_watch(&self) -> Result<(), Error> {
+        match self.watch {
+            WatchInto::Production => Ok(()),
+            WatchInto::Staging => Err(Error::WatchNeedsStaging),
+        }
     }
 
     /// The rules for a release line.

@@ -26,6 +26,7 @@ use crate::destination::destination;
 use crate::error::Error;
 use crate::evidence::{Evidence, other_digest};
 use crate::graph::Closure;
+use crate::media::AsFarAsNeeded;
 use crate::open;
 use crate::provenance::{Judging, named};
 use crate::site::Site;
@@ -161,7 +162,7 @@ impl Cluster {
     /// # Errors
     /// [`Error`] if the bundle is refused, or a signature of production cannot be read.
     pub fn bundle(&self, site: &Site, folder: &Path, judged_as: As) -> Result<Vec<ImageVerdict>, Error> {
-        let bundle = authenticate(open::seal(site, folder)?.open(&site.identities()?)?)?;
+        let bundle = authenticate(open::seal(site, &[folder.into()], Box::new(AsFarAsNeeded))?.open(site, &site.identities()?)?)?;
         let (graph, evidence) = admit::documents(&bundle)?;
         let images = &bundle.manifest.get().images;
         let judge = |image| self.carried(site, &bundle, image, &graph.closure(image)?, &evidence, judged_as);
@@ -182,7 +183,7 @@ impl Cluster {
         let reference = match judged_as {
             As::Origin => named(&image.origin),
             As::Production => {
-                let TagRef { repository, tag } = destination(image, &bundle.sealed.rules.to)?;
+                let TagRef { repository, tag } = destination(image, &bundle.rules.to)?;
                 Reference::tagged(repository, tag)
             }
         };

@@ -1,8 +1,11 @@
 //! `verify`: steps 0 to 4 without pushing. It goes on after a problem wherever something is left to check.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::path::PathBuf;
 
 use blobs::VerifyingReader;
+use bundle::Range;
 use console::{Explain, Fault, Progress};
 use manifest_schema::{BundleId, Digest, Sequence, Stream};
 use serde::Serialize;
@@ -10,8 +13,9 @@ use serde::Serialize;
 use crate::admit;
 use crate::authenticate::{Authenticated, authenticate};
 use crate::error::Error;
-use crate::open;
-use crate::push::{Stop, read_all};
+use crate::media::{AllHere, Folders};
+use crate::open::{self, Opened};
+use crate::push::{Ended, Run, Stop, read_blobs, stream_sealed};
 use crate::site::Site;
 
 /// The result of a verification.
@@ -63,15 +67,7 @@ impl Verification {
     fn note<T>(&mut self, name: &str, result: Result<T, Error>) -> Option<T> {
         let (value, problem, failure) = match result {
             Ok(value) => (Some(value), None, None),
-            Err(e) => {
-                let mut text = e.to_string();
-                let mut next = std::error::Error::source(&e);
-                while let Some(cause) = next {
-                    text += &format!(": {cause}");
-                    next = cause.source();
-                }
-                (None, Some(text), Some((e.fault(), e.hint())))
-            }
+            Err(e) => (None, Some(console::chain(&e)), Some((e.fault(), e.hint()))),
         };
         self.checks.push(Check { name: name.into(), problem, failure });
         value
@@ -79,13 +75,27 @@ impl Verification {
 }
 
 /// Verifies a bundle. Nothing is written anywhere.
-pub fn verify(site: &Site, folder: &Path, progress: &Progress) -> Verification {
+pub fn verify(site: &Site, paths: &[PathBuf], progress: &Progress) -> Verification {
     let mut v = Verification { bundle: None, checks: Vec::new() };
-    let Some(sealed) = v.note("seal", open::seal(site, folder)) else { return v };
-    files(&mut v, &sealed, progress);
+    let Some(sealed) = v.note("seal", open::seal(site, paths, Box::new(AllHere))) else { return v };
+    files(&mut v, &sealed.folders, progress);
     let Some(identities) = v.note("identity", site.identities()) else { return v };
-    let Some(opened) = v.note("open", sealed.open(&identities)) else { return v };
-    let Some(bundle) = v.note("manifest", authenticate(opened)) else { return v };
+    let Some(opened) = v.note("open", sealed.open(site, &identities)) else { return v };
+    judge(&mut v, site, opened, progress);
+    v
+}
+
+/// Verifies a bundle that comes through a pipe.
+pub fn verify_stream(site: &Site, input: Box<dyn Read + Send>, progress: &Progress) -> Verification {
+    let mut v = Verification { bundle: None, checks: Vec::new() };
+    let Some(identities) = v.note("identity", site.identities()) else { return v };
+    let Some(opened) = v.note("open", open::stream(site, input, &identities)) else { return v };
+    judge(&mut v, site, opened, progress);
+    v
+}
+
+fn judge(v: &mut Verification, site: &Site, opened: Opened<'_>, progress: &Progress) {
+    let Some(bundle) = v.note("manifest", authenticate(opened)) else { return };
     v.bundle = Some(describe(&bundle));
     match site.read_ledger() {
         Ok(Some(ledger)) => {
@@ -105,52 +115,44 @@ pub fn verify(site: &Site, folder: &Path, progress: &Progress) -> Verification {
     }
     progress.begin("verifying blobs", bundle.manifest.get().total_bytes());
     let mut wrong = Vec::new();
-    let read = read_all(&bundle, |blob, mut content| {
-        let item = progress.item(&blob.digest.to_string(), blob.size);
-        let checked = VerifyingReader::new(item.reader(&mut content), blob.digest, blob.size).finish();
-        match checked {
-            Ok(_) => Ok(()),
-            Err(e) => match blobs::BlobError::of(&e) {
-                Some(problem) => {
-                    wrong.push(problem.clone());
-                    // The next blob begins where this one ends.
-                    std::io::copy(&mut content, &mut std::io::sink()).map(|_| ()).map_err(Stop::Content)
-                }
-                None => Err(Stop::Content(e)),
-            },
+    // Each run for itself: what is wrong with one volume says nothing of the others.
+    for run in Run::all(bundle.manifest.get(), &BTreeSet::new()) {
+        let range = Range::Volumes(run.first, run.last);
+        let read = read_blobs(&bundle, range, true, |content| {
+            let blob = content.blob();
+            let item = progress.item(&blob.digest.to_string(), blob.size);
+            let checked = VerifyingReader::new(item.reader(&mut *content), blob.digest, blob.size).finish();
+            match checked {
+                Ok(_) => Ok(()),
+                Err(e) => match blobs::BlobError::of(&e) {
+                    Some(problem) => {
+                        wrong.push(problem.clone());
+                        // The next blob begins where this one ends.
+                        std::io::copy(content, &mut std::io::sink()).map(|_| ()).map_err(Stop::Content)
+                    }
+                    None => Err(Stop::Content(e)),
+                },
+            }
+        });
+        for problem in wrong.drain(..) {
+            v.note::<()>("blob", Err(Error::Blob(problem)));
         }
-    });
-    progress.end();
-    for problem in wrong {
-        v.note::<()>("blob", Err(Error::Blob(problem)));
+        let name = match (run.first, run.last) {
+            (first, last) if first == last => format!("volume {first}"),
+            (first, last) => format!("volumes {first} to {last}"),
+        };
+        if let Some(Ended::Stream { seal, signature }) = v.note(&name, read) {
+            v.note("seal", stream_sealed(&bundle, seal, &signature));
+        }
     }
-    v.note("volumes", read);
-    v
+    progress.end();
 }
 
-/// Every file against the seal: all damage is named, not only the first.
-fn files(v: &mut Verification, sealed: &open::Sealed<'_>, progress: &Progress) {
-    let seal = sealed.seal.get();
-    let names: Vec<&str> = seal.files().map(|(name, _)| name).collect();
-    progress.begin("checking files", sealed.folder.sizes(&names));
-    match bundle::check_files(&sealed.folder, seal, |n| progress.advance(n)) {
-        Err(e) => {
-            v.note::<()>("files", Err(e.into()));
-        }
-        Ok(states) => {
-            for state in states {
-                let file = sealed.folder.path().join(&state.name);
-                let result = match state.found {
-                    Some(found) if state.is_good() || found == state.expected => Ok(()),
-                    Some(found) => Err(Error::Damaged { file, expected: state.expected, found }),
-                    None => match state.unreadable {
-                        Some(reason) => Err(Error::UnreadableFile { file, reason }),
-                        None => Err(Error::MissingFile { file }),
-                    },
-                };
-                v.note(&format!("file {}", state.name), result);
-            }
-        }
+/// Every file against the seals: all damage is named, not only the first.
+fn files(v: &mut Verification, folders: &Folders<'_>, progress: &Progress) {
+    progress.begin("checking files", folders.bytes());
+    for (name, result) in folders.check_files(|n| progress.advance(n)) {
+        v.note(&format!("file {name}"), result);
     }
     progress.end();
 }

@@ -33,6 +33,8 @@ pub struct Limits {
     pub attachments: usize,
     /// Simple signatures, and documents and payloads of cosign signatures, all of one bundle together.
     pub evidence: u64,
+    /// Indexes and image manifests of one bundle that are kept in memory; more are read again where they are needed.
+    pub held_documents: u64,
     /// The payload of one cosign signature.
     pub cosign_payload: u64,
     /// How many referrers may refer to each other in a row.
@@ -93,6 +95,7 @@ pub const LIMITS: Limits = Limits {
     labels: 64,
     attachments: 10_000,
     evidence: 256 << 20,
+    held_documents: 32 << 20,
     cosign_payload: 64 << 10,
     referrer_depth: 8,
     nesting: 4,

@@ -149,9 +149,7 @@ impl VerifiedBytes {
     /// # Errors
     /// An I/O error; [`BlobError::of`] tells whether the content was wrong.
     pub fn read(reader: impl Read, digest: Digest, size: u64) -> io::Result<Self> {
-        let mut bytes = Vec::with_capacity(usize::try_from(size.min(1 << 20)).unwrap_or(0));
-        VerifyingReader::new(reader, digest, size).read_to_end(&mut bytes)?;
-        Ok(Self { digest, bytes })
+        VerifyingReader::new(reader, digest, size).read_whole()
     }
 
     /// The digest.
@@ -206,6 +204,19 @@ impl<R: Read> VerifyingReader<R> {
     /// The reader below, unchecked; what was read so far is forgotten.
     pub fn into_inner(self) -> R {
         self.inner
+    }
+
+    /// Reads a whole small blob into memory.
+    ///
+    /// # Errors
+    /// As reading does; [`io::ErrorKind::InvalidInput`] if bytes have been handed on already.
+    pub fn read_whole(&mut self) -> io::Result<VerifiedBytes> {
+        if self.read != 0 {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "its first bytes have been read already"));
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(self.size.min(1 << 20)).unwrap_or(0));
+        self.read_to_end(&mut bytes)?;
+        Ok(VerifiedBytes { digest: self.digest, bytes })
     }
 
     /// Reads what is left, and gives the witness.
@@ -318,6 +329,17 @@ mod tests {
             let (got, error) = consume(&long, digest, size, step);
             assert!(got < good.len() && matches!(error, Some(BlobError::Long { .. })), "{step}: {got} {error:?}");
         }
+    }
+
+    #[test]
+    fn a_whole_blob_is_read_from_its_beginning_only() {
+        let good = b"all the bytes".to_vec();
+        let mut reader = VerifyingReader::new(good.as_slice(), sha256(&good), 13);
+        assert_eq!(reader.read_whole().expect("right").bytes(), good);
+        let error = reader.read_whole().expect_err("read before");
+        assert_eq!((error.kind(), BlobError::of(&error)), (io::ErrorKind::InvalidInput, None));
+        let error = VerifyingReader::new(good.as_slice(), sha256(b"x"), 13).read_whole().expect_err("other bytes");
+        assert!(matches!(BlobError::of(&error), Some(BlobError::Digest { .. })));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use manifest_schema::{Algorithm, Digest, LIMITS, OutsideText};
 use rustix::fs::{Mode, OFlags};
 use walkdir::WalkDir;
 
-use crate::names::{HANDOVER, is_volume_like, medium_number};
+use crate::names::{HANDOVER, SEAL, is_volume_like, medium_name, medium_number};
 
 /// The folder, or something in it, is not as it should be.
 #[derive(Debug, thiserror::Error)]
@@ -234,21 +234,8 @@ impl Folder {
         self.digest(file, name, progress)
     }
 
-    fn digest(&self, mut file: File, name: &str, mut progress: impl FnMut(u64)) -> Result<(Digest, u64), FolderError> {
-        let mut hasher = Hasher::new(Algorithm::Sha256);
-        let mut buffer = vec![0; 256 << 10];
-        let mut size = 0;
-        loop {
-            let n = match file.read(&mut buffer) {
-                Ok(0) => return Ok((hasher.finish(), size)),
-                Ok(n) => n,
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(source) => return Err(FolderError::Read { path: self.path.join(name), source }),
-            };
-            hasher.update(&buffer[..n]);
-            size += n as u64;
-            progress(n as u64);
-        }
+    fn digest(&self, file: File, name: &str, progress: impl FnMut(u64)) -> Result<(Digest, u64), FolderError> {
+        digest_of(file, progress).map_err(|source| FolderError::Read { path: self.path.join(name), source })
     }
 
     /// The bytes of those of the files that are there, for a progress display.
@@ -292,6 +279,37 @@ impl Folder {
         }
         Ok(strangers)
     }
+}
+
+/// The SHA-256 digest and the size in bytes of what is read. `progress` is told how many bytes were.
+///
+/// # Errors
+/// Of the reader.
+pub fn digest_of(mut file: impl Read, mut progress: impl FnMut(u64)) -> std::io::Result<(Digest, u64)> {
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    let mut buffer = vec![0; 256 << 10];
+    let mut size = 0;
+    loop {
+        let n = match file.read(&mut buffer) {
+            Ok(0) => return Ok((hasher.finish(), size)),
+            Ok(n) => n,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(e),
+        };
+        hasher.update(&buffer[..n]);
+        size += n as u64;
+        progress(n as u64);
+    }
+}
+
+/// The folders that a path stands for: itself, or the folders of its media if it has those and no seal of its own.
+pub fn media_folders(path: &Path) -> Vec<PathBuf> {
+    if path.join(SEAL).symlink_metadata().is_ok() {
+        return vec![path.into()];
+    }
+    let media = (1..=LIMITS.volumes).map(|number| path.join(medium_name(number)));
+    let found: Vec<_> = media.filter(|folder| folder.join(SEAL).symlink_metadata().is_ok()).collect();
+    if found.is_empty() { vec![path.into()] } else { found }
 }
 
 /// Bytes that a user may still write to the file system of a folder.

@@ -34,13 +34,13 @@ pub use contents::{
     BlobContent, Contents, ContentsError, Head, Packer, Packing, Range, SourceBlob, VolumeBound, Volumes, WrittenPart,
     WrittenVolume, stream_seal,
 };
-pub use folder::{Folder, FolderError, free_space, rename_new};
+pub use folder::{Folder, FolderError, digest_of, free_space, media_folders, rename_new};
 pub use handover::{
     ChainProblem, FoundStatement, StatementSignature, last_statement, read_statements, statement_certificate_name,
     statement_name, statement_signature_name, write_statement,
 };
 pub use keys::{AgeError, GeneratedIdentity, Identities, PluginTalk, Recipients, generate_identity, parse_recipient};
-pub use label::{Label, render};
+pub use label::{Label, LabelVolume, render};
 pub use names::{HANDOVER, LABEL, SEAL, SEAL_SIGNATURE, TOOL, medium_name, volume_name};
 pub use seal::{Seal, SealError, SealedFile, SealedVolume};
 pub use volume::{Output, Pipe, VolumeError, VolumeReader, VolumeWriter};

@@ -36,6 +36,20 @@ pub trait Explain: Error {
     fn hint(&self) -> Option<String>;
 }
 
+/// An error with all its causes, in one line.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            let _ = write!(text, ": {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
 /// A failure, ready to be shown.
 #[derive(Debug)]
 pub struct Failure {

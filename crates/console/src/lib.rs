@@ -8,7 +8,7 @@ mod output;
 mod passphrase;
 mod progress;
 
-pub use failure::{Explain, Failure, Fault, run};
+pub use failure::{Explain, Failure, Fault, chain, run};
 pub use files::{read_text, write_new, write_secret};
 pub use output::{bytes, print, print_json, say, table};
 pub use passphrase::{PassphraseError, PassphraseSource, new_passphrase};

@@ -13,7 +13,7 @@ use crate::entry::{Act, Begun, Entry, EntryType, Recorded, Refused, Signing, Sub
 use crate::error::{Error, Refusal, database};
 use crate::names::EntryNumber;
 use crate::query::{self, Known};
-use crate::{Head, Ledger, Stamp, rows};
+use crate::{Head, Ledger, Stamp, rows, working};
 
 /// How a bundle stands when its import begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +87,7 @@ impl Ledger {
         })
     }
 
-    /// Records that a bundle is in production.
+    /// Records that a bundle is in production, and forgets its working state.
     ///
     /// The same record again gives the entry it has already. A clock that was set back since the last entry does not
     /// keep from recording what has happened: the entry then has the last entry's time.
@@ -102,7 +102,7 @@ impl Ledger {
             open.known(subject)?.ok_or(Error::NotBegun(bundle))?;
             if let Some((entry, _)) = open.sql(query::recorded(open.connection, &bundle))? {
                 return match query::stored_in(open.connection, open.path, entry)?.map(|s| s.entry.act) {
-                    Some(Act::Recorded(earlier)) if earlier == recorded => Ok(entry),
+                    Some(Act::Recorded(earlier)) if earlier == recorded => open.forget_up_to(subject).map(|()| entry),
                     _ => Err(Error::RecordedOtherwise { bundle, entry }),
                 };
             }
@@ -116,16 +116,21 @@ impl Ledger {
                 let (reference, digest) = (Box::new(s.reference.clone()), Box::new(s.digest));
                 return Err(Error::SignatureNotAnnounced { bundle, reference, digest });
             }
+            open.forget_up_to(subject)?;
             open.append(at, Act::Recorded(recorded))
         })
     }
 
-    /// Records that a bundle was refused after its manifest had been authenticated. Each attempt is an entry.
+    /// Records that a bundle was refused after its manifest had been authenticated, and forgets its working state. Each
+    /// attempt is an entry.
     ///
     /// # Errors
     /// As [`Ledger::begin`], but no refusal: a clock that was set back gives the entry the last entry's time.
     pub fn refused(&mut self, at: &Stamp, refused: Refused) -> Result<EntryNumber, Error> {
-        self.transaction(|open| open.append(at, Act::Refused(refused)))
+        self.transaction(|open| {
+            open.sql(working::forget(open.connection, &refused.subject))?;
+            open.append(at, Act::Refused(refused))
+        })
     }
 
     fn transaction<T>(&mut self, act: impl FnOnce(&Open<'_>) -> Result<T, Error>) -> Result<T, Error> {
@@ -220,6 +225,10 @@ impl Open<'_> {
             }
         }
         Ok(found)
+    }
+
+    fn forget_up_to(&self, subject: &Subject) -> Result<(), Error> {
+        self.sql(working::forget_up_to(self.connection, subject))
     }
 
     fn append(&self, at: &Stamp, act: Act) -> Result<EntryNumber, Error> {

@@ -2,7 +2,8 @@
 //!
 //! A ledger is one SQLite file. Its table `entry` holds a chain of entries, each the canonical bytes of a JSON document
 //! that names the hash of the one before it; all other tables only find things in it. Bundles go through [`Ledger::begin`],
-//! [`Ledger::signing`] and [`Ledger::record`]; each is one transaction, safe on the disk when it returns.
+//! [`Ledger::signing`] and [`Ledger::record`]; each is one transaction, safe on the disk when it returns. Beside the record
+//! lies what an interrupted receive is continued with (`working.rs`), which nothing relies on.
 //!
 //! | attack or accident | answer |
 //! |---|---|
@@ -15,6 +16,7 @@
 //! | the same with the triggers dropped, or in the file's bytes | [`Ledger::verify`] names the first entry or row; [`Ledger::open`] refuses other triggers |
 //! | a crash, a kill, a power cut | WAL with full synchronisation; the same call again goes on where it was |
 //! | two programs that write at once | [`Error::Busy`] |
+//! | finished volumes or uploads made up | at worst a volume is read again: the registry is asked for every blob |
 //! | a hostile database file | `configure` in `schema.rs`: defensive, untrusted schema, no views, bounded values |
 
 #![deny(missing_docs)]
@@ -29,6 +31,7 @@ mod query;
 mod rows;
 mod schema;
 mod verify;
+mod working;
 
 use std::path::{Path, PathBuf};
 

@@ -170,9 +170,9 @@ fn immutable_uri(path: &Path) -> PathBuf {
 
 /// The schema's number, of a file that is a ledger.
 fn version(connection: &Connection, path: &Path) -> Result<i64, Error> {
-    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    let application = pragma("application_id").map_err(|e| database(path, e))?;
-    let version = pragma("user_version").map_err(|e| database(path, e))?;
+    let application = connection.pragma_query_value(None, "application_id", |row| row.get::<_, i64>(0));
+    let application = application.map_err(|e| database(path, e))?;
+    let version = schema::version(connection).map_err(|e| database(path, e))?;
     if application != schema::APPLICATION_ID || version < 1 {
         let reason = OutsideText::new(format!("a database with application id {application}, schema {version}"));
         return Err(Error::NotALedger { path: path.into(), reason });

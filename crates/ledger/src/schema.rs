@@ -5,6 +5,8 @@
 //! who opens the file with another one. They hold even where `recursive_triggers` is off and `INSERT OR REPLACE` would
 //! delete rows without firing a delete trigger, because a row that is there already is refused before SQLite comes to
 //! replace it. Whoever owns the file can drop triggers all the same; [`crate::Ledger::verify`] finds what they do.
+//!
+//! The tables of [`crate::working`] are no part of that: they may be changed and emptied.
 
 use std::time::Duration;
 
@@ -72,18 +74,32 @@ impl Table {
 }
 
 /// Each migration brings the schema to the next number. They only grow: a released one never changes.
-const MIGRATIONS: [fn(&Connection) -> rusqlite::Result<()>; 1] = [first];
+const MIGRATIONS: [fn(&Connection) -> rusqlite::Result<()>; 2] = [first, second];
 
 /// The newest schema.
 pub(crate) const VERSION: i64 = MIGRATIONS.len() as i64;
 
+/// The first schema with working state.
+pub(crate) const WORKING_STATE: i64 = 2;
+
+/// The schema that a database says it has.
+pub(crate) fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
 /// Brings a database from one schema to the newest. The caller has begun the transaction.
 pub(crate) fn migrate(connection: &Connection, from: i64) -> rusqlite::Result<()> {
-    for migration in MIGRATIONS.iter().skip(usize::try_from(from).unwrap_or(0)) {
-        migration(connection)?;
-    }
+    run(connection, from, VERSION)?;
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;
     connection.pragma_update(None, "user_version", VERSION)
+}
+
+fn run(connection: &Connection, from: i64, to: i64) -> rusqlite::Result<()> {
+    let place = |version: i64| usize::try_from(version).unwrap_or(0).min(MIGRATIONS.len());
+    for migration in MIGRATIONS.iter().take(place(to)).skip(place(from)) {
+        migration(connection)?;
+    }
+    Ok(())
 }
 
 /// What a connection needs before anything is read or written.
@@ -105,7 +121,7 @@ pub(crate) fn configure(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Every table, index and trigger that the newest schema has: type, name, SQL.
+/// Every table, index and trigger: type, name, SQL.
 pub(crate) fn objects(connection: &Connection) -> rusqlite::Result<Vec<(String, String, String)>> {
     connection
         .prepare(
@@ -116,10 +132,10 @@ pub(crate) fn objects(connection: &Connection) -> rusqlite::Result<Vec<(String, 
         .collect()
 }
 
-/// Names the first object that is not as the newest schema has it, and how.
+/// Names the first object that is not as the schema has it that the database says it has, and how.
 pub(crate) fn difference(connection: &Connection) -> rusqlite::Result<Option<(String, &'static str)>> {
     let model = Connection::open_in_memory()?;
-    migrate(&model, 0)?;
+    run(&model, 0, version(connection)?)?;
     let (expected, found) = (objects(&model)?, objects(connection)?);
     if let Some(object) = expected.iter().find(|o| !found.contains(o)) {
         let there = found.iter().any(|o| (&o.0, &o.1) == (&object.0, &object.1));
@@ -203,6 +219,19 @@ fn first(connection: &Connection) -> rusqlite::Result<()> {
         forbid_changes(connection, table)?;
     }
     Ok(())
+}
+
+/// Schema 2: working state.
+fn second(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(
+        "CREATE TABLE finished_volume (
+             stream TEXT NOT NULL, sequence INTEGER NOT NULL, manifest TEXT NOT NULL, volume INTEGER NOT NULL,
+             ciphertext TEXT NOT NULL, PRIMARY KEY (stream, sequence, manifest, volume)) STRICT, WITHOUT ROWID;
+         CREATE TABLE upload (
+             stream TEXT NOT NULL, sequence INTEGER NOT NULL, manifest TEXT NOT NULL, repository TEXT NOT NULL,
+             blob TEXT NOT NULL, location TEXT NOT NULL, taken INTEGER NOT NULL,
+             PRIMARY KEY (stream, sequence, manifest, repository, blob)) STRICT, WITHOUT ROWID;",
+    )
 }
 
 /// `EXISTS (...)`: a row with the new row's key is there already.

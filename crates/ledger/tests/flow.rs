@@ -260,8 +260,8 @@ fn what_is_no_ledger_is_not_opened() {
         matches!(result, Err(Error::OtherLedger { expected, found, .. }) if expected == other.id && found == place.id)
     );
 
-    place.raw().pragma_update(None, "user_version", 2).expect("changed");
-    assert!(matches!(both(&place.path), Error::Newer { found: 2, known: 1, .. }));
+    place.raw().pragma_update(None, "user_version", 3).expect("changed");
+    assert!(matches!(both(&place.path), Error::Newer { found: 3, known: 2, .. }));
 }
 
 #[test]

@@ -14,7 +14,8 @@ pub struct Config {
     pub certs_dirs: Option<Vec<PathBuf>>,
     /// Servers, as `host` or `host:port`, that are asked without TLS. Loopback addresses need not be named.
     pub plain_http: Vec<String>,
-    /// How often one request is made before its failure counts, and how often a broken download is continued.
+    /// How often one request is made before its failure counts, and how often a download is continued that breaks without
+    /// getting on.
     pub retries: u32,
     /// The `User-Agent`.
     pub user_agent: String,

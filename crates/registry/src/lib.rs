@@ -14,16 +14,19 @@
 //! | a layer that unpacks without end | `layer.rs` |
 //! | a token realm without TLS | `Authenticator::realm` |
 //! | text that moves a terminal's cursor | `OutsideText` in every [`Error`] |
-//! | an upload completed with wrong content | `upload.rs`: the body is a `VerifyingReader`, and the last byte is part of the request |
+//! | an upload completed with wrong content | `upload.rs`: the body is a `VerifyingReader`, and the last byte is part of the request; `chunks.rs` completes nothing before the reader's end |
+//! | a remembered upload that leads to another server, or is not what it was | `continued.rs`: asked for at the registry itself, and read through the check from its first byte on |
 //!
-//! To add a quirk of a registry: remember it in `quirks.rs`, act on it in `upload.rs` or `host.rs`, and test it against the
+//! To add a quirk of a registry: remember it in `quirks.rs`, act on it in `upload.rs`, `chunks.rs` or `host.rs`, and test it against the
 //! server with faults of `tests/uploads.rs`.
 
 mod attached;
 mod auth;
 mod challenge;
+mod chunks;
 mod client;
 mod config;
+mod continued;
 mod credentials;
 mod dir;
 mod docker_archive;
@@ -48,6 +51,7 @@ mod url;
 
 pub use client::{FetchedDocument, PushedDocument, RepositoryClient};
 pub use config::Config;
+pub use continued::{NoJournal, UploadJournal, UploadMark};
 pub use error::Error;
 pub use layer::{LayerSays, find_in_layer};
 pub use referrers::FoundReferrer;

@@ -1,7 +1,9 @@
 //! What has been learned of how a registry takes blobs.
 
 /// Bytes of one chunk, which is held in memory.
-const CHUNK: u64 = 8 << 20;
+pub(crate) const CHUNK: u64 = 8 << 20;
+/// Bytes of one chunk of an upload that can be continued between chunks.
+pub(crate) const LARGE_CHUNK: u64 = 16 << 20;
 /// GitHub's registry fails at larger ones.
 const SMALL_CHUNK: u64 = 4 << 20;
 /// Below this no server asks for smaller chunks in earnest.
@@ -9,8 +11,8 @@ pub(crate) const SMALLEST_CHUNK: u64 = 1 << 20;
 
 /// How one registry takes blobs.
 pub(crate) struct Quirks {
-    /// The size of a chunk in bytes, unless the registry asks for larger ones.
-    pub(crate) chunk: u64,
+    /// The largest chunk to send, in bytes, unless the registry asks for larger ones.
+    largest_chunk: u64,
     /// Whether blobs go up in chunks.
     pub(crate) chunked: bool,
     chunks_refused: bool,
@@ -22,8 +24,18 @@ pub(crate) struct Quirks {
 
 impl Quirks {
     pub(crate) fn new(registry: &str) -> Self {
-        let chunk = if registry.eq_ignore_ascii_case("ghcr.io") { SMALL_CHUNK } else { CHUNK };
-        Self { chunk, chunked: false, chunks_refused: false, chunks_worked: false, largest_whole: 0 }
+        let largest_chunk = if registry.eq_ignore_ascii_case("ghcr.io") { SMALL_CHUNK } else { LARGE_CHUNK };
+        Self { largest_chunk, chunked: false, chunks_refused: false, chunks_worked: false, largest_whole: 0 }
+    }
+
+    /// The size of a chunk in bytes, where one of this size is wanted.
+    pub(crate) fn chunk(&self, wanted: u64) -> u64 {
+        wanted.min(self.largest_chunk)
+    }
+
+    /// Whether the registry has shown that it takes no chunks.
+    pub(crate) fn refuses_chunks(&self) -> bool {
+        self.chunks_refused
     }
 
     /// Chunks from now on, unless those were refused before.
@@ -31,10 +43,11 @@ impl Quirks {
         self.chunked = !self.chunks_refused;
     }
 
-    /// Halves the chunks. `false` if they are as small as they get.
-    pub(crate) fn refused_length(&mut self) -> bool {
-        let smaller = (self.chunk / 2).max(SMALLEST_CHUNK);
-        std::mem::replace(&mut self.chunk, smaller) > smaller
+    /// Halves the chunks, where those of this size were wanted. `false` if they are as small as they get.
+    pub(crate) fn refused_length(&mut self, wanted: u64) -> bool {
+        let refused = self.chunk(wanted);
+        self.largest_chunk = (refused / 2).max(SMALLEST_CHUNK);
+        refused > self.largest_chunk
     }
 
     /// Whole blobs from now on.
@@ -49,14 +62,23 @@ mod tests {
 
     #[test]
     fn chunks_are_as_large_as_the_registry_takes_them() {
-        for (registry, chunk) in
-            [("ghcr.io", 4 << 20), ("GHCR.io", 4 << 20), ("ghcr.io.example", 8 << 20), ("r.example:5000", 8 << 20)]
-        {
-            assert_eq!(Quirks::new(registry).chunk, chunk, "{registry}");
+        for (registry, chunks) in [
+            ("ghcr.io", [4 << 20, 4 << 20]),
+            ("GHCR.io", [4 << 20, 4 << 20]),
+            ("ghcr.io.example", [8 << 20, 16 << 20]),
+            ("r.example:5000", [8 << 20, 16 << 20]),
+        ] {
+            let quirks = Quirks::new(registry);
+            assert_eq!([quirks.chunk(CHUNK), quirks.chunk(LARGE_CHUNK)], chunks, "{registry}");
         }
         let mut quirks = Quirks::new("ghcr.io");
-        assert_eq!([quirks.refused_length(), quirks.refused_length(), quirks.refused_length()], [true, true, false]);
-        assert_eq!(quirks.chunk, 1 << 20);
+        assert_eq!([(); 3].map(|()| quirks.refused_length(CHUNK)), [true, true, false]);
+        assert_eq!(quirks.chunk(LARGE_CHUNK), 1 << 20);
+        let mut quirks = Quirks::new("r.example");
+        assert!(quirks.refused_length(LARGE_CHUNK));
+        assert_eq!([quirks.chunk(CHUNK), quirks.chunk(LARGE_CHUNK)], [8 << 20, 8 << 20]);
+        assert!(quirks.refused_length(CHUNK));
+        assert_eq!([quirks.chunk(CHUNK), quirks.chunk(LARGE_CHUNK)], [4 << 20, 4 << 20]);
     }
 
     #[test]

@@ -7,6 +7,10 @@ use manifest_schema::OutsideText;
 use crate::error::Error;
 use crate::retry::Backoff;
 
+/// After so many bytes without a break, breaks are counted anew. A blob that is read slowly, by someone who has to change
+/// a medium now and then, breaks at each of these pauses.
+const PROGRESS: u64 = 16 << 20;
+
 /// Something that can be read from any byte on.
 pub(crate) trait BlobSource: Send {
     /// Opens it at a byte.
@@ -23,13 +27,16 @@ pub(crate) struct BlobStream<S> {
     body: Box<dyn Read + Send>,
     at: u64,
     size: u64,
-    /// For all breaks of the blob together, so that a server can't go on for ever.
+    attempts: u32,
+    /// For all breaks without progress between them, so that a server can't go on for ever.
     breaks: Backoff,
+    /// Where it broke last.
+    broke: u64,
 }
 
 impl<S: BlobSource> BlobStream<S> {
     pub(crate) fn new(source: S, body: Box<dyn Read + Send>, size: u64, attempts: u32) -> Self {
-        Self { source, body, at: 0, size, breaks: Backoff::new(attempts) }
+        Self { source, body, at: 0, size, attempts, breaks: Backoff::new(attempts), broke: 0 }
     }
 }
 
@@ -50,6 +57,10 @@ impl<S: BlobSource> Read for BlobStream<S> {
                 Err(_) if self.at == self.size => return Ok(0),
                 Err(e) => e.to_string(),
             };
+            if self.at.saturating_sub(self.broke) >= PROGRESS {
+                self.breaks = Backoff::new(self.attempts);
+            }
+            self.broke = self.at;
             if !self.breaks.wait(None) {
                 return Err(io::Error::other(Error::Network {
                     what: self.source.what(),

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[allow(dead_code)]
 mod common;
 
 use std::io::{Read, Write};
@@ -76,6 +77,28 @@ fn a_broken_download_goes_on_where_it_broke() {
     let error = body.read_to_end(&mut Vec::new()).unwrap_err();
     assert!(Error::of(&error).is_some_and(Error::is_transient), "{error}");
     assert_eq!(proxy.count("GET", "blobs"), 2, "not for ever");
+}
+
+#[test]
+fn a_download_may_break_as_often_as_it_gets_on() {
+    if !need(&["docker-registry"]) {
+        return;
+    }
+    let registry = Registry::start();
+    let bytes = content(60_000_000);
+    let digest = sha256(&bytes);
+    registry.put_blob("a/b", &digest, &bytes);
+    let limited = registries(Config { retries: 2, ..Config::default() });
+    // Each time with more, or with less, than counts as getting on.
+    for (each, breaks, whole) in [(17_000_000, 3, true), (16_000_000, 2, false)] {
+        let proxy = Proxy::before(&registry);
+        proxy.rule(Rule::new(Fault::CutAnswer(each)).method("GET").path("blobs"));
+        let client = limited.repository(&Repository::new(proxy.host(), "a/b").unwrap());
+        let body = client.fetch_blob(&digest, bytes.len() as u64).unwrap();
+        let outcome = VerifyingReader::new(body, digest, bytes.len() as u64).finish();
+        assert_eq!(outcome.is_ok(), whole, "{each}");
+        assert_eq!(proxy.count("GET", "blobs"), if whole { breaks + 1 } else { breaks });
+    }
 }
 
 #[test]

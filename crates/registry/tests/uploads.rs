@@ -2,20 +2,16 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[allow(dead_code)]
 mod common;
 
 use std::io::Read;
 use std::net::TcpListener;
 
 use blobs::{VerifiedBytes, VerifyingReader, sha256};
-use common::{answer, client, content, open_server, reader, token_servers};
+use common::{answer, client, content, open_server, open_uploads, reader, sent, token_servers};
 use registry::Error;
 use testkit::{Fault, Proxy, Registry, Rule, need};
-
-/// Uploads that hold bytes. (This registry leaves an empty upload's notes behind when one is cancelled.)
-fn open_uploads(registry: &Registry) -> usize {
-    registry.snapshot().keys().filter(|path| path.contains("/_uploads/") && path.ends_with("/data")).count()
-}
 
 #[test]
 fn a_front_that_limits_bodies_gets_chunks() {
@@ -185,11 +181,6 @@ fn an_upload_without_an_answer_is_looked_for() {
     swallow.join().unwrap();
     assert_eq!(pushed.digest(), &digest);
     assert_eq!(proxy.count("HEAD", "blobs"), 1);
-}
-
-/// The `Content-Range` of every chunk.
-fn sent(proxy: &Proxy) -> Vec<String> {
-    proxy.seen().iter().filter_map(|s| s.header("content-range").map(str::to_string)).collect()
 }
 
 #[test]

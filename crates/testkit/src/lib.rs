@@ -11,6 +11,7 @@
 
 pub mod hostile;
 pub mod http;
+pub mod idle;
 pub mod layout;
 pub mod modern;
 pub mod proxy;
@@ -20,6 +21,7 @@ pub mod site;
 pub mod tools;
 
 pub use hostile::Opened;
+pub use idle::{Ending, IdleRelay};
 pub use layout::{Layout, fixtures};
 pub use modern::{Features, Modern};
 pub use proxy::{Fault, Proxy, Rule};

@@ -1,12 +1,15 @@
 //! `pack`: makes a bundle.
 
+use std::io::IsTerminal;
 use std::path::Path;
 
 use clap::Args;
 use console::{Failure, Progress};
 use manifest_schema::Timestamp;
+use signing::SecretKey;
 
 use crate::Packed;
+use crate::seal::Sealed;
 use crate::error::Error;
 use crate::planned::Planned;
 use crate::request::{Request, RequestArgs};
@@ -20,6 +23,9 @@ pub struct Pack {
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
+    /// Make only these volumes again, of a bundle that was packed before, in a folder beside it
+    #[arg(long, value_name = "NUMBER", value_delimiter = ',')]
+    volume: Vec<u32>,
     #[command(flatten)]
     request: RequestArgs,
 }
@@ -30,7 +36,7 @@ impl Pack {
     /// # Errors
     /// A failure with its exit code.
     pub fn run(self, quiet: bool) -> Result<(), Failure> {
-        let mut state = "no bundle was finished; the same command begins it again";
+        let mut state = "no bundle was finished; the same command continues with the volumes that are missing";
         self.pack(quiet, &mut state).map_err(|e| Failure::new(&e).with_state(state))
     }
 
@@ -40,8 +46,8 @@ impl Pack {
             _ => None,
         };
         let request = match &planned {
-            Some(planned) => Request::of_plan(self.request, planned)?,
-            None => Request::resolve(self.request)?,
+            Some(planned) => Request::of_plan(self.request.clone(), planned)?,
+            None => Request::resolve(self.request.clone())?,
         };
         request.recipients()?;
         let keys = request.unlock().map_err(|e| match e {
@@ -52,17 +58,65 @@ impl Pack {
         for warning in keys.iter().flat_map(|key| key.warnings(Timestamp::now())) {
             progress.warn(format_args!("release key: {warning}"));
         }
-        let (sealed, word) = match crate::pack(&request, planned.as_ref(), &keys, &progress)? {
-            Packed::New(sealed) => (sealed, "packed"),
-            Packed::Already(sealed) => (sealed, "already packed"),
+        let (sealed, word) = if request.is_stream() {
+            return self.send(&request, planned.as_ref(), &keys, &progress, state);
+        } else if self.volume.is_empty() {
+            match crate::pack(&request, planned.as_ref(), &keys, &progress)? {
+                Packed::New(sealed) => (sealed, "packed"),
+                Packed::Already(sealed) => (sealed, "already packed"),
+            }
+        } else {
+            let mut volumes = self.volume.clone();
+            volumes.sort_unstable();
+            volumes.dedup();
+            (crate::pack_again(request, &volumes, &keys, &progress)?, "made again")
         };
         *state = "the bundle is sealed and complete";
         if self.json {
             return console::print_json(&serde_json::json!({ "result": word, "bundle": sealed }))
                 .map_err(Error::Stdout);
         }
-        let size = sealed.bytes.map_or(String::new(), |b| format!(", {}", console::bytes(b)));
-        console::print(&format!("{word}: {} (bundle {}{size})\n", sealed.path.display(), sealed.bundle))
-            .map_err(Error::Stdout)
+        console::print(&format!("{}\n", line(word, &sealed))).map_err(Error::Stdout)
     }
+
+    /// Sends the bundle to stdout; what there is to say goes to stderr.
+    fn send(
+        &self,
+        request: &Request,
+        planned: Option<&Planned>,
+        keys: &[SecretKey],
+        progress: &Progress,
+        state: &mut &'static str,
+    ) -> Result<(), Error> {
+        *state = "what was sent has no seal, and is not accepted; the same command sends it again from the beginning";
+        let given = [
+            ("--volume", !self.volume.is_empty()),
+            ("--json", self.json),
+            ("--media", request.cut.medium.is_some()),
+            ("--recovery", request.cut.recovery.is_some()),
+            ("--with-importer", request.with_importer.is_some()),
+        ];
+        if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
+            return Err(Error::NotForStream { flag });
+        }
+        let stdout = std::io::stdout();
+        if stdout.is_terminal() {
+            return Err(Error::Terminal);
+        }
+        let sealed = crate::send(request, planned, keys, Box::new(bundle::Pipe(stdout)), progress)?;
+        progress.say(line("sent", &sealed));
+        Ok(())
+    }
+}
+
+fn line(word: &str, sealed: &Sealed) -> String {
+    let size = sealed.bytes.map_or(String::new(), |b| format!(", {}", console::bytes(b)));
+    let volumes = match sealed.volumes.as_slice() {
+        [1] | [] => String::new(),
+        [one] => format!(", volume {one}"),
+        many => format!(", {} volumes", many.len()),
+    };
+    let media = sealed.media.map_or(String::new(), |n| format!(" for {n} media"));
+    let revision = if sealed.revision > 1 { format!(", seal revision {}", sealed.revision) } else { String::new() };
+    format!("{word}: {} (bundle {}{volumes}{media}{size}{revision})", sealed.path.display(), sealed.bundle)
 }

@@ -6,12 +6,12 @@ use clap::Args;
 use commands::settings::{KeyHolder, KeySource};
 use console::{Failure, Progress};
 use manifest_schema::BundleId;
-use registry::source::SourceRef;
 use serde::Serialize;
 
 use crate::config::SequenceSpec;
 use crate::error::Error;
-use crate::plan::Report;
+use crate::media::VolumeSize;
+use crate::plan::{Report, pinned};
 use crate::planned::{Planned, Sources};
 use crate::request::{Request, RequestArgs};
 
@@ -87,8 +87,23 @@ fn text(report: &Report) -> String {
         console::bytes(report.bytes),
         console::bytes(report.shared_bytes)
     );
+    if let Some(left) = report.base_bytes {
+        text += &format!("{} are left to the base\n", console::bytes(left));
+    }
     for volume in &report.volumes {
-        text += &format!("volume {}: at most {}\n", volume.number, console::bytes(volume.at_most_bytes));
+        text += &format!("volume {}: at most {}", volume.number, console::bytes(volume.at_most_bytes));
+        if volume.recovery_bytes > 0 {
+            text += &format!(", recovery data at most {}", console::bytes(volume.recovery_bytes));
+        }
+        if !report.media.is_empty() {
+            text += &format!(", on medium {}", volume.medium);
+        }
+        text.push('\n');
+    }
+    for medium in &report.media {
+        let full = medium.at_most_bytes.saturating_mul(100) / medium.capacity.max(1);
+        let (used, capacity) = (console::bytes(medium.at_most_bytes), console::bytes(medium.capacity));
+        text += &format!("medium {} of {}: at most {used} of {capacity} ({full} %)\n", medium.number, report.media.len());
     }
     text
 }
@@ -129,18 +144,16 @@ fn write_plan(folder: &Path, request: &Request, plan: &crate::Plan) -> Result<()
     Ok(())
 }
 
-/// The images as they are to be asked for, each pinned to its digest.
-fn pinned(request: &Request, report: &Report) -> Vec<String> {
-    let here = std::env::current_dir().unwrap_or_default();
-    let pin = |source: &SourceRef| {
-        let asked = source.to_string();
-        let found = report.images.iter().find(|i| i.asked.raw() == asked);
-        // The digest pinned is the one the reference named: the index, if one platform was chosen from it.
-        found.map_or(asked, |i| {
-            source.pinned(&i.index_digest.unwrap_or(i.digest), &i.origin).relative_to(&here).to_string()
-        })
-    };
-    request.images.iter().map(pin).collect()
+/// How the bundle is cut, if that was said.
+fn volumes(request: &Request) -> Option<serde_json::Value> {
+    let cut = &request.cut;
+    let mut volumes = serde_json::Map::new();
+    if cut.volume_size != VolumeSize::default() {
+        volumes.insert("size".into(), cut.volume_size.to_string().into());
+    }
+    volumes.extend(cut.medium.map(|medium| ("media".to_string(), medium.to_string().into())));
+    volumes.extend(cut.recovery.map(|share| ("recovery".to_string(), share.to_string().into())));
+    (!volumes.is_empty()).then(|| volumes.into())
 }
 
 /// A release file that pins every image. JSON strings are YAML strings, so values need no quoting rules of their own.
@@ -172,6 +185,8 @@ fn lock_file(request: &Request, report: &Report) -> Result<String, Error> {
         sign: Vec<serde_json::Value>,
         #[serde(skip_serializing_if = "Option::is_none")]
         output: Option<PathBuf>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        volumes: Option<serde_json::Value>,
     }
     let absolute = |p: &PathBuf| std::path::absolute(p).unwrap_or_else(|_| p.clone());
     let signer = |key: &KeySource| {
@@ -212,6 +227,7 @@ fn lock_file(request: &Request, report: &Report) -> Result<String, Error> {
         }),
         sign: request.sign.iter().map(signer).collect(),
         output: None,
+        volumes: volumes(request),
     };
     let lock = Lock { output: (request.output.as_os_str() != ".").then(|| absolute(&request.output)), ..lock };
     let value = serde_json::to_value(&lock).map_err(|e| Error::Stdout(e.into()))?;

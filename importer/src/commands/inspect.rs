@@ -11,6 +11,7 @@ use crate::admit;
 use crate::authenticate::authenticate;
 use crate::commands::evidence;
 use crate::error::Error;
+use crate::media::AsFarAsNeeded;
 use crate::open;
 use crate::provenance::Judged;
 use crate::site::{ProductionArgs, Site, SiteArgs};
@@ -47,8 +48,8 @@ impl Inspect {
 
     fn inspect(self) -> Result<(), Error> {
         let site = Site::resolve(self.site, ProductionArgs::default())?;
-        let sealed = open::seal(&site, &self.bundle)?;
-        let bundle = authenticate(sealed.open(&site.identities()?)?)?;
+        let sealed = open::seal(&site, std::slice::from_ref(&self.bundle), Box::new(AsFarAsNeeded))?;
+        let bundle = authenticate(sealed.open(&site, &site.identities()?)?)?;
         let (graph, evidence) = admit::documents(&bundle)?;
         let report = Report {
             judged: admit::judged(&site, &bundle, &graph, &evidence)?,

@@ -8,3 +8,4 @@ pub mod ledger;
 pub mod receive;
 pub mod trust;
 pub mod verify;
+mod watch;

@@ -1,5 +1,6 @@
 //! `receive`: from the medium into production.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -9,15 +10,24 @@ use serde::Serialize;
 
 use crate::admit::{Placed, Probe, TagAction};
 use crate::authenticate::authenticate;
+use crate::commands::watch;
 use crate::error::Error;
+use crate::media::{AllHere, AsFarAsNeeded, Wait, Wanted};
 use crate::site::{ProductionArgs, Site, SiteArgs};
-use crate::{Received, admit, open, record};
+use crate::{From, Received, admit, record};
 
 /// Verifies a bundle, pushes its images, signs them and records it
 #[derive(Debug, Args)]
 pub struct Receive {
-    /// The bundle's folder
-    bundle: PathBuf,
+    /// The bundle's folder; several if it is on several media; `-` reads a stream from stdin
+    #[arg(value_name = "BUNDLE", required_unless_present = "watch")]
+    bundle: Vec<PathBuf>,
+    /// Ask for media that are missing also where stdin is no terminal: a line on stdin goes on
+    #[arg(long)]
+    prompt: bool,
+    /// Receive what is mounted below this folder, one bundle after the other, and never ask
+    #[arg(long, value_name = "DIR", env = "SEALIFT_WATCH", conflicts_with_all = ["bundle", "prompt", "dry_run"])]
+    watch: Option<PathBuf>,
     /// Show what would be pushed; write nothing
     #[arg(long)]
     dry_run: bool,
@@ -43,11 +53,33 @@ impl Receive {
     fn receive(self, quiet: bool, state: &mut String) -> Result<(), Error> {
         let site = Site::resolve(self.site, self.production)?;
         let progress = Progress::new(quiet);
-        if self.dry_run {
-            return dry_run(&site, &self.bundle, self.json, &progress);
+        if let Some(folder) = &self.watch {
+            return watch::watch(&site, folder, self.json, &progress, state);
         }
-        let received = crate::receive(&site, &self.bundle, &progress, state)?;
-        let print = match (received, self.json) {
+        if self.dry_run {
+            return dry_run(&site, from(&self.bundle, Box::new(AsFarAsNeeded))?, self.json, &progress);
+        }
+        let asks = self.prompt || (std::io::stdin().is_terminal() && std::io::stderr().is_terminal());
+        let wait: Box<dyn Wait> =
+            if asks { Box::new(Prompt { folders: self.bundle.clone() }) } else { Box::new(AllHere) };
+        let received = crate::receive(&site, from(&self.bundle, wait)?, &progress, state)?;
+        print(received, self.json)
+    }
+}
+
+/// Where the bundle comes from.
+pub(crate) fn from(paths: &[PathBuf], wait: Box<dyn Wait>) -> Result<From, Error> {
+    match paths {
+        [one] if one.as_os_str() == "-" => Ok(From::Stream(Box::new(std::io::stdin()))),
+        many if many.iter().any(|path| path.as_os_str() == "-") => Err(Error::StreamAndFolders),
+        many => Ok(From::Folders(many.to_vec(), wait)),
+    }
+}
+
+/// Says what was received.
+pub(crate) fn print(received: Received, json: bool) -> Result<(), Error> {
+    {
+        let print = match (received, json) {
             (Received::Before(before), json) => return already(&before, json),
             (Received::Now(recorded), true) => {
                 console::print_json(&serde_json::json!({ "result": "received", "bundle": recorded }))
@@ -101,9 +133,8 @@ struct Move<'a> {
     names_now: Option<Digest>,
 }
 
-fn dry_run(site: &Site, bundle: &std::path::Path, json: bool, progress: &Progress) -> Result<(), Error> {
-    let sealed = open::seal(site, bundle)?;
-    let authenticated = authenticate(sealed.open(&site.identities()?)?)?;
+fn dry_run(site: &Site, from: From, json: bool, progress: &Progress) -> Result<(), Error> {
+    let authenticated = authenticate(from.open(site)?)?;
     let ledger = site.read_ledger()?;
     if let Some(ledger) = &ledger
         && let Some(before) = record::before(ledger, &authenticated)?
@@ -132,4 +163,29 @@ fn describe(placed: &Placed) -> Move<'_> {
         TagAction::Skip { names } => ("left out", Some(*names)),
     };
     Move { origin: &placed.image.origin, production: &placed.destination, digest: placed.image.digest, tag, names_now }
+}
+
+/// Asks the person at the terminal for media.
+struct Prompt {
+    /// Where media are mounted.
+    folders: Vec<PathBuf>,
+}
+
+impl Wait for Prompt {
+    fn wait(&self, wanted: &Wanted) -> Result<Option<Vec<PathBuf>>, Error> {
+        let places: Vec<_> = self.folders.iter().map(|folder| folder.display().to_string()).collect();
+        let places = places.join(" or ");
+        console::say(&format!("{wanted}, please: put it at {places} and press Enter, or name another folder"));
+        let mut line = String::new();
+        match std::io::stdin().read_line(&mut line) {
+            Ok(0) => Ok(None),
+            Ok(_) if line.trim().is_empty() => Ok(Some(self.folders.clone())),
+            Ok(_) => Ok(Some(vec![line.trim().into()])),
+            Err(e) => Err(Error::Stdin(e)),
+        }
+    }
+
+    fn reject(&self, reason: &Error) {
+        console::say(&format!("this does not help: {}", console::chain(reason)));
+    }
 }

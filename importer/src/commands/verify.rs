@@ -7,13 +7,14 @@ use console::{Explain, Failure, Fault, Progress};
 
 use crate::error::Error;
 use crate::site::{ProductionArgs, Site, SiteArgs};
-use crate::verify::{Verification, verify};
+use crate::verify::{Verification, verify, verify_stream};
 
 /// Checks a whole bundle, down to every byte, and reports all problems; writes nothing
 #[derive(Debug, Args)]
 pub struct Verify {
-    /// The bundle's folder
-    bundle: PathBuf,
+    /// The bundle's folder; several if it is on several media; `-` reads a stream from stdin
+    #[arg(value_name = "BUNDLE", required = true)]
+    bundle: Vec<PathBuf>,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -46,7 +47,11 @@ impl Verify {
     /// A failure with the highest exit code of all problems.
     pub fn run(self, quiet: bool) -> Result<(), Failure> {
         let site = Site::resolve(self.site, ProductionArgs::default()).map_err(|e| Failure::new(&e))?;
-        let result = verify(&site, &self.bundle, &Progress::new(quiet));
+        let progress = Progress::new(quiet);
+        let result = match self.bundle.as_slice() {
+            [one] if one.as_os_str() == "-" => verify_stream(&site, Box::new(std::io::stdin()), &progress),
+            many => verify(&site, many, &progress),
+        };
         if self.json { console::print_json(&result) } else { console::print(&text(&result)) }
             .map_err(|e| Failure::new(&Error::Stdout(e)))?;
         match result.worst() {

@@ -170,9 +170,26 @@ impl Report {
         }
     }
 
-    /// Damaged, missing and unreadable files, without recovery data: that is a loss only once it is needed.
+    /// Damaged, missing and unreadable files, without recovery data: that is a loss only once it is needed. Nor is a copy a
+    /// problem of which there is a good one in another folder, such as one that was sent again.
     pub fn problems(&self) -> impl Iterator<Item = &CheckedFile> {
+        let good = self.good_copies();
+        self.bad_files().filter(move |f| !good.contains(f.name.as_str()))
+    }
+
+    /// Damaged and unreadable copies of files of which there is a good one in another folder.
+    pub fn replaced(&self) -> impl Iterator<Item = &CheckedFile> {
+        let good = self.good_copies();
+        self.bad_files().filter(move |f| good.contains(f.name.as_str()))
+    }
+
+    fn bad_files(&self) -> impl Iterator<Item = &CheckedFile> {
         self.files.iter().filter(|f| f.state.is_problem() && f.kind != FileKind::Recovery)
+    }
+
+    fn good_copies(&self) -> BTreeSet<&str> {
+        let good = self.files.iter().filter(|f| f.state == Verdict::Good && f.kind != FileKind::Label);
+        good.map(|f| f.name.as_str()).collect()
     }
 
     /// Recovery files that are damaged, missing or unreadable.
@@ -190,10 +207,8 @@ impl Report {
     /// # Errors
     /// [`Error::Damaged`].
     pub fn verdict(&self, all: bool) -> Result<(), Error> {
-        let good = self.volumes(None).good;
         let lost = |wanted: fn(Option<Repairable>) -> bool| -> VolumeNumbers {
-            let volumes = self.problems().filter(|f| f.kind == FileKind::Volume && wanted(f.repairable));
-            volumes.filter_map(|f| f.volume).filter(|volume| !good.contains(*volume)).collect()
+            volumes(self.problems().filter(|f| wanted(f.repairable)))
         };
         let repairable = lost(|r| r == Some(Repairable::Yes));
         let resend = lost(|r| r != Some(Repairable::Yes)).iter().filter(|v| !repairable.contains(*v)).collect();

@@ -42,6 +42,10 @@ pub fn text(report: &Report) -> String {
     for name in &report.not_sealed {
         text += &format!("not part of the bundle: {}\n", name.escaped());
     }
+    for file in report.replaced() {
+        let folder = file.folder.as_ref().map_or("-".into(), |f| f.display().to_string());
+        text += &format!("warning: {}: {} in {folder}; there is a good copy\n", file.name, file.state.as_str());
+    }
     let lost = report.recovery_problems().count();
     if lost > 0 {
         text += &format!(

@@ -112,7 +112,7 @@ fn edit(file: PathBuf, from: &str, to: &str) {
 }
 
 /// What is done to the folder of statements, and each problem that follows.
-type Case = (&'static str, Box<dyn Fn(&Path)>, Vec<String>);
+type Case<'a> = (&'a str, Box<dyn Fn(&Path) + 'a>, Vec<String>);
 
 #[test]
 fn a_broken_chain_is_told_and_is_no_error() {
@@ -121,7 +121,7 @@ fn a_broken_chain_is_told_and_is_no_error() {
     let after = |change: &dyn Fn(&Path)| after(&release, &folder, &[&ben, &cleo], change);
     assert_eq!(after(&|_| ()), "");
     let follows = |n: u32| format!("statement {n} does not follow from the one before it");
-    let cases: Vec<Case> = vec![
+    let cases: Vec<Case<'_>> = vec![
         ("an unsigned one changed", Box::new(|d| edit(d.join("0001.json"), "4711", "4712")), vec![follows(2)]),
         (
             "a signed one changed",

@@ -3,7 +3,7 @@
 use blobs::VerifyingReader;
 use manifest_schema::{Digest, Repository};
 use registry::{Config, Registries, RepositoryClient};
-use testkit::{Fault, Proxy, Rule};
+use testkit::{Fault, Proxy, Registry, Rule};
 
 pub fn registries(config: Config) -> Registries {
     Registries::new(Config { certs_dirs: Some(Vec::new()), ..config }).unwrap()
@@ -47,4 +47,14 @@ pub fn token_servers(server: Proxy, auths: &str) -> (Proxy, Proxy, RepositoryCli
     let registries = registries(Config { authfile: Some(authfile), ..Config::default() });
     let client = registries.repository(&Repository::new(server.host(), "a/b").unwrap());
     (server, tokens, client, folder)
+}
+
+/// Uploads that hold bytes. (This registry leaves an empty upload's notes behind when one is cancelled.)
+pub fn open_uploads(registry: &Registry) -> usize {
+    registry.snapshot().keys().filter(|path| path.contains("/_uploads/") && path.ends_with("/data")).count()
+}
+
+/// The `Content-Range` of every chunk.
+pub fn sent(proxy: &Proxy) -> Vec<String> {
+    proxy.seen().iter().filter_map(|s| s.header("content-range").map(str::to_string)).collect()
 }

@@ -1,0 +1,508 @@
+//! The media of one bundle, as far as they are at hand: folders with a seal each, or a stream.
+//!
+//! Every seal is judged before anything else of its folder is read, and all must be of one bundle. What one of them says of
+//! a volume holds wherever the volume lies, so that a volume that was made again fits between the old ones.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bundle::{ContentsError, Folder, FolderError, LABEL, SEAL, SEAL_SIGNATURE, Seal, media_folders};
+use manifest_schema::{BundleId, Digest, OutsideText, Sequence, Stream};
+use signing::Authentic;
+
+use crate::error::Error;
+use crate::site::{Site, StreamRules};
+
+/// What is being waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// `<stream>-<sequence>`.
+    pub bundle: String,
+    /// The volume, from 1.
+    pub volume: u32,
+    /// How many volumes there are.
+    pub volumes: u32,
+    /// The medium that it is on, and how many there are, if the bundle is split.
+    pub medium: Option<(u32, u32)>,
+}
+
+impl std::fmt::Display for Wanted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "volume {} of {} of {}", self.volume, self.volumes, self.bundle)?;
+        match self.medium {
+            Some((medium, media)) => write!(f, " (on medium {medium} of {media})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Who brings media that are not there yet.
+pub trait Wait: Send + Sync {
+    /// Whether anybody does.
+    fn waits(&self) -> bool {
+        true
+    }
+    /// Waits for another medium, and gives the folders to look into; `None` if it will not come. No folder is held open
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// If there is no way to ask.
+    fn wait(&self, wanted: &Wanted) -> Result<Option<Vec<PathBuf>>, Error>;
+    /// Says why a folder that was brought does not help.
+    fn reject(&self, reason: &Error);
+}
+
+/// Nobody: everything must be there from the beginning.
+pub struct AllHere;
+
+impl Wait for AllHere {
+    fn waits(&self) -> bool {
+        false
+    }
+    fn wait(&self, _: &Wanted) -> Result<Option<Vec<PathBuf>>, Error> {
+        Ok(None)
+    }
+    fn reject(&self, _: &Error) {}
+}
+
+/// Nobody, and it does not matter: only the first volumes are read.
+pub struct AsFarAsNeeded;
+
+impl Wait for AsFarAsNeeded {
+    fn wait(&self, _: &Wanted) -> Result<Option<Vec<PathBuf>>, Error> {
+        Ok(None)
+    }
+    fn reject(&self, _: &Error) {}
+}
+
+/// A folder with its seal, which is authentic.
+struct SealedFolder {
+    folder: Folder,
+    seal: Arc<Authentic<Seal>>,
+}
+
+/// Which bundle the seals are of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedAs {
+    /// Its id.
+    pub bundle: BundleId,
+    /// `<stream>-<sequence>`.
+    pub name: String,
+    /// The digest of its manifest.
+    pub manifest: Digest,
+    /// How many volumes it has.
+    pub volumes: usize,
+}
+
+impl SealedAs {
+    fn of(seal: &Seal) -> Self {
+        let (bundle, name, manifest) = (seal.bundle, seal.name.clone(), seal.manifest);
+        Self { bundle, name, manifest, volumes: seal.volumes.len() }
+    }
+}
+
+/// The folders of a bundle.
+#[must_use]
+pub struct Folders<'s> {
+    site: &'s Site,
+    pub(crate) stream: Stream,
+    pub(crate) sequence: Sequence,
+    pub(crate) rules: &'s StreamRules,
+    pub(crate) sealed: SealedAs,
+    state: Mutex<State>,
+    wait: Box<dyn Wait>,
+}
+
+struct State {
+    /// Those at hand, the highest revision of the seal first.
+    folders: Vec<SealedFolder>,
+    /// Every seal that was seen.
+    seals: Vec<Arc<Authentic<Seal>>>,
+}
+
+/// A volume, opened.
+pub struct OpenVolume {
+    /// The ciphertext.
+    pub file: File,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+impl<'s> Folders<'s> {
+    /// Judges the seals of folders; see [`crate::open::seal`].
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn open(site: &'s Site, paths: &[PathBuf], wait: Box<dyn Wait>) -> Result<Self, Error> {
+        let mut found = Vec::new();
+        for path in paths.iter().flat_map(|path| media_folders(path)) {
+            found.push(open_folder(site, &path)?);
+        }
+        let Some((rules, first)) = found.first().map(|(rules, folder)| (*rules, folder)) else {
+            return Err(Error::Missing("a bundle"));
+        };
+        let sealed = SealedAs::of(first.seal.get());
+        let (stream, sequence) = split_name(&sealed.name)?;
+        let folders = Self {
+            site,
+            stream,
+            sequence,
+            rules,
+            sealed,
+            state: Mutex::new(State { folders: Vec::new(), seals: Vec::new() }),
+            wait,
+        };
+        for (_, folder) in found {
+            folders.add(folder)?;
+        }
+        Ok(folders)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, new: SealedFolder) -> Result<(), Error> {
+        let found = SealedAs::of(new.seal.get());
+        if found != self.sealed {
+            let (path, expected) = (new.folder.path().into(), Box::new(self.sealed.clone()));
+            return Err(Error::OtherMedium { path, expected, found: Box::new(found) });
+        }
+        let mut state = self.state();
+        if !state.seals.iter().any(|seal| seal.get() == new.seal.get()) {
+            state.seals.push(new.seal.clone());
+        }
+        state.folders.push(new);
+        state.folders.sort_by_key(|f| std::cmp::Reverse(f.seal.get().revision));
+        Ok(())
+    }
+
+    /// Every seal that was seen, each once.
+    pub fn seals(&self) -> Vec<Arc<Authentic<Seal>>> {
+        self.state().seals.clone()
+    }
+
+    /// Where the folders are that are at hand.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.state().folders.iter().map(|f| f.folder.path().to_path_buf()).collect()
+    }
+
+    /// Whether somebody may bring what is missing.
+    pub fn waits(&self) -> bool {
+        self.wait.waits()
+    }
+
+    /// The digests of a volume's ciphertext that count: one for each time it was made.
+    pub fn sealed_digests(&self, number: u32) -> BTreeSet<Digest> {
+        self.state().seals.iter().filter_map(|seal| seal.get().volume(number)).map(|v| v.digest).collect()
+    }
+
+    /// The volumes that are at hand.
+    pub fn here(&self) -> BTreeSet<u32> {
+        let state = self.state();
+        let all = 1..=u32::try_from(self.sealed.volumes).unwrap_or(u32::MAX);
+        all.filter(|number| matches!(find(&state, *number), Ok(Some(_)))).collect()
+    }
+
+    /// The label of each folder is the one that was sealed; unless somebody may bring more, every volume is there.
+    ///
+    /// # Errors
+    /// [`Error::MissingVolumes`] names all that are missing.
+    pub fn check_here(&self) -> Result<(), Error> {
+        for folder in &self.state().folders {
+            check_label(folder)?;
+        }
+        if self.waits() {
+            return Ok(());
+        }
+        let here = self.here();
+        let missing: Vec<u32> = (1..=self.sealed.volumes as u32).filter(|number| !here.contains(number)).collect();
+        if missing.is_empty() { Ok(()) } else { Err(self.missing(missing)) }
+    }
+
+    fn missing(&self, missing: Vec<u32>) -> Error {
+        let media = missing.iter().filter_map(|number| self.wanted(*number).medium).map(|(medium, _)| medium);
+        let media = media.collect::<BTreeSet<_>>();
+        Error::MissingVolumes { bundle: self.sealed.name.clone(), missing, of: self.sealed.volumes, media }
+    }
+
+    fn wanted(&self, volume: u32) -> Wanted {
+        let medium = self.state().seals.iter().map(|s| s.get()).find_map(|seal| {
+            let sealed = seal.volume(volume).filter(|_| seal.split)?;
+            Some((sealed.medium, seal.media()))
+        });
+        let volumes = u32::try_from(self.sealed.volumes).unwrap_or(u32::MAX);
+        Wanted { bundle: self.sealed.name.clone(), volume, volumes, medium }
+    }
+
+    /// Opens a volume, and waits for it if it is not at hand.
+    ///
+    /// # Errors
+    /// [`Error::MissingVolumes`] if nobody brings it.
+    pub fn volume(&self, number: u32) -> Result<OpenVolume, Error> {
+        loop {
+            if let Some(open) = find(&self.state(), number)? {
+                return Ok(open);
+            }
+            if !self.waits() {
+                return Err(self.missing(vec![number]));
+            }
+            // A medium that is held open cannot be taken out.
+            self.state().folders.clear();
+            let Some(paths) = self.wait.wait(&self.wanted(number))? else {
+                return Err(self.missing(vec![number]));
+            };
+            for path in paths.iter().flat_map(|path| media_folders(path)) {
+                let brought = open_folder(self.site, &path).and_then(|(_, folder)| {
+                    if SealedAs::of(folder.seal.get()) == self.sealed {
+                        check_label(&folder)?;
+                    }
+                    self.add(folder)
+                });
+                if let Err(e) = brought {
+                    self.wait.reject(&e);
+                }
+            }
+        }
+    }
+
+    /// Bytes of all files that are at hand, for a progress display.
+    pub fn bytes(&self) -> u64 {
+        let of_folder = |f: &SealedFolder| {
+            let names: Vec<_> = f.seal.get().files().map(|(name, _)| name).collect();
+            f.folder.sizes(&names)
+        };
+        self.state().folders.iter().map(of_folder).sum()
+    }
+
+    /// Label and volumes, each against the seals. Recovery data is of no account here.
+    pub fn check_files(&self, mut progress: impl FnMut(u64)) -> Vec<(String, Result<(), Error>)> {
+        let mut results = Vec::new();
+        for folder in &self.state().folders {
+            results.push((LABEL.to_string(), check_label(folder)));
+        }
+        for number in 1..=u32::try_from(self.sealed.volumes).unwrap_or(u32::MAX) {
+            let found = find(&self.state(), number);
+            let result = match found {
+                Ok(Some(OpenVolume { file, path })) => match bundle::digest_of(file, &mut progress) {
+                    Ok((found, _)) if self.sealed_digests(number).contains(&found) => Ok(()),
+                    Ok((found, _)) => Err(self.damaged(number, path, found)),
+                    Err(e) => Err(Error::UnreadableFile { file: path, reason: e.to_string() }),
+                },
+                Ok(None) => Err(self.missing(vec![number])),
+                Err(e) => Err(e.into()),
+            };
+            results.push((bundle::volume_name(&self.sealed.name, number), result));
+        }
+        results
+    }
+
+    /// Tells damage from deceit: if a volume's ciphertext is not what was sealed, the medium is at fault, whatever the
+    /// error; otherwise the bundle is.
+    fn diagnose(&self, number: u32, error: ContentsError) -> Error {
+        let open = match find(&self.state(), number) {
+            Ok(Some(open)) => open,
+            Ok(None) => return self.missing(vec![number]),
+            Err(e) => return e.into(),
+        };
+        let sealed = self.sealed_digests(number);
+        match bundle::digest_of(open.file, |_| ()) {
+            Ok((found, _)) if !sealed.contains(&found) => self.damaged(number, open.path, found),
+            Ok(_) if matches!(&error, ContentsError::Volume(bundle::VolumeError::NoIdentity)) => {
+                Error::NoIdentity { file: open.path }
+            }
+            Ok(_) => Error::Contents { file: open.path, source: Box::new(error) },
+            Err(source) => FolderError::Read { path: open.path, source }.into(),
+        }
+    }
+
+    pub(crate) fn damaged(&self, number: u32, file: PathBuf, found: Digest) -> Error {
+        match self.sealed_digests(number).into_iter().next() {
+            Some(expected) => Error::Damaged { file, expected, found },
+            None => self.missing(vec![number]),
+        }
+    }
+}
+
+fn find(state: &State, number: u32) -> Result<Option<OpenVolume>, FolderError> {
+    for SealedFolder { folder, seal } in &state.folders {
+        let Some(volume) = seal.get().volume(number) else { continue };
+        match folder.open_file(&volume.name) {
+            Ok(file) => return Ok(Some(OpenVolume { file, path: folder.path().join(&volume.name) })),
+            Err(FolderError::Missing(_)) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(None)
+}
+
+fn check_label(sealed: &SealedFolder) -> Result<(), Error> {
+    let (expected, file) = (sealed.seal.get().label, sealed.folder.path().join(LABEL));
+    match sealed.folder.digest_of(LABEL, |_| ()) {
+        Ok((found, _)) if found == expected => Ok(()),
+        Ok((found, _)) => Err(Error::Damaged { file, expected, found }),
+        Err(FolderError::Missing(file)) => Err(Error::MissingFile { file }),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Opens a folder and judges its seal.
+fn open_folder<'s>(site: &'s Site, path: &Path) -> Result<(&'s StreamRules, SealedFolder), Error> {
+    let folder = Folder::open(path)?;
+    let (bytes, signature) = commands::check::read_seal(&folder)?;
+    // Only to know whose signature is needed; what counts is parsed again from the authenticated bytes.
+    let untrusted_seal = Seal::parse(&bytes)?;
+    let (stream, _) = split_name(&untrusted_seal.name)?;
+    let rules = site.stream(&stream)?;
+    let authentic = rules
+        .trust
+        .verify_detached(bytes, &signature)
+        .map_err(|source| Error::SealRejected { stream: stream.clone(), source: Box::new(source) })?;
+    let seal = authentic.parse(|bytes| Seal::parse(bytes))?;
+    for signer in seal.signers() {
+        tracing::info!("seal signed by {} at {}", signer.fingerprint, signer.signed_at);
+    }
+    let names: Vec<&str> = seal.get().files().map(|(name, _)| name).chain([SEAL, SEAL_SIGNATURE]).collect();
+    folder.survey(&names)?;
+    Ok((rules, SealedFolder { folder, seal: Arc::new(seal) }))
+}
+
+/// `<stream>-<sequence>`.
+fn split_name(name: &str) -> Result<(Stream, Sequence), Error> {
+    let parts = name.rsplit_once('-').and_then(|(stream, sequence)| {
+        let number: u64 = sequence.parse().ok()?;
+        Some((stream.parse().ok()?, Sequence::try_from(number).ok()?))
+    });
+    parts.ok_or_else(|| Error::BundleName(OutsideText::new(name)))
+}
+
+/// A bundle that comes through a pipe. What is needed more than once, the admission section, is kept as ciphertext in a file
+/// without a name.
+pub struct Piped {
+    shared: Arc<Mutex<Spool>>,
+}
+
+struct Spool {
+    file: File,
+    length: u64,
+    input: Box<dyn Read + Send>,
+    /// Bytes have passed that were not kept.
+    passed: bool,
+}
+
+impl Piped {
+    /// Begins to read a stream. The file for the admission section is made in the folder for temporary files (`TMPDIR`).
+    ///
+    /// # Errors
+    /// If that file cannot be made.
+    pub fn new(input: Box<dyn Read + Send>) -> Result<Self, Error> {
+        let file = tempfile::tempfile().map_err(Error::Spool)?;
+        Ok(Self { shared: Arc::new(Mutex::new(Spool { file, length: 0, input, passed: false })) })
+    }
+
+    /// The stream from its beginning: to be read again later, or for the last time.
+    pub fn open(&self, last: bool) -> Box<dyn Read + Send> {
+        Box::new(SpoolReader { shared: self.shared.clone(), position: 0, last })
+    }
+}
+
+struct SpoolReader {
+    shared: Arc<Mutex<Spool>>,
+    position: u64,
+    last: bool,
+}
+
+impl Read for SpoolReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut spool = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.position < spool.length {
+            let want = usize::try_from(spool.length - self.position).map_or(buffer.len(), |left| left.min(buffer.len()));
+            let n = spool.file.read_at(&mut buffer[..want], self.position)?;
+            self.position += n as u64;
+            return Ok(n);
+        }
+        if spool.passed && !self.last {
+            return Err(io::Error::other(Error::StreamPassed));
+        }
+        let n = spool.input.read(buffer)?;
+        if self.last {
+            spool.passed = true;
+        } else {
+            let at = spool.length;
+            spool.file.write_all_at(&buffer[..n], at)?;
+            spool.length += n as u64;
+            self.position += n as u64;
+        }
+        Ok(n)
+    }
+}
+
+/// Where the volumes of a bundle come from.
+#[must_use]
+pub enum Media<'s> {
+    /// Folders with seals.
+    Folders(Folders<'s>),
+    /// A stream, of which the seal is the last entry.
+    Piped(Piped),
+}
+
+impl Media<'_> {
+    /// What an error from reading contents means.
+    pub(crate) fn judge(&self, volume: u32, error: io::Error) -> Error {
+        let error = match error.downcast::<Error>() {
+            Ok(ours) => return ours,
+            Err(other) => ContentsError::of(other),
+        };
+        match (self, error) {
+            (Self::Folders(folders), error) => folders.diagnose(volume, error),
+            (Self::Piped(_), ContentsError::Volume(bundle::VolumeError::NoIdentity)) => {
+                Error::NoIdentity { file: "-".into() }
+            }
+            (Self::Piped(_), error) => Error::Contents { file: "-".into(), source: Box::new(error) },
+        }
+    }
+
+    /// The volumes that are at hand.
+    pub(crate) fn here(&self) -> BTreeSet<u32> {
+        match self {
+            Self::Folders(folders) => folders.here(),
+            Self::Piped(_) => [1].into(),
+        }
+    }
+
+    /// For reading contents; `last` if nothing will be read again.
+    pub(crate) fn volumes(&self, last: bool) -> FromMedia<'_> {
+        FromMedia { media: self, last, ended: Vec::new() }
+    }
+}
+
+/// Volumes from media, each held against the seals when it has been read.
+pub struct FromMedia<'m> {
+    media: &'m Media<'m>,
+    last: bool,
+    /// The volumes that were read to their end, with the digest of their ciphertext.
+    pub(crate) ended: Vec<(u32, Digest)>,
+}
+
+impl bundle::Volumes for FromMedia<'_> {
+    fn open(&mut self, number: u32) -> io::Result<Box<dyn Read + Send>> {
+        match self.media {
+            Media::Folders(folders) => Ok(Box::new(folders.volume(number).map_err(io::Error::other)?.file)),
+            Media::Piped(piped) => Ok(piped.open(self.last)),
+        }
+    }
+
+    fn ended(&mut self, number: u32, digest: Digest) -> io::Result<()> {
+        let Media::Folders(folders) = self.media else { return Ok(()) };
+        if folders.sealed_digests(number).contains(&digest) {
+            self.ended.push((number, digest));
+            return Ok(());
+        }
+        let path = find(&folders.state(), number).ok().flatten().map(|open| open.path).unwrap_or_default();
+        Err(io::Error::other(folders.damaged(number, path, digest)))
+    }
+}
