@@ -20,6 +20,7 @@ pub mod authenticate;
 pub mod commands;
 pub mod complete;
 pub mod config;
+mod custody;
 pub mod destination;
 pub mod error;
 pub mod evidence;
@@ -95,6 +96,7 @@ pub fn receive(site: &Site, from: From, progress: &Progress, state: &mut String)
     if known.is_some_and(|row| row.subject == subject && row.status == ledger::Status::Signing) {
         *state = "an earlier run may have published some of it; this run published nothing".into();
     }
+    custody::warn(&authenticated.media.handover(), progress);
     // Not before: until the bundle is authenticated, the production key is not touched.
     let production = site.production()?;
     for warning in production.key.warnings(site.now) {
@@ -122,7 +124,7 @@ fn receive_authenticated(
         let complete = complete::complete(pushed, progress)?;
         let signed = sign::sign(complete, production, ledger, progress)?;
         let published = publish::publish(signed, progress, state)?;
-        record::record(published, ledger)
+        record::record(published, ledger, progress)
     })();
     if let Err(error) = &result {
         refusal.note(ledger, error);
