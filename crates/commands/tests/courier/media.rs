@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use bundle::{FileKind, LABEL, Repairable, SEAL, TOOL, Verdict};
 use commands::check::{Options, Presence, Report, check_bundle, text};
@@ -86,7 +87,10 @@ fn of_a_medium_that_is_partly_here_everything_must_be() {
     assert!(report.media.is_empty());
     let said = report.verdict(false).unwrap_err().to_string();
     assert!(said.ends_with("volumes 1 and 3 must be sent again: `sealift-export pack --volume 1,3`"), "{said}");
+    fs::remove_file(release.volume(&media[0], 2)).unwrap();
+    assert_eq!(states(&release.check(&media), Verdict::Missing), [1, 2, 3], "even if none is there");
     // Two halves make a whole.
+    fs::copy(release.volume(&release.pack("third", 1, &[])[0], 2), release.volume(&media[0], 2)).unwrap();
     let other = release.pack("other", 1, &[]);
     fs::remove_file(release.volume(&other[0], 2)).unwrap();
     release.check(&[media[0].clone(), other[0].clone()]).verdict(true).unwrap();
@@ -190,7 +194,17 @@ fn recovery_data_repairs_what_it_can() {
     let second = release.pack("second", 2, &[2]);
     fs::copy(release.volume(&media[0], 2), release.volume(&second[0], 2)).unwrap();
     let report = release.check(&[second[0].clone()]);
-    assert_eq!(report.problems().map(|f| f.repairable.unwrap()).collect::<Vec<_>>(), [Repairable::TooLittle]);
+    let repairable = |report: &Report| report.problems().map(|f| f.repairable.unwrap()).collect::<Vec<_>>();
+    assert_eq!(repairable(&report), [Repairable::TooLittle]);
+    let recovery = |folder: &PathBuf| -> Vec<PathBuf> {
+        let report = release.check(std::slice::from_ref(folder));
+        let files = report.files.iter().filter(|f| f.kind == FileKind::Recovery && f.volume == Some(2));
+        files.map(|f| folder.join(&f.name)).collect()
+    };
+    for (old, new) in recovery(&media[0]).iter().zip(recovery(&second[0])) {
+        fs::copy(old, new).unwrap();
+    }
+    assert_eq!(repairable(&release.check(&second[..1])), [Repairable::NoData], "they call the old volume whole");
 }
 
 #[test]
