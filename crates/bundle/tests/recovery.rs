@@ -502,6 +502,10 @@ fn hostile_packets_are_passed_over() {
         ("length beyond the file", length(1 << 20)),
         ("length 2^60", length(1 << 60)),
         ("length 2^64 - 4", length(u64::MAX - 3)),
+        ("blocks beyond the file", {
+            let header = |length: u64| [b"PAR2\0PKT", &length.to_le_bytes()[..], &[0; 32], BLOCK, &[0; 8]].concat();
+            [header(1 << 60), header(u64::MAX - 3)].concat()
+        }),
         ("headers within headers", length(100_000).repeat(2000)),
         ("magic all over", b"PAR2\0PKT".repeat(50_000)),
         ("an exponent out of range", block(65535, SLICE)),
