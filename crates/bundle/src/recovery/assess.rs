@@ -137,3 +137,49 @@ fn damaged(volume: &dyn ReadAt, size: u64, set: &Set, mut progress: impl FnMut(u
     };
     (0..set.checks.len()).filter(|slice| is_damaged(*slice)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    /// Sevens, of which some cannot be read.
+    struct Medium(std::ops::Range<u64>);
+
+    impl ReadAt for Medium {
+        fn fill_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+            buffer.fill(7);
+            match offset < self.0.end && self.0.start < offset + buffer.len() as u64 {
+                true => Err(io::Error::other("a bad sector")),
+                false => Ok(()),
+            }
+        }
+    }
+
+    #[test]
+    fn slices_that_cannot_be_read_are_damaged_and_the_others_are_not() {
+        let (slice, size) = (3 << 20, (10 << 20) + 5);
+        let check = |length: u64| {
+            let mut checker = Checker::default();
+            checker.update(&vec![7; length as usize]);
+            checker.finish(slice - length)
+        };
+        let checks = [slice, slice, slice, size - 3 * slice].map(check).to_vec();
+        let set = Set { slice, size, checks, blocks: Vec::new() };
+        for (unreadable, size, expected) in [
+            (0..0, size, vec![]),
+            (5..6, size, vec![0]),
+            (slice - 1..slice + 1, size, vec![0, 1]),
+            (size - 1..size, size, vec![3]),
+            (0..size, size, vec![0, 1, 2, 3]),
+            (0..0, size - 1, vec![3]),
+            (0..0, size + 9, vec![]),
+            (0..0, 0, vec![0, 1, 2, 3]),
+        ] {
+            let mut told = 0;
+            assert_eq!(damaged(&Medium(unreadable), size, &set, |n| told += n), expected);
+            assert!(told <= set.size);
+        }
+    }
+}

@@ -6,7 +6,7 @@ use super::RecoveryError;
 use super::packets::{self, BLOCK_HEADER};
 
 /// Slices of a volume at most: the cost of a share grows with their number, what one bad sector costs shrinks with it.
-const SLICES: u64 = 2000;
+const SLICES: u64 = 1000;
 /// The smallest slice in bytes.
 const MIN_SLICE: u64 = 16 << 10;
 /// Slices are multiples of this, so that a bad sector never lies in two of them.
@@ -145,7 +145,7 @@ mod tests {
             let mut last = Bound { bytes: 0, files: 0 };
             for size in SIZES {
                 // The largest of these slices alone fills four gigabytes.
-                let max_file = if size < 1 << 43 { super::super::FAT32_FILE } else { u64::MAX };
+                let max_file = if size < 4 << 40 { super::super::FAT32_FILE } else { u64::MAX };
                 let bound = bound(size, share, max_file).expect("a bound");
                 assert!(bound.bytes >= last.bytes, "{size} {share:?}");
                 assert!(max_file == u64::MAX || bound.files >= last.files, "{size} {share:?}");
@@ -165,7 +165,10 @@ mod tests {
     #[test]
     fn a_limit_below_one_block_is_an_error() {
         let share = Share::percent(10).expect("a share");
-        assert!(matches!(bound(1 << 30, share, 4096), Err(RecoveryError::MaxFile { needed: 540_000.., limit: 4096 })));
+        assert!(matches!(
+            bound(1 << 30, share, 4096),
+            Err(RecoveryError::MaxFile { needed: 1_077_248.., limit: 4096 })
+        ));
         assert!(Share::percent(0).is_none() && Share::percent(101).is_none());
     }
 
@@ -173,7 +176,7 @@ mod tests {
     fn files_are_split_evenly_and_named_alike() {
         let layout = Layout::new(1 << 30, 30, Share::percent(100).expect("a share"), 300 << 20).expect("a layout");
         let names: Vec<_> = layout.files.iter().map(|f| layout.file_name("a-1.0001", f)).collect();
-        assert_eq!(names.first().map(String::as_str), Some("a-1.0001.vol0000+0497.par2"));
-        assert_eq!(layout.blocks(), 1986);
+        assert_eq!(names.first().map(String::as_str), Some("a-1.0001.vol000+250.par2"));
+        assert_eq!(layout.blocks(), 997);
     }
 }

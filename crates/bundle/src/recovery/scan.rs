@@ -56,8 +56,8 @@ impl Set {
 /// All intact packets about one volume. Of packets that say different things, the first counts.
 #[derive(Default)]
 pub(super) struct Found {
-    /// Of each set the size of slices and the file.
-    mains: BTreeMap<Hash, (u64, Hash)>,
+    /// Of each set, in the order found: its id, the size of slices and the file.
+    mains: Vec<(Hash, u64, Hash)>,
     /// Of each set and file its size.
     sizes: BTreeMap<(Hash, Hash), u64>,
     /// Of each set and file.
@@ -67,10 +67,9 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// The set that describes the volume and has the most blocks.
+    /// The first set that describes the volume.
     pub(super) fn into_set(mut self) -> Option<Set> {
-        let mut best: Option<Set> = None;
-        for (id, (slice, file)) in self.mains {
+        for (id, slice, file) in self.mains {
             let key = (id, file);
             let (Some(&size), Some(checks)) = (self.sizes.get(&key), self.checks.remove(&key)) else { continue };
             // Zeros that fill up the last slice are hashed: no more of them than the volume has bytes, or a few.
@@ -81,12 +80,10 @@ impl Found {
             let fits = |(set, length, block): &(Hash, u64, Block)| {
                 (*set == id && *length == slice && exponents.insert(block.exponent)).then_some(*block)
             };
-            let blocks: Vec<Block> = self.blocks.iter().filter_map(fits).collect();
-            if best.as_ref().is_none_or(|best| blocks.len() > best.blocks.len()) {
-                best = Some(Set { slice, size, checks, blocks });
-            }
+            let blocks = self.blocks.iter().filter_map(fits).collect();
+            return Some(Set { slice, size, checks, blocks });
         }
-        best
+        None
     }
 
     /// Takes note of an intact packet that is not a recovery block.
@@ -95,8 +92,9 @@ impl Found {
             if let Some((slice, file)) = parse_main(body)
                 && md5(body) == set
                 && self.mains.len() < MAX_SETS
+                && self.mains.iter().all(|(known, ..)| *known != set)
             {
-                self.mains.entry(set).or_insert((slice, file));
+                self.mains.push((set, slice, file));
             }
         } else if kind == FILE {
             if let Some((file, size)) = parse_file(body, volume)
@@ -282,4 +280,111 @@ fn part<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     let mut field = [0; N];
     field.copy_from_slice(&bytes[at..at + N]);
     field
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+    use crate::recovery::packets::{NewBlock, NewSet};
+
+    const NAME: &str = "a-1.0001.tar.zst.age";
+
+    /// A file whose sectors may fail, and that counts what is read.
+    #[derive(Default)]
+    struct Medium {
+        bytes: Vec<u8>,
+        bad: BTreeSet<u64>,
+        read: AtomicU64,
+        failed: AtomicU64,
+    }
+
+    impl ReadAt for Medium {
+        fn fill_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+            let sectors = offset / SECTOR..=(offset + (buffer.len() as u64).max(1) - 1) / SECTOR;
+            if self.bad.range(sectors).next().is_some() {
+                self.failed.fetch_add(1, Ordering::Relaxed);
+                return Err(io::Error::other("a bad sector"));
+            }
+            let from = self.bytes.get(offset as usize..).ok_or(io::ErrorKind::UnexpectedEof)?;
+            buffer.copy_from_slice(from.get(..buffer.len()).ok_or(io::ErrorKind::UnexpectedEof)?);
+            self.read.fetch_add(buffer.len() as u64, Ordering::Relaxed);
+            Ok(())
+        }
+    }
+
+    impl Medium {
+        fn scan(&self) -> (Found, u64) {
+            let (mut found, mut told) = (Found::default(), 0);
+            scan(self, self.bytes.len() as u64, 0, NAME, &mut found, |n| told += n);
+            (found, told)
+        }
+    }
+
+    /// A description, and so many blocks of 16 KiB.
+    fn recovery(blocks: u32) -> Vec<u8> {
+        let set = NewSet::new(&[0; 16], 100_000, NAME, 16 << 10);
+        let mut bytes = set.description(&[0; 16], &[Check { md5: [0; 16], crc: 0 }; 7]);
+        for exponent in 0..blocks {
+            let data: Vec<u8> = (0..16u32 << 10).map(|i| (i ^ exponent) as u8).collect();
+            let mut block = NewBlock::new(set.id, exponent);
+            block.update(&data);
+            bytes.extend(block.finish());
+            bytes.extend(data);
+        }
+        bytes
+    }
+
+    #[test]
+    fn bad_sectors_take_the_packets_that_they_are_in() {
+        let bytes = recovery(200);
+        let sectors = bytes.len() as u64 / SECTOR;
+        for bad in [vec![100], vec![3, 4, 5, 100, 101, 700], vec![sectors], (1..sectors).step_by(40).collect()] {
+            // A copy of the description behind all else: the first may be lost.
+            let bytes = [&bytes[..], &recovery(0)].concat();
+            let packet = |sector: u64| (sector * SECTOR - 700) / ((16 << 10) + BLOCK_HEADER);
+            let lost = bad.iter().flat_map(|s| [packet(*s), packet(*s + 1)]).collect::<BTreeSet<_>>().len();
+            let medium = Medium { bytes, bad: bad.into_iter().collect(), ..Medium::default() };
+            let (found, told) = medium.scan();
+            assert_eq!(told, medium.bytes.len() as u64);
+            let kept = found.into_set().expect("a set").blocks.len();
+            assert!((200 - lost..200).contains(&kept), "{kept} kept, {lost} lost");
+        }
+    }
+
+    #[test]
+    fn a_dead_medium_is_given_up() {
+        let bytes = recovery(2000);
+        let bad = (1..=bytes.len() as u64 / SECTOR).collect();
+        let medium = Medium { bytes, bad, ..Medium::default() };
+        assert_eq!(medium.scan().1, medium.bytes.len() as u64);
+        assert!(medium.failed.into_inner() <= 2 * u64::from(MAX_FAILURES));
+    }
+
+    #[test]
+    fn honest_files_are_read_once_and_hostile_ones_a_few_times() {
+        let honest = Medium { bytes: recovery(100), ..Medium::default() };
+        assert_eq!(honest.scan().0.into_set().expect("a set").blocks.len(), 100);
+        assert!(honest.read.into_inner() <= honest.bytes.len() as u64 + 200 * 100);
+        // Headers within headers, each of a packet that goes on for a megabyte, as a block and as something else.
+        for (kind, length) in [(BLOCK, 1 << 20), (CHECKS, 60 << 10)] {
+            let header = [&MAGIC[..], &u64::to_le_bytes(length), &[1; 32], kind].concat();
+            let medium = Medium { bytes: header.repeat(32 << 10), ..Medium::default() };
+            let (_, told) = medium.scan();
+            assert_eq!(told, medium.bytes.len() as u64);
+            assert!(medium.read.into_inner() <= 8 * medium.bytes.len() as u64);
+        }
+    }
+
+    #[test]
+    fn of_many_sets_only_some_are_kept() {
+        let mut bytes = Vec::new();
+        for size in 1..100 {
+            let set = NewSet::new(&[0; 16], size, NAME, 4 * size);
+            bytes.extend(set.description(&[0; 16], &[Check { md5: [0; 16], crc: 0 }]));
+        }
+        let found = Medium { bytes, ..Medium::default() }.scan().0;
+        assert_eq!([found.mains.len(), found.sizes.len(), found.checks.len()], [MAX_SETS; 3]);
+    }
 }

@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn blocks_that_say_the_same_are_noticed_and_passed_over() {
-        // Every power of 65535 is 1, so both are the plain sum of all slices.
+        // To the power of 65535 every factor is 1, as it is to that of 0.
         assert_eq!(solve(10, &[1, 2], &[0, 65535]).err(), Some(1));
         assert_eq!(solve(10, &[1, 2], &[]).err(), Some(0));
         check(10, &[1, 2], &[0, 65535, 1]);
