@@ -347,6 +347,14 @@ pub enum Error {
         /// The limit.
         limit: u32,
     },
+    /// Recovery data.
+    #[error("{}: no recovery data can be made", .path.display())]
+    MakeRecovery {
+        /// The volume.
+        path: PathBuf,
+        /// Why.
+        source: bundle::recovery::RecoveryError,
+    },
     /// The bound was none.
     #[error("volume {number} has {size} bytes, and was planned to have at most {planned}")]
     LargerThanPlanned {

@@ -74,6 +74,7 @@ impl Explain for Error {
             | Error::PlanRead { .. }
             | Error::Pull { .. }
             | Error::LargerThanPlanned { .. }
+            | Error::MakeRecovery { .. }
             | Error::Output { .. }
             | Error::NoSpace { .. }
             | Error::Busy { .. }
@@ -178,6 +179,7 @@ impl Explain for Error {
             | Error::Recovery(_)
             | Error::NoSuchVolume { .. }
             | Error::LargerThanPlanned { .. }
+            | Error::MakeRecovery { .. }
             | Error::Importer { .. }
             | Error::ReferrersChoice(_)
             | Error::ImagesFile { .. }

@@ -26,12 +26,14 @@ pub struct Cut {
 impl Cut {
     /// The bound of what a volume of so many bytes takes on its medium, with its recovery data.
     fn on_medium(&self, volume: u64) -> u64 {
-        on_medium(volume).saturating_add(self.recovery_of(volume))
+        let (bytes, files) = self.recovery_of(volume);
+        // Each file takes up to one cluster more.
+        on_medium(volume).saturating_add(bytes).saturating_add(files.saturating_mul(on_medium(1)))
     }
 
-    /// The bound of a volume's recovery data.
-    fn recovery_of(&self, volume: u64) -> u64 {
-        self.recovery.map_or(0, |share| crate::recovery::bound(volume, share, self.volume_size))
+    /// The bound of a volume's recovery data: bytes, and number of files.
+    fn recovery_of(&self, volume: u64) -> (u64, u64) {
+        self.recovery.map_or((0, 0), |share| crate::recovery::bound(volume, share, self.volume_size))
     }
 
     /// The largest volume that leaves room for its recovery data in so many bytes.
@@ -206,7 +208,7 @@ impl Filling<'_> {
             number: self.number,
             medium: self.medium,
             at_most_bytes,
-            recovery_bytes: self.cut.recovery_of(at_most_bytes),
+            recovery_bytes: self.cut.recovery_of(at_most_bytes).0,
         });
         self.left = self.left_behind();
     }

@@ -114,6 +114,13 @@ impl fmt::Display for Medium {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share(pub u8);
 
+impl Share {
+    /// As the bundle takes it.
+    pub(crate) fn of_volume(self) -> bundle::recovery::Share {
+        bundle::recovery::Share::percent(self.0).unwrap_or(bundle::recovery::Share::ALL)
+    }
+}
+
 impl FromStr for Share {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self, Error> {

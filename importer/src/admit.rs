@@ -11,12 +11,13 @@ use ledger::{Begun, Ledger, Stamp, Standing, Subject};
 use manifest_schema::manifest::ReleaseList;
 use manifest_schema::release::IMAGE_REFERENCES;
 use manifest_schema::{
-    Blob, Digest, DigestTag, Found, Image, ImageSignature, LIMITS, Manifest, Reference, Repository, Section, TagRef,
+    Blob, Digest, DigestTag, Found, Image, ImageSignature, LIMITS, Manifest, Reference, Repository, TagRef,
     is_made_from_digest,
 };
 use registry::{RepositoryClient, find_in_layer};
 
 use crate::authenticate::Authenticated;
+use crate::base;
 use crate::config::OnExistingTag;
 use crate::destination::destination;
 use crate::error::Error;
@@ -81,6 +82,8 @@ pub struct Placement {
     pub(crate) images: Vec<Placed>,
     /// A client for each repository written to.
     pub(crate) repositories: BTreeMap<Repository, RepositoryClient>,
+    /// Where the blobs are that the bundle leaves to its base.
+    pub(crate) base: base::Proven,
 }
 
 impl Placement {
@@ -173,6 +176,7 @@ pub fn examine(
         }
         placed.release_signatures = release_signatures(&placed.image, &placed.provenance, &evidence);
     }
+    placement.base = base::prove(site, ledger, bundle, &placement, progress)?;
     Ok(placement)
 }
 
@@ -415,5 +419,5 @@ fn tags(
         let provenance = judged.ok_or_else(|| Error::NotJudged { origin: Box::new(image.origin.clone()) })?;
         images.push(Placed { image, destination, action, closure, provenance, release_signatures: Vec::new() });
     }
-    Ok(Placement { images, repositories })
+    Ok(Placement { images, repositories, base: base::Proven::new() })
 }

@@ -38,6 +38,20 @@ pub struct Import {
     /// Certificates of couriers, or folders of them: whose statements of custody are recorded as signed by someone known.
     #[serde(default)]
     pub couriers: Vec<PathBuf>,
+    /// How an incremental bundle's base is proven to be in production.
+    #[serde(default)]
+    pub base_proof: BaseProof,
+}
+
+/// How it is proven that production has what an incremental bundle leaves out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum BaseProof {
+    /// The ledger has the base, and an image manifest that was published with it refers to the blob.
+    #[default]
+    Published,
+    /// The blob is read, and its digest is right.
+    Read,
 }
 
 /// What `receive --watch` may do without a person.

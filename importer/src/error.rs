@@ -136,6 +136,27 @@ pub enum Error {
         /// The one in the folder.
         found: Box<crate::media::SealedAs>,
     },
+    /// The base of an incremental bundle was not received here.
+    #[error("the bundle builds on {base} (bundle {bundle}, manifest {manifest}), which the ledger does not have recorded")]
+    UnknownBase {
+        /// `<stream>-<sequence>`.
+        base: String,
+        /// Its id.
+        bundle: BundleId,
+        /// The digest of its manifest.
+        manifest: Digest,
+    },
+    /// Production does not have what the bundle leaves out.
+    #[error("the bundle builds on {base}, of which production lacks {}", digests(.missing))]
+    BaseLacks {
+        /// `<stream>-<sequence>`.
+        base: String,
+        /// The blobs.
+        missing: Vec<Digest>,
+    },
+    /// A blob of the base that was read, and is not right.
+    #[error("a blob of the base cannot be read")]
+    BaseRead(#[source] io::Error),
     /// The file for a stream's admission section.
     #[error("the folder for temporary files cannot be written")]
     Spool(#[source] io::Error),
@@ -544,6 +565,11 @@ pub enum Error {
     /// stdout.
     #[error("stdout cannot be written")]
     Stdout(#[source] io::Error),
+}
+
+/// Digests for people.
+fn digests(digests: &[Digest]) -> String {
+    digests.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Numbers for people.

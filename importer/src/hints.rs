@@ -46,7 +46,8 @@ impl Explain for Error {
             Error::OtherMedium { .. } | Error::StreamAndFolders | Error::WatchNeedsStaging => Fault::Usage,
             Error::Stdin(_) | Error::Watch { .. } => Fault::Failed,
             Error::Spool(_) | Error::StreamPassed => Fault::Failed,
-            Error::OtherStreamSeal => Fault::Refused,
+            Error::OtherStreamSeal | Error::UnknownBase { .. } | Error::BaseLacks { .. } => Fault::Refused,
+            Error::BaseRead(_) => Fault::Failed,
             Error::Contents { source, .. } => contents_fault(source),
             Error::Seal(_)
             | Error::BundleName(_)
@@ -147,6 +148,15 @@ impl Explain for Error {
                     numbers.join(",")
                 ));
             }
+            Error::UnknownBase { .. } => {
+                "receive that bundle first, prove what is there by reading it with --base-proof read, or ask for a bundle that was \
+                 packed without --base"
+            }
+            Error::BaseLacks { .. } => {
+                "ask for a bundle that was packed without --base; if production has them in a repository that the base was not \
+                 received into, --base-proof read looks where the images go"
+            }
+            Error::BaseRead(_) => "repair the registry, or ask for a bundle that was packed without --base",
             Error::StreamAndFolders => "receive one after the other",
             Error::WatchNeedsStaging => {
                 "to let media into production without a person at the terminal, say `watch: {into: production}` in import.yaml"

@@ -17,6 +17,7 @@
 pub mod admit;
 pub mod attach;
 pub mod authenticate;
+pub mod base;
 pub mod commands;
 pub mod complete;
 pub mod config;

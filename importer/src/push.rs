@@ -7,8 +7,9 @@ use std::time::Duration;
 use blobs::VerifyingReader;
 use bundle::{BlobContent, Contents, Range};
 use console::Progress;
-use ledger::Ledger;
-use manifest_schema::{Blob, Digest, Manifest, Repository};
+use ledger::{Ledger, Subject};
+use manifest_schema::{Blob, Digest, Manifest, Repository, Stored};
+use registry::{RepositoryClient, UploadJournal, UploadMark};
 
 use crate::admit::{Admitted, Placement};
 use crate::authenticate::Authenticated;
@@ -20,6 +21,9 @@ use crate::media::{FromMedia, Media};
 const PASSES: u32 = 4;
 /// So many blobs in a row that fail for a passing reason say that it does not pass: each had its own retries.
 const GIVE_UP: u32 = 5;
+
+/// From this size on, in bytes, an upload is made in chunks that a later run can continue. Smaller blobs go faster whole.
+const CONTINUED: u64 = 64 << 20;
 
 /// A bundle whose blobs are all in the registry, and whose volumes are what was sealed.
 #[must_use]
@@ -44,17 +48,24 @@ pub fn push<'s>(admitted: Admitted<'s>, ledger: &Ledger, progress: &Progress) ->
     let mut runs = Run::all(manifest, &finished);
     let to_read = |b: &&Blob| b.stored.pieces().any(|p| runs.iter().any(|r| r.has(p.volume)));
     progress.begin("verifying and pushing", manifest.blobs.iter().filter(to_read).map(|b| b.size).sum());
+    let journal = Journal { ledger, subject: &admitted.subject };
     let mut failures = InARow(0);
     while !runs.is_empty() {
         // What is at hand first; otherwise the next in order, for which the reader waits.
         let here = bundle.media.here();
         let next = runs.iter().position(|run| (run.first..=run.last).all(|n| here.contains(&n))).unwrap_or(0);
         let run = runs.remove(next);
-        for (number, ciphertext) in push_run(&admitted, run, users.clone(), &mut failures, progress)? {
+        for (number, ciphertext) in push_run(&admitted, run, users.clone(), &journal, &mut failures, progress)? {
             ledger.note_finished_volume(&admitted.subject, number, &ciphertext)?;
         }
     }
     progress.end();
+    let sizes = manifest.blobs_by_digest();
+    for (digest, from) in &admitted.placement.base {
+        if let (Some(blob), Some(repositories)) = (sizes.get(digest), users.get(digest)) {
+            spread(&admitted.placement, blob, from, repositories.iter())?;
+        }
+    }
     Ok(Pushed { admitted })
 }
 
@@ -123,12 +134,13 @@ fn push_run(
     admitted: &Admitted<'_>,
     run: Run,
     mut open: Users,
+    journal: &Journal<'_>,
     in_a_row: &mut InARow,
     progress: &Progress,
 ) -> Result<Vec<(u32, Digest)>, Error> {
     let mut pass = 1;
     loop {
-        let (mut failed, ended) = one_pass(admitted, run, &open, in_a_row, progress)?;
+        let (mut failed, ended) = one_pass(admitted, run, &open, journal, in_a_row, progress)?;
         let Some((digest, last)) = failed.pop_last() else { return Ok(ended) };
         if pass == PASSES || matches!(admitted.bundle.media, Media::Piped(_)) {
             return Err(last);
@@ -147,6 +159,7 @@ fn one_pass(
     admitted: &Admitted<'_>,
     run: Run,
     open: &Users,
+    journal: &Journal<'_>,
     in_a_row: &mut InARow,
     progress: &Progress,
 ) -> Result<(BTreeMap<Digest, Error>, Vec<(u32, Digest)>), Error> {
@@ -163,7 +176,7 @@ fn one_pass(
         let mut content = VerifyingReader::new(content, blob.digest, blob.size);
         let result = match open.get(&blob.digest) {
             Some(repositories) => {
-                let placed = place(&admitted.placement, blob, repositories, &mut content);
+                let placed = place(&admitted.placement, blob, repositories, &mut content, journal);
                 in_a_row.0 = if placed.is_ok() { 0 } else { in_a_row.0 + 1 };
                 placed
             }
@@ -272,12 +285,34 @@ pub(crate) fn read_blobs<'b>(
     }
 }
 
+/// How far uploads have come, kept in the ledger's working state.
+struct Journal<'l> {
+    ledger: &'l Ledger,
+    subject: &'l Subject,
+}
+
+impl UploadJournal for Journal<'_> {
+    fn mark(&self, repository: &Repository, digest: &Digest) -> Option<UploadMark> {
+        let found = self.ledger.upload_mark(self.subject, &repository.to_string(), digest);
+        let found = found.inspect_err(|e| tracing::warn!("how far the upload came is not known: {e}")).ok()??;
+        Some(UploadMark { location: found.0, offset: found.1 })
+    }
+
+    fn note(&self, repository: &Repository, digest: &Digest, mark: Option<&UploadMark>) {
+        let mark = mark.map(|mark| (mark.location.as_str(), mark.offset));
+        if let Err(e) = self.ledger.note_upload(self.subject, &repository.to_string(), digest, mark) {
+            tracing::warn!("how far the upload came cannot be noted: {e}");
+        }
+    }
+}
+
 /// Puts a blob into every repository that needs it: found there, streamed once, mounted, or read back through the check.
 fn place<R: io::Read + Send>(
     placement: &Placement,
     blob: &Blob,
     repositories: &BTreeSet<Repository>,
     content: &mut VerifyingReader<R>,
+    journal: &Journal<'_>,
 ) -> Result<(), Error> {
     let mut missing = Vec::new();
     let mut holder: Option<&Repository> = None;
@@ -293,18 +328,40 @@ fn place<R: io::Read + Send>(
     if holder.is_none()
         && let Some(first) = missing.next()
     {
-        let _pushed = placement.client(first)?.push_blob(content)?;
+        let client = placement.client(first)?;
+        // Between two parts somebody may have to change media: no request may wait for that.
+        let in_parts = matches!(blob.stored, Stored::Parts { .. });
+        let _pushed = match in_parts || blob.size >= CONTINUED {
+            true => client.push_or_continue(content, journal)?,
+            false => client.push_blob(content)?,
+        };
         tracing::info!("{first}: pushed {}", blob.digest);
         holder = Some(first);
     }
-    for repository in missing {
+    match holder {
+        Some(holder) => spread(placement, blob, placement.client(holder)?, missing),
+        None => Ok(()),
+    }
+}
+
+/// Puts a blob that one repository has into others: found there, mounted, or read back through the check.
+fn spread<'r>(
+    placement: &Placement,
+    blob: &Blob,
+    source: &RepositoryClient,
+    repositories: impl Iterator<Item = &'r Repository>,
+) -> Result<(), Error> {
+    let from = source.repository();
+    for repository in repositories.filter(|repository| *repository != from) {
         let client = placement.client(repository)?;
-        let Some(from) = holder else { break };
+        if client.has_blob(&blob.digest, blob.size)? {
+            continue;
+        }
         if from.registry() == repository.registry() && client.mount_blob(&blob.digest, from)? {
             tracing::info!("{repository}: mounted {} from {from}", blob.digest);
             continue;
         }
-        let copy = placement.client(from)?.fetch_blob(&blob.digest, blob.size)?;
+        let copy = source.fetch_blob(&blob.digest, blob.size)?;
         let _pushed = client.push_blob(&mut VerifyingReader::new(copy, blob.digest, blob.size))?;
         tracing::info!("{repository}: copied {} from {from}", blob.digest);
     }

@@ -14,7 +14,7 @@ use registry::Registries;
 use signing::sigstore::{Keyless, KeylessIdentity, SigstoreKey, SigstoreSecretKey};
 use signing::{Certificates, ImagePolicy, Lookaside, SecretKey, Trust};
 
-use crate::config::{IdentityConfig, Import, LookasideConfig, Mapping, OnExistingTag, SigstoreConfig, WatchInto};
+use crate::config::{BaseProof, IdentityConfig, Import, LookasideConfig, Mapping, OnExistingTag, SigstoreConfig, WatchInto};
 use crate::destination::Rules;
 use crate::error::Error;
 
@@ -89,6 +89,9 @@ pub struct ProductionArgs {
     /// A file whose first line is that key's passphrase [also: SEALIFT_COSIGN_PASSPHRASE]
     #[arg(long, value_name = "FILE", env = "SEALIFT_COSIGN_PASSPHRASE_FILE")]
     pub cosign_passphrase_file: Option<PathBuf>,
+    /// How production is proven to have what an incremental bundle leaves out [default: published]
+    #[arg(long, value_enum, value_name = "PROOF", env = "SEALIFT_BASE_PROOF")]
+    pub base_proof: Option<BaseProof>,
     /// What to do with a tag that exists and names another image [default: fail]
     #[arg(long, value_enum, env = "SEALIFT_ON_EXISTING_TAG")]
     pub on_existing_tag: Option<OnExistingTag>,
@@ -143,6 +146,8 @@ pub struct Site {
     pub now: Timestamp,
     watch: WatchInto,
     couriers: Option<Certificates>,
+    /// How the base of an incremental bundle is proven.
+    pub base_proof: BaseProof,
 }
 
 impl Site {
@@ -270,6 +275,7 @@ impl Site {
             now,
             watch: config.as_ref().map(|c| c.watch.into).unwrap_or_default(),
             couriers,
+            base_proof: production.base_proof.or(config.as_ref().map(|c| c.base_proof)).unwrap_or_default(),
         };
         site.check_lookaside()?;
         site.check_couriers()?;

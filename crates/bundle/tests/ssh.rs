@@ -41,14 +41,14 @@ fn write(dir: &Path, recipients: &[&str]) -> PathBuf {
     let path = dir.join("volume");
     let _ = std::fs::remove_file(&path);
     let recipients = Recipients::parse(recipients.iter().copied()).expect("recipients");
-    let mut writer = VolumeWriter::new(File::create_new(&path).expect("created"), &recipients, 0).expect("begun");
+    let mut writer = VolumeWriter::new(Box::new(File::create_new(&path).expect("created")), &recipients, 0).expect("begun");
     writer.entry("hello", 5, &b"world"[..]).expect("written");
     writer.finish().expect("finished");
     path
 }
 
 fn read(path: &Path, identities: &Identities) -> Result<Vec<u8>, VolumeError> {
-    let mut reader = VolumeReader::open(File::open(path).expect("open"), identities, false)?;
+    let mut reader = VolumeReader::open(Box::new(File::open(path).expect("open")), identities, false)?;
     assert_eq!(reader.next_entry()?.expect("an entry").name, b"hello");
     let mut content = Vec::new();
     std::io::Read::read_to_end(&mut reader.content(), &mut content).expect("read");

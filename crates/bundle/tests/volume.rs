@@ -35,7 +35,7 @@ impl Fixture {
     fn write(&self, entries: &[(String, Vec<u8>)]) -> (PathBuf, manifest_schema::Digest) {
         let path = self.path("volume");
         let file = File::create(&path).expect("created");
-        let mut writer = VolumeWriter::new(file, &self.recipients, 0).expect("begun");
+        let mut writer = VolumeWriter::new(Box::new(file), &self.recipients, 0).expect("begun");
         for (name, content) in entries {
             writer.entry(name, content.len() as u64, content.as_slice()).expect("written");
         }
@@ -45,7 +45,7 @@ impl Fixture {
     }
 
     fn read(&self, path: &Path, ahead: bool) -> Result<(Entries, manifest_schema::Digest), VolumeError> {
-        let mut reader = VolumeReader::open(File::open(path).expect("open"), &self.identities, ahead)?;
+        let mut reader = VolumeReader::open(Box::new(File::open(path).expect("open")), &self.identities, ahead)?;
         let mut entries = Vec::new();
         while let Some(entry) = reader.next_entry()? {
             let mut content = Vec::new();

@@ -236,10 +236,15 @@ fn a_chunk_that_is_cut_begins_the_blob_anew() {
     proxy.clear();
     proxy.rule(Rule::new(Fault::CutRequest(1000)).method("PATCH"));
     let path = mark.location.strip_prefix(&proxy.url()).unwrap();
+    let before = registry.snapshot();
     let mut stream = std::net::TcpStream::connect(proxy.host()).unwrap();
     write!(stream, "PATCH {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: 5000\r\n\r\n", proxy.host()).unwrap();
     stream.write_all(&[0; 5000]).unwrap();
     let _ = stream.read_to_end(&mut Vec::new());
+    // The registry writes what came of it once it notices.
+    while registry.snapshot() == before {
+        std::thread::sleep(Duration::from_millis(10));
+    }
     proxy.clear();
     let _ = client(proxy.host()).push_or_continue(&mut reader(bytes, digest), &journal).unwrap();
     assert_eq!((proxy.count("GET", "uploads"), proxy.count("POST", "uploads")), (1, 1));
@@ -494,6 +499,15 @@ fn small_blobs_are_read_before_they_are_sent() {
     let mut begun = reader(&bytes, digest);
     begun.read_exact(&mut [0; 10]).unwrap();
     assert!(matches!(client.push_or_continue(&mut begun, &journal), Err(Error::Read { .. })));
+}
+
+#[test]
+fn a_mark_that_is_of_no_use_is_dropped_at_once() {
+    let server = server_that_holds(404, &[]);
+    let ((bytes, digest), client) = (blob(), client(server.host()));
+    let journal = Journal::with(&client, &digest, &format!("{}/v2/a/b/blobs/uploads/old", server.url()), 32 << 20);
+    interrupted(&client, bytes, digest, 10 * MIB, &journal);
+    assert!(journal.is_empty());
 }
 
 /// Gives bytes, and waits before some of them.

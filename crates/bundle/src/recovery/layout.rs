@@ -21,6 +21,9 @@ const LONGEST_NAME: usize = 255;
 pub struct Share(u8);
 
 impl Share {
+    /// All of it: a volume that is missing can be made again.
+    pub const ALL: Self = Self(100);
+
     /// A share in percent; `None` unless it is 1 to 100.
     pub fn percent(percent: u8) -> Option<Self> {
         (1..=100).contains(&percent).then_some(Self(percent))
