@@ -35,6 +35,9 @@ pub struct Import {
     /// What `receive --watch` may do.
     #[serde(default)]
     pub watch: WatchConfig,
+    /// Certificates of couriers, or folders of them: whose statements of custody are recorded as signed by someone known.
+    #[serde(default)]
+    pub couriers: Vec<PathBuf>,
     /// How an incremental bundle's base is proven to be in production.
     #[serde(default)]
     pub base_proof: BaseProof,
@@ -238,6 +241,7 @@ impl Import {
             stream.images.iter_mut().for_each(relative);
             stream.sigstore.keys.iter_mut().chain(&mut stream.sigstore.trusted_root).for_each(relative);
         }
+        self.couriers.iter_mut().for_each(relative);
         self.production.release_signatures.iter_mut().for_each(relative);
         if let Some(cosign) = &mut self.production.cosign {
             relative(&mut cosign.key);

@@ -21,6 +21,7 @@ pub mod base;
 pub mod commands;
 pub mod complete;
 pub mod config;
+mod custody;
 pub mod destination;
 pub mod error;
 pub mod evidence;
@@ -96,6 +97,7 @@ pub fn receive(site: &Site, from: From, progress: &Progress, state: &mut String)
     if known.is_some_and(|row| row.subject == subject && row.status == ledger::Status::Signing) {
         *state = "an earlier run may have published some of it; this run published nothing".into();
     }
+    custody::warn(&authenticated.media.handover(), progress);
     // Not before: until the bundle is authenticated, the production key is not touched.
     let production = site.production()?;
     for warning in production.key.warnings(site.now) {
@@ -123,7 +125,7 @@ fn receive_authenticated(
         let complete = complete::complete(pushed, progress)?;
         let signed = sign::sign(complete, production, ledger, progress)?;
         let published = publish::publish(signed, progress, state)?;
-        record::record(published, ledger)
+        record::record(published, ledger, progress)
     })();
     if let Err(error) = &result {
         refusal.note(ledger, error);

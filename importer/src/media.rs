@@ -11,9 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bundle::{ContentsError, Folder, FolderError, LABEL, SEAL, SEAL_SIGNATURE, Seal, media_folders};
+use commands::handover::Chain;
 use manifest_schema::{BundleId, Digest, OutsideText, Sequence, Stream};
 use signing::Authentic;
 
+use crate::custody;
 use crate::error::Error;
 use crate::site::{Site, StreamRules};
 
@@ -122,6 +124,8 @@ struct State {
     folders: Vec<SealedFolder>,
     /// Every seal that was seen.
     seals: Vec<Arc<Authentic<Seal>>>,
+    /// The statements of custody of every folder that was seen.
+    handover: Vec<Chain>,
 }
 
 /// A volume, opened.
@@ -153,7 +157,7 @@ impl<'s> Folders<'s> {
             sequence,
             rules,
             sealed,
-            state: Mutex::new(State { folders: Vec::new(), seals: Vec::new() }),
+            state: Mutex::new(State { folders: Vec::new(), seals: Vec::new(), handover: Vec::new() }),
             wait,
         };
         for (_, folder) in found {
@@ -176,6 +180,12 @@ impl<'s> Folders<'s> {
         if !state.seals.iter().any(|seal| seal.get() == new.seal.get()) {
             state.seals.push(new.seal.clone());
         }
+        if let Some(chain) = custody::read(self.site, &new.folder, state.seals.iter().map(|seal| seal.get())) {
+            // The same folder may come again; at the same place another medium may.
+            if !state.handover.iter().any(|before| custody::is_same(before, &chain)) {
+                state.handover.push(chain);
+            }
+        }
         state.folders.push(new);
         state.folders.sort_by_key(|f| std::cmp::Reverse(f.seal.get().revision));
         Ok(())
@@ -184,6 +194,11 @@ impl<'s> Folders<'s> {
     /// Every seal that was seen, each once.
     pub fn seals(&self) -> Vec<Arc<Authentic<Seal>>> {
         self.state().seals.clone()
+    }
+
+    /// Who stated to have handed over what of the folders that were seen.
+    pub fn handover(&self) -> Vec<Chain> {
+        self.state().handover.clone()
     }
 
     /// Where the folders are that are at hand.
@@ -463,6 +478,14 @@ impl Media<'_> {
                 Error::NoIdentity { file: "-".into() }
             }
             (Self::Piped(_), error) => Error::Contents { file: "-".into(), source: Box::new(error) },
+        }
+    }
+
+    /// Who stated to have handed over what; of a stream nobody.
+    pub(crate) fn handover(&self) -> Vec<Chain> {
+        match self {
+            Self::Folders(folders) => folders.handover(),
+            Self::Piped(_) => Vec::new(),
         }
     }
 

@@ -1,11 +1,13 @@
 //! Step 8: recorded, in one ledger transaction; and what the ledger says of a bundle that was received before.
 
+use console::Progress;
 use ledger::{EntryNumber, Ledger, Recorded as Entry, RecordedImage, Refused, Standing, Subject};
 use manifest_schema::{OutsideText, Timestamp};
 use serde::Serialize;
 
 use crate::admit::{no_policy, stamp, subject};
 use crate::authenticate::Authenticated;
+use crate::custody;
 use crate::error::Error;
 use crate::publish::Published;
 
@@ -39,7 +41,7 @@ pub struct Before {
 ///
 /// # Errors
 /// If the ledger fails; everything is published then, and the same command again records it.
-pub fn record(published: Published<'_>, ledger: &mut Ledger) -> Result<Recorded, Error> {
+pub fn record(published: Published<'_>, ledger: &mut Ledger, progress: &Progress) -> Result<Recorded, Error> {
     let Published { signed, tags } = published;
     let admitted = signed.admitted;
     let mut skipped = Vec::new();
@@ -67,9 +69,16 @@ pub fn record(published: Published<'_>, ledger: &mut Ledger) -> Result<Recorded,
         .map(|s| s.fingerprint.as_str().parse())
         .collect::<Result<_, _>>()
         .map_err(Error::LedgerName)?;
-    let no_policy =
-        no_policy(admitted.bundle.rules).map(str::parse).collect::<Result<_, _>>().map_err(Error::Label)?;
-    let record = Entry { subject: admitted.subject, signers, images, signatures: signed.signatures, tags, no_policy };
+    let no_policy = no_policy(admitted.bundle.rules).map(str::parse).collect::<Result<_, _>>().map_err(Error::Label)?;
+    let record = Entry {
+        subject: admitted.subject,
+        signers,
+        images,
+        signatures: signed.signatures,
+        tags,
+        no_policy,
+        handover: custody::records(&admitted.bundle.media.handover(), progress)?,
+    };
     let entry = ledger.record(&stamp()?, record.clone())?;
     Ok(Recorded { entry, record, skipped, production: signed.production })
 }

@@ -145,6 +145,7 @@ pub struct Site {
     /// Now: one reference time for every judgement of a run.
     pub now: Timestamp,
     watch: WatchInto,
+    couriers: Option<Certificates>,
     /// How the base of an incremental bundle is proven.
     pub base_proof: BaseProof,
 }
@@ -254,6 +255,8 @@ impl Site {
             (None, Some(c)) => Some((c.key, production.cosign_passphrase_file.or(c.passphrase_file))),
             (None, None) => None,
         };
+        let couriers = config.as_ref().map_or(&[][..], |c| &c.couriers);
+        let couriers = (!couriers.is_empty()).then(|| Certificates::load(couriers)).transpose()?;
         let site = Self {
             streams,
             identity: identity.map(|(p, f)| (p, passphrase(f, "SEALIFT_IDENTITY_PASSPHRASE"))),
@@ -271,9 +274,11 @@ impl Site {
             registries: settings::registries(args.registry, USER_AGENT)?,
             now,
             watch: config.as_ref().map(|c| c.watch.into).unwrap_or_default(),
+            couriers,
             base_proof: production.base_proof.or(config.as_ref().map(|c| c.base_proof)).unwrap_or_default(),
         };
         site.check_lookaside()?;
+        site.check_couriers()?;
         Ok(site)
     }
 
@@ -385,6 +390,21 @@ impl Site {
         })
     }
 
+    /// The certificates of couriers who are known here.
+    pub fn couriers(&self) -> Option<&Certificates> {
+        self.couriers.as_ref()
+    }
+
+    /// Who releases is no courier.
+    fn check_couriers(&self) -> Result<(), Error> {
+        for (name, rules) in self.couriers.iter().flat_map(|_| self.all_rules()) {
+            let release = (format!("release ({name})"), rules.trust.certificates());
+            let couriers = self.couriers.iter().map(|couriers| ("courier", couriers));
+            signing::distinct_roles(&couriers.chain([(release.0.as_str(), release.1)]).collect::<Vec<_>>())?;
+        }
+        Ok(())
+    }
+
     /// Whether production signs in the form of cosign too.
     pub fn signs_for_cosign(&self) -> bool {
         self.cosign.is_some()
@@ -405,7 +425,7 @@ impl Site {
         }
     }
 
-    /// The certificates of those on the other side, with their role: who releases, and who signs images.
+    /// The certificates of those on the other side, with their role: who releases, who signs images, and who carries them.
     fn foreign_certificates(&self) -> Vec<(String, &Certificates)> {
         let mut found = Vec::new();
         for (stream, rules) in self.all_rules() {
@@ -413,6 +433,7 @@ impl Site {
             let images = rules.images.iter().flat_map(ImagePolicy::certificates);
             found.extend(images.map(|certificates| (format!("image policy ({stream})"), certificates)));
         }
+        found.extend(self.couriers.iter().map(|couriers| ("courier".into(), couriers)));
         found
     }
 

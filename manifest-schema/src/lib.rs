@@ -6,6 +6,7 @@
 pub mod attachment;
 pub mod digest;
 pub mod document;
+pub mod handover;
 pub mod ids;
 pub mod json;
 pub mod limits;
@@ -17,6 +18,7 @@ pub mod text;
 pub use attachment::{DigestTag, Found, ImageSignature, Referrer, is_made_from_digest, referrers_tag};
 pub use digest::{Algorithm, Digest};
 pub use document::{Descriptor, Document, MediaType};
+pub use handover::{CheckedVolumes, Statement, StatementError, StatementType, VolumeNumbers};
 pub use ids::{BundleId, Sequence, Stream, Timestamp};
 pub use limits::{LIMITS, Limits};
 pub use manifest::{Base, Blob, Image, Manifest, Part, Piece, PlatformManifest, Section, Stored, Volumes};

@@ -69,6 +69,10 @@ pub struct Limits {
     pub referrers: usize,
     /// OpenPGP packets in one signature file or message.
     pub openpgp_packets: usize,
+    /// One statement of custody.
+    pub statement: u64,
+    /// Statements of custody beside each other.
+    pub statements: u32,
     /// One entry of the ledger.
     pub ledger_entry: u64,
     /// One configuration, credential, key or certificate file.
@@ -109,6 +113,8 @@ pub const LIMITS: Limits = Limits {
     lookaside_signatures: 127,
     referrers: 1000,
     openpgp_packets: 64,
+    statement: 64 << 10,
+    statements: 1000,
     ledger_entry: 256 << 20,
     config: 16 << 20,
 };

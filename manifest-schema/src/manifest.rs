@@ -466,7 +466,10 @@ impl Manifest {
         }
         if at != self.volumes.count || admission != self.volumes.admission {
             let v = self.volumes;
-            return wrong(format!("{} volumes, {} of them for admission, where {at} and {admission} are used", v.count, v.admission));
+            return wrong(format!(
+                "{} volumes, {} of them for admission, where {at} and {admission} are used",
+                v.count, v.admission
+            ));
         }
         if self.base.is_some() && !self.blobs.iter().any(|b| b.stored == Stored::Base) {
             return wrong("it has a base, and leaves nothing to it".into());

@@ -227,8 +227,17 @@ impl<'a, V: Volumes> Contents<'a, V> {
             Range::Volumes(first, _) => first,
         };
         let blobs = manifest.blobs.iter();
-        let mut contents =
-            Self { volumes, identities, manifest, manifest_digest, range, blobs, number: first, reader: None, open: None };
+        let mut contents = Self {
+            volumes,
+            identities,
+            manifest,
+            manifest_digest,
+            range,
+            blobs,
+            number: first,
+            reader: None,
+            open: None,
+        };
         contents.begin_volume()?;
         Ok(contents)
     }
@@ -598,7 +607,8 @@ impl<'p, S: SourceBlob> Packer<'p, S> {
             }
         };
         let name = entry_name(blob, Some(part));
-        let mut hashing = HashingReader { inner: reader.by_ref().take(part.size), hasher: Hasher::new(Algorithm::Sha256) };
+        let mut hashing =
+            HashingReader { inner: reader.by_ref().take(part.size), hasher: Hasher::new(Algorithm::Sha256) };
         writer.entry(&name, part.size, &mut hashing).map_err(failed)?;
         let digest = hashing.hasher.finish();
         unchanged(blob, part, digest, known).map_err(failed)?;

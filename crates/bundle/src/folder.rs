@@ -1,7 +1,9 @@
 //! A folder on a medium, read without trust.
 
+use std::collections::HashSet;
 use std::fs::{File, TryLockError};
 use std::io::Read;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use blobs::Hasher;
@@ -9,7 +11,7 @@ use manifest_schema::{Algorithm, Digest, LIMITS, OutsideText};
 use rustix::fs::{Mode, OFlags};
 use walkdir::WalkDir;
 
-use crate::names::{SEAL, is_volume_like, medium_name};
+use crate::names::{HANDOVER, SEAL, is_volume_like, medium_name, medium_number};
 
 /// The folder, or something in it, is not as it should be.
 #[derive(Debug, thiserror::Error)]
@@ -81,9 +83,67 @@ impl Folder {
         }
     }
 
+    /// Opens a folder in the folder, without following a link.
+    ///
+    /// # Errors
+    /// [`FolderError::Missing`], [`FolderError::Special`], [`FolderError::Read`].
+    pub fn folder(&self, name: &str) -> Result<Self, FolderError> {
+        let path = self.path.join(name);
+        if !is_plain(name) {
+            return Err(FolderError::Missing(path));
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::openat(&self.dir, name, flags, Mode::empty()) {
+            Ok(fd) => Ok(Self { path, dir: File::from(fd) }),
+            Err(rustix::io::Errno::NOENT) => Err(FolderError::Missing(path)),
+            Err(rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => Err(FolderError::Special {
+                folder: self.path.clone(),
+                name: OutsideText::new(name),
+                kind: "not a folder",
+            }),
+            Err(e) => Err(FolderError::Read { path, source: e.into() }),
+        }
+    }
+
+    /// The folders `medium-1`, `medium-2` and so on in it, in this order.
+    ///
+    /// # Errors
+    /// As [`Folder::folder`] and [`Folder::names`].
+    pub fn media(&self) -> Result<Vec<Self>, FolderError> {
+        let mut media: Vec<_> =
+            self.names()?.into_iter().filter_map(|name| Some((medium_number(&name)?, name))).collect();
+        media.sort();
+        media.iter().map(|(_, name)| self.folder(name)).collect()
+    }
+
+    /// The names of everything in the folder, sorted.
+    ///
+    /// # Errors
+    /// [`FolderError::TooMany`], [`FolderError::Read`].
+    pub fn names(&self) -> Result<Vec<String>, FolderError> {
+        let read = |e: rustix::io::Errno| FolderError::Read { path: self.path.clone(), source: e.into() };
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&self.dir).map_err(read)? {
+            let name = entry.map_err(read)?.file_name().to_string_lossy().into_owned();
+            if name == "." || name == ".." {
+                continue;
+            }
+            if names.len() >= LIMITS.folder_entries {
+                return Err(FolderError::TooMany { path: self.path.clone(), limit: LIMITS.folder_entries });
+            }
+            names.push(name);
+        }
+        names.sort();
+        Ok(names)
+    }
+
     /// The folder as it was named.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    pub(crate) fn dir(&self) -> &File {
+        &self.dir
     }
 
     /// Opens a regular file in the folder, without following a link and without waiting for a FIFO's other end.
@@ -93,7 +153,7 @@ impl Folder {
     pub fn open_file(&self, name: &str) -> Result<File, FolderError> {
         let path = self.path.join(name);
         let special = |kind| FolderError::Special { folder: self.path.clone(), name: OutsideText::new(name), kind };
-        if name.contains('/') || name == "." || name == ".." {
+        if !is_plain(name) {
             return Err(FolderError::Missing(path));
         }
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -158,7 +218,23 @@ impl Folder {
     /// # Errors
     /// As [`Folder::open_file`].
     pub fn digest_of(&self, name: &str, progress: impl FnMut(u64)) -> Result<(Digest, u64), FolderError> {
+        self.digest(self.open_file(name)?, name, progress)
+    }
+
+    /// As [`Folder::digest_of`], of what lies on the medium, not of what this machine still has in its memory.
+    ///
+    /// # Errors
+    /// As [`Folder::open_file`].
+    pub fn digest_on_medium(&self, name: &str, progress: impl FnMut(u64)) -> Result<(Digest, u64), FolderError> {
         let file = self.open_file(name)?;
+        // Only what has been written can be forgotten. A medium that cannot be written, or a file system that cannot forget,
+        // is read as it is.
+        let _ = file.sync_data();
+        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+        self.digest(file, name, progress)
+    }
+
+    fn digest(&self, file: File, name: &str, progress: impl FnMut(u64)) -> Result<(Digest, u64), FolderError> {
         digest_of(file, progress).map_err(|source| FolderError::Read { path: self.path.join(name), source })
     }
 
@@ -173,6 +249,7 @@ impl Folder {
     /// # Errors
     /// [`FolderError::Special`], [`FolderError::Foreign`], [`FolderError::TooMany`], [`FolderError::Read`].
     pub fn survey(&self, sealed: &[&str]) -> Result<Vec<OutsideText>, FolderError> {
+        let sealed: HashSet<&str> = sealed.iter().copied().collect();
         let mut strangers = Vec::new();
         let entries = WalkDir::new(&self.path).min_depth(1).max_depth(1).follow_root_links(true).sort_by_file_name();
         for (count, entry) in entries.into_iter().enumerate() {
@@ -192,7 +269,7 @@ impl Folder {
                     kind: kind_of(kind),
                 });
             }
-            if sealed.contains(&name.as_ref()) && kind.is_file() {
+            if sealed.contains(name.as_ref()) && kind.is_file() || name == HANDOVER && kind.is_dir() {
                 continue;
             }
             if is_volume_like(&name) {
@@ -249,18 +326,27 @@ pub fn free_space(folder: &Path) -> std::io::Result<u64> {
 /// # Errors
 /// `AlreadyExists`, or another I/O error.
 pub fn rename_new(from: &Path, to: &Path) -> std::io::Result<()> {
-    use rustix::fs::{CWD, RenameFlags, renameat_with};
-    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Ok(()) => {}
-        // FAT and some network file systems cannot do it in one step.
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => match to.symlink_metadata() {
-            Ok(_) => return Err(std::io::ErrorKind::AlreadyExists.into()),
-            Err(_) => std::fs::rename(from, to)?,
-        },
-        Err(e) => return Err(e.into()),
-    }
+    rename_absent(rustix::fs::CWD, from, to)?;
     let parent = to.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(parent)?.sync_all()
+}
+
+/// Renames something in a folder, unless there is something of the new name.
+pub(crate) fn rename_absent(dir: BorrowedFd<'_>, from: &Path, to: &Path) -> std::io::Result<()> {
+    use rustix::fs::{AtFlags, RenameFlags, renameat, renameat_with, statat};
+    use rustix::io::Errno;
+    match renameat_with(dir, from, dir, to, RenameFlags::NOREPLACE) {
+        // FAT and some network file systems cannot do it in one step.
+        Err(Errno::INVAL | Errno::NOSYS) => match statat(dir, to, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Err(std::io::ErrorKind::AlreadyExists.into()),
+            Err(_) => Ok(renameat(dir, from, dir, to)?),
+        },
+        other => Ok(other?),
+    }
+}
+
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && !name.contains('/') && name != "." && name != ".."
 }
 
 fn kind_of(kind: std::fs::FileType) -> &'static str {
@@ -301,12 +387,44 @@ mod tests {
         for name in ["absent", "..", "sub/../file", "/etc/passwd"] {
             assert!(matches!(folder.open_file(name), Err(FolderError::Missing(_))), "{name}");
         }
+        for name in ["link", "file", "fifo"] {
+            assert!(matches!(folder.folder(name), Err(FolderError::Special { .. })), "{name}");
+        }
+        for name in ["absent", "..", ".", "", "sub/..", "/etc"] {
+            assert!(matches!(folder.folder(name), Err(FolderError::Missing(_))), "{name}");
+        }
+        assert_eq!(folder.folder("sub").expect("opened").names().expect("names"), [""; 0]);
         assert!(matches!(folder.survey(&["file"]), Err(FolderError::Special { .. })));
         for name in ["link", "fifo", "socket"] {
             std::fs::remove_file(at(name)).expect("removed");
         }
         assert_eq!(folder.survey(&["file"]).expect("a survey").len(), 1, "the folder `sub`");
+        std::fs::create_dir(at(HANDOVER)).expect("made");
+        assert_eq!(folder.survey(&["file"]).expect("a survey").len(), 1, "statements are no strangers");
         std::fs::write(at("other-1.0001.tar.zst.age"), "").expect("written");
         assert!(matches!(folder.survey(&["file"]), Err(FolderError::Foreign { .. })));
+    }
+
+    #[test]
+    fn media_are_found_by_their_names() {
+        let dir = tempfile::tempdir().expect("a folder");
+        for name in ["medium-10", "medium-2", "medium-02", "medium-0", "medium-", "medium-2x"] {
+            std::fs::create_dir(dir.path().join(name)).expect("made");
+        }
+        let media = Folder::open(dir.path()).expect("open").media().expect("media");
+        let names: Vec<_> = media.iter().map(|m| m.path().file_name().expect("a name")).collect();
+        assert_eq!(names, ["medium-2", "medium-10"]);
+    }
+
+    #[test]
+    fn what_is_on_the_medium_is_read() {
+        let dir = tempfile::tempdir().expect("a folder");
+        std::fs::write(dir.path().join("file"), "abc").expect("written");
+        let folder = Folder::open(dir.path()).expect("open");
+        let seen = |result: Result<(Digest, u64), FolderError>| result.expect("read");
+        assert_eq!(seen(folder.digest_on_medium("file", |_| ())), seen(folder.digest_of("file", |_| ())));
+        // A regular file of which the first byte cannot be read.
+        let process = Folder::open(Path::new("/proc/self")).expect("open");
+        assert!(matches!(process.digest_on_medium("mem", |_| ()), Err(FolderError::Read { .. })));
     }
 }

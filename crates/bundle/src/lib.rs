@@ -17,6 +17,7 @@
 mod check;
 mod contents;
 mod folder;
+mod handover;
 mod keys;
 mod label;
 mod names;
@@ -24,13 +25,20 @@ pub mod recovery;
 mod seal;
 mod tarball;
 mod volume;
+mod write;
 
-pub use check::{FileState, check_files};
+pub use check::{
+    CheckedFile, FileKind, FileState, Medium, Repairable, Verdict, check_again, check_files, check_media, newest,
+};
 pub use contents::{
     BlobContent, Contents, ContentsError, Head, Packer, Packing, Range, SourceBlob, VolumeBound, Volumes, WrittenPart,
     WrittenVolume, stream_seal,
 };
 pub use folder::{Folder, FolderError, digest_of, free_space, media_folders, rename_new};
+pub use handover::{
+    ChainProblem, FoundStatement, StatementSignature, last_statement, read_statements, statement_certificate_name,
+    statement_name, statement_signature_name, write_statement,
+};
 pub use keys::{AgeError, GeneratedIdentity, Identities, PluginTalk, Recipients, generate_identity, parse_recipient};
 pub use label::{Label, LabelVolume, render};
 pub use names::{HANDOVER, LABEL, SEAL, SEAL_SIGNATURE, TOOL, medium_name, volume_name};

@@ -45,6 +45,12 @@ pub fn medium_name(number: u32) -> String {
     format!("medium-{number}")
 }
 
+/// The number of a folder that [`medium_name`] names.
+pub(crate) fn medium_number(name: &str) -> Option<u32> {
+    let number = name.strip_prefix("medium-")?.parse().ok()?;
+    (number >= 1 && medium_name(number) == name).then_some(number)
+}
+
 /// Whether a file looks like a volume, of whatever bundle.
 pub(crate) fn is_volume_like(name: &str) -> bool {
     name.ends_with(VOLUME)

@@ -46,8 +46,26 @@ pub enum Error {
     #[error(transparent)]
     Seal(#[from] bundle::SealError),
     /// The seal's signature does not count.
-    #[error("the seal is not signed by a certificate that is trusted here")]
-    Rejected(#[from] signing::Rejected),
+    #[error("{}: the seal is not signed by a certificate that is trusted here", .folder.display())]
+    Rejected {
+        /// The bundle's folder.
+        folder: PathBuf,
+        /// Why.
+        source: signing::Rejected,
+    },
+    /// No folder was given.
+    #[error("no folder was given")]
+    NoFolder,
+    /// A folder of another bundle.
+    #[error("{} holds {found}, not {expected}", .folder.display())]
+    OtherBundle {
+        /// The folder.
+        folder: PathBuf,
+        /// What it holds.
+        found: String,
+        /// What the folder before it holds.
+        expected: String,
+    },
     /// A key or certificate.
     #[error(transparent)]
     Signing(#[from] signing::Error),
@@ -58,14 +76,45 @@ pub enum Error {
     #[error(transparent)]
     RegistriesD(#[from] signing::RegistriesDError),
     /// Files differ from the seal.
-    #[error("{damaged} of {sealed} sealed files are missing or damaged: {names}")]
-    Damaged {
-        /// How many.
-        damaged: usize,
-        /// Of how many.
-        sealed: usize,
-        /// Which.
-        names: String,
+    #[error(transparent)]
+    Damaged(Box<crate::check::Damage>),
+    /// A key in two roles.
+    #[error(transparent)]
+    Roles(#[from] signing::RoleConflict),
+    /// A statement of custody cannot be written.
+    #[error("{}: the statement cannot be written", .path.display())]
+    HandOver {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A statement of custody would be malformed.
+    #[error("the statement cannot be made")]
+    Statement(#[from] manifest_schema::StatementError),
+    /// A statement without a name.
+    #[error("--by is empty: nobody hands over")]
+    Nobody,
+    /// A label's value.
+    #[error(transparent)]
+    Label(manifest_schema::text::LabelError),
+    /// The folder of statements belongs to another bundle.
+    #[error("{}: its statements are about bundle {found}, not {expected}", .folder.display())]
+    OtherStatements {
+        /// The folder.
+        folder: PathBuf,
+        /// The bundle of its last statement.
+        found: manifest_schema::BundleId,
+        /// The bundle that is handed over.
+        expected: manifest_schema::BundleId,
+    },
+    /// There are too many statements.
+    #[error("{}: there are {limit} statements already", .folder.display())]
+    StatementsFull {
+        /// The folder.
+        folder: PathBuf,
+        /// The limit.
+        limit: u32,
     },
     /// An age key.
     #[error(transparent)]
@@ -104,8 +153,10 @@ impl Explain for Error {
             Error::Folder(e) => folder_fault(e),
             Error::Registry(e) => registry_fault(e),
             Error::ReadConfig { .. } | Error::Config { .. } => Fault::Usage,
-            Error::NoSeal { .. } | Error::Seal(_) | Error::Rejected(_) => Fault::Refused,
-            Error::Damaged { .. } | Error::CutSeal(_) => Fault::Damaged,
+            Error::NoSeal { .. } | Error::Seal(_) | Error::Rejected { .. } | Error::OtherBundle { .. } => {
+                Fault::Refused
+            }
+            Error::Damaged(_) | Error::CutSeal(_) => Fault::Damaged,
             Error::Signing(_)
             | Error::RegistriesD(_)
             | Error::Cosign(_)
@@ -114,8 +165,14 @@ impl Explain for Error {
             | Error::SignConfig
             | Error::NeedsSignBy
             | Error::SeveralKeys
+            | Error::NoFolder
+            | Error::Roles(_)
+            | Error::Nobody
+            | Error::Label(_)
+            | Error::OtherStatements { .. }
+            | Error::StatementsFull { .. }
             | Error::KeyExists(_) => Fault::Usage,
-            Error::Write { .. } | Error::Stdout(_) => Fault::Failed,
+            Error::HandOver { .. } | Error::Statement(_) | Error::Write { .. } | Error::Stdout(_) => Fault::Failed,
         }
     }
 
@@ -132,8 +189,15 @@ impl Explain for Error {
             ),
             Error::CutSeal(_) => Some("copy the file from the medium again, or ask the sender for it".into()),
             Error::Seal(_) => Some("ask the sender for SHA256SUMS and SHA256SUMS.asc again".into()),
-            Error::Rejected(e) => Some(rejected_hint(e).into()),
-            Error::Damaged { .. } => Some("copy these files from the medium again, or ask the sender for them; the others are good".into()),
+            Error::Rejected { source, .. } => Some(rejected_hint(source).into()),
+            Error::OtherBundle { .. } => Some("check the media of one bundle at a time".into()),
+            Error::Damaged(damage) => Some(damage.hint()),
+            Error::HandOver { .. } => {
+                Some("if the medium cannot be written, keep the statements beside it: --statements DIR".into())
+            }
+            Error::OtherStatements { .. } | Error::StatementsFull { .. } => {
+                Some("name another folder with --statements".into())
+            }
             Error::KeyExists(_) => Some("choose another folder, or move the file away".into()),
             Error::Passphrase(_) => Some(
                 "name a passphrase file or set the variable that --help names for it; new keys can do with --no-passphrase".into(),
@@ -143,6 +207,11 @@ impl Explain for Error {
             | Error::Cosign(_)
             | Error::SignConfig
             | Error::NeedsSignBy
+            | Error::NoFolder
+            | Error::Roles(_)
+            | Error::Statement(_)
+            | Error::Nobody
+            | Error::Label(_)
             | Error::Write { .. }
             | Error::Stdout(_) => None,
         }

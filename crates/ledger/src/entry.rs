@@ -153,6 +153,34 @@ pub struct Recorded {
     pub tags: Vec<MovedTag>,
     /// The checks that no policy was configured for.
     pub no_policy: Vec<LabelKey>,
+    /// Who had the bundle on its way, as they stated.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub handover: Vec<RecordedHandover>,
+}
+
+/// A statement of custody that lay beside a bundle. It is a claim; nothing that the importer did depended on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedHandover {
+    /// The digest of the statement's bytes.
+    pub statement: Digest,
+    /// Its number among those of its medium.
+    pub number: u32,
+    /// When it was made, as it says.
+    pub at: Timestamp,
+    /// Who handed over.
+    pub by: LabelValue,
+    /// Who took over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<LabelValue>,
+    /// The number on the bag's seal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bag: Option<LabelValue>,
+    /// The certificate that signed it, if its signature is good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signer: Option<Fingerprint>,
+    /// Whether that is the certificate of a courier known here.
+    pub known: bool,
 }
 
 /// An image in production.
@@ -345,6 +373,24 @@ mod tests {
         let entry = Entry::parse(FIRST.as_bytes()).expect("an entry");
         assert_eq!(entry.number, EntryNumber::FIRST);
         assert_eq!(entry.to_bytes().expect("bytes"), FIRST.as_bytes());
+    }
+
+    #[test]
+    fn an_entry_of_before_statements_were_recorded_stays_what_it_is() {
+        let subject = concat!(
+            r#"{"bundle":"019c133c-3ed0-7b6e-9d3c-52e5d1a7f0c4","stream":"payments","sequence":42,"#,
+            r#""manifest":"sha256:7a0edbc37b327075e554b10f05c60cf36778cc77acefa98a2910ca68c94ad8b2"}"#
+        );
+        let members = r#""signers":[],"images":[],"signatures":[],"tags":[],"no_policy":[]"#;
+        let act = |more| format!(r#""act":{{"recorded":{{"subject":{subject},{members}{more}}}}}}}"#);
+        let head = FIRST.split_once(r#""act""#).expect("an act").0;
+        let parse = |more| Entry::parse(format!("{head}{}", act(more)).as_bytes());
+        assert!(matches!(parse("").expect("an entry").act, Act::Recorded(r) if r.handover.is_empty()));
+        assert_eq!(parse(r#","handover":[]"#), Err(EntryError::NotCanonical));
+        let statement = r#""statement":"sha256:7a0edbc37b327075e554b10f05c60cf36778cc77acefa98a2910ca68c94ad8b2""#;
+        let one =
+            format!(r#","handover":[{{{statement},"number":1,"at":"2026-01-31T09:00:00Z","by":"Ada","known":false}}]"#);
+        assert!(matches!(parse(&one).expect("an entry").act, Act::Recorded(r) if r.handover[0].signer.is_none()));
     }
 
     #[test]

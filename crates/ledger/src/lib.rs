@@ -41,7 +41,7 @@ use serde::{Deserialize, Serialize};
 pub use append::Standing;
 pub use entry::{
     Act, Announced, Begun, Created, Entry, EntryError, EntryType, EvidenceKind, MovedTag, Recorded, RecordedEvidence,
-    RecordedImage, RecordedSignature, Refused, Signing, Subject, Vouched,
+    RecordedHandover, RecordedImage, RecordedSignature, Refused, Signing, Subject, Vouched,
 };
 pub use error::{Error, Fault, Refusal};
 pub use names::{EntryHash, EntryNumber, Fingerprint, LedgerId, NameError};

@@ -38,6 +38,7 @@ fn large() -> (tempfile::TempDir, Ledger) {
             signatures: vec![],
             tags: vec![],
             no_policy: vec![],
+            handover: vec![],
         };
         for act in [
             Act::Begun(Begun { subject: subject.clone() }),

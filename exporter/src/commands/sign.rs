@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use bundle::{FileState, Folder, LABEL, SEAL, SEAL_SIGNATURE, Seal};
 use clap::Args;
+use commands::check::Damage;
 use commands::settings::{KeySource, SignArgs};
 use console::{Failure, Progress};
 use manifest_schema::{LIMITS, Manifest, OutsideText, Timestamp};
@@ -99,8 +100,8 @@ impl Sign {
         progress.end();
         let bad: Vec<_> = files.iter().filter(|f| !f.is_good()).map(|f| f.name.clone()).collect();
         if !bad.is_empty() {
-            let (damaged, sealed) = (bad.len(), files.len());
-            return Err(commands::Error::Damaged { damaged, sealed, names: bad.join(", ") }.into());
+            let sealed = files.len();
+            return Err(commands::Error::Damaged(Box::new(Damage { files: bad, sealed, ..Damage::default() })).into());
         }
         if !self.json {
             let label = folder.read_file(LABEL, LIMITS.seal)?;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use commands::handover::{self, Chain};
 use console::Failure;
 use manifest_schema::Manifest;
 use serde::Serialize;
@@ -35,6 +36,8 @@ struct Report<'a> {
     manifest: &'a Manifest,
     /// What the image policy says of each image, in the manifest's order.
     judged: Vec<Judged>,
+    /// Who handed over what, as stated.
+    handover: Vec<Chain>,
 }
 
 impl Inspect {
@@ -56,6 +59,7 @@ impl Inspect {
             signers: bundle.manifest.signers(),
             manifest_digest: bundle.digest,
             manifest: bundle.manifest.get(),
+            handover: bundle.media.handover(),
         };
         if self.json { console::print_json(&report) } else { console::print(&text(&report)) }.map_err(Error::Stdout)
     }
@@ -94,6 +98,9 @@ fn text(report: &Report<'_>) -> String {
     text.push('\n');
     text += &console::table(&["ORIGIN (AS CLAIMED)", "DIGEST", "PLATFORMS", "ASKED FOR"], &rows);
     text += &evidence::text(&report.judged);
+    for chain in &report.handover {
+        text += &format!("\n{}", handover::text(chain));
+    }
     text += &format!("\n{} blobs, {}\n", m.blobs.len(), console::bytes(m.total_bytes()));
     text
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use console::Failure;
-use ledger::{Act, BundleDetails, Filter, Ledger, LedgerId};
+use ledger::{Act, BundleDetails, Filter, Ledger, LedgerId, RecordedHandover};
 use manifest_schema::{BundleId, OutsideText, Sequence, Stream};
 
 use crate::commands::evidence;
@@ -212,6 +212,9 @@ fn show(details: &BundleDetails) -> String {
                     let before = tag.previous.map(|d| format!(", before {d}")).unwrap_or_default();
                     text += &format!("  tag {} -> {}{before}\n", tag.tag, tag.digest);
                 }
+                for row in &recorded.handover {
+                    text += &format!("  {}\n", handed_over(row));
+                }
                 for step in &recorded.no_policy {
                     text += &format!("  {step}: no policy configured\n");
                 }
@@ -221,4 +224,19 @@ fn show(details: &BundleDetails) -> String {
         }
     }
     text
+}
+
+fn handed_over(row: &RecordedHandover) -> String {
+    let mut text = format!("handed over at {} by {}", row.at, row.by);
+    if let Some(to) = &row.to {
+        text += &format!(" to {to}");
+    }
+    if let Some(bag) = &row.bag {
+        text += &format!(", bag {bag}");
+    }
+    match (&row.signer, row.known) {
+        (None, _) => text + ", not signed (as stated)",
+        (Some(signer), true) => text + &format!(", signed by {signer}"),
+        (Some(signer), false) => text + &format!(", signed by {signer}, not known here"),
+    }
 }

@@ -376,4 +376,15 @@ mod tests {
             assert!(medium.read.into_inner() <= 8 * medium.bytes.len() as u64);
         }
     }
+
+    #[test]
+    fn of_many_sets_only_some_are_kept() {
+        let mut bytes = Vec::new();
+        for size in 1..100 {
+            let set = NewSet::new(&[0; 16], size, NAME, 4 * size);
+            bytes.extend(set.description(&[0; 16], &[Check { md5: [0; 16], crc: 0 }]));
+        }
+        let found = Medium { bytes, ..Medium::default() }.scan().0;
+        assert_eq!([found.mains.len(), found.sizes.len(), found.checks.len()], [MAX_SETS; 3]);
+    }
 }

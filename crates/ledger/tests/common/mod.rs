@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use ledger::{
     Announced, Begun, Created, EntryNumber, EvidenceKind, Fingerprint, Ledger, LedgerId, MovedTag, Recorded,
-    RecordedEvidence, RecordedImage, RecordedSignature, Refused, Signing, Stamp, Subject, Vouched,
+    RecordedEvidence, RecordedHandover, RecordedImage, RecordedSignature, Refused, Signing, Stamp, Subject, Vouched,
 };
 use manifest_schema::manifest::PlatformManifest;
 use manifest_schema::{BundleId, Digest, OutsideText, Reference, Sequence, Timestamp};
@@ -125,6 +125,16 @@ pub fn recorded(subject: &Subject) -> Recorded {
             previous: Some(self::digest("before")),
         }],
         no_policy: vec!["scan-gate".parse().expect("a key")],
+        handover: vec![RecordedHandover {
+            statement: digest("statement"),
+            number: 1,
+            at: stamp(0).now,
+            by: "Ada".parse().expect("a name"),
+            to: None,
+            bag: Some("4711".parse().expect("a number")),
+            signer: Some(certificate()),
+            known: true,
+        }],
     }
 }
 
