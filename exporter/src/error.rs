@@ -371,7 +371,7 @@ pub enum Error {
         /// The number asked for.
         number: u32,
         /// The last volume.
-        last: usize,
+        last: u32,
     },
     /// Not in the record.
     #[error("{name} was not packed by this request with this state folder")]

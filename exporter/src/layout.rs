@@ -1,4 +1,6 @@
 //! Which volume holds which blob, and which medium holds which volume: in the order of the plan, by upper bounds.
+//!
+//! A blob in parts has its volumes for itself, so that no other has to be read again because of it.
 
 use bundle::VolumeBound;
 use manifest_schema::{LIMITS, Stored};
@@ -7,7 +9,7 @@ use serde::Serialize;
 use crate::error::Error;
 use crate::media::{Medium, Share, VolumeSize, on_medium};
 
-/// A part is begun in a volume that has blobs already only if it gets at least this share of a whole volume.
+/// A volume is begun on a medium that has others already only if it gets at least this share of a whole one.
 const WORTH_A_PART: u64 = 16;
 
 /// How a bundle is to be cut.
@@ -119,6 +121,7 @@ pub fn lay_out(cut: &Cut, first: VolumeBound, later: VolumeBound, blobs: &[ToPla
         number: 1,
         bound: first,
         limit: cut.largest_volume(cut.capacity(1)),
+        ends_in_parts: false,
     };
     if filling.bound.bytes() > filling.limit {
         return Err(Error::VolumeTooSmall { needed: filling.bound.bytes(), limit: filling.limit });
@@ -147,12 +150,14 @@ struct Filling<'c> {
     bound: VolumeBound,
     /// What this volume may become.
     limit: u64,
+    /// This volume holds the last part of a blob, and nothing else may follow.
+    ends_in_parts: bool,
 }
 
 impl Filling<'_> {
     fn place(&mut self, size: u64) -> Result<Stored, Error> {
         let whole = self.cut.largest_volume(self.cut.capacity(2));
-        if self.bound.blob(size).bytes() > self.limit {
+        if self.ends_in_parts || self.bound.blob(size).bytes() > self.limit {
             let beside = self.cut.largest_volume(self.left_behind());
             if self.later.blob(size).bytes() <= beside {
                 self.next_volume(false)?;
@@ -168,10 +173,7 @@ impl Filling<'_> {
 
     fn place_parts(&mut self, size: u64, whole: u64) -> Result<Stored, Error> {
         let (mut sizes, mut rest) = (Vec::new(), size);
-        let worth = |room: u64| room >= whole / WORTH_A_PART;
-        if !worth(self.bound.room_for_part(self.limit)) {
-            self.next_volume_for_part(whole)?;
-        }
+        self.next_volume_for_part(whole)?;
         let volume = self.number;
         loop {
             let part = rest.min(self.bound.room_for_part(self.limit));
@@ -182,6 +184,7 @@ impl Filling<'_> {
             sizes.push(part);
             rest -= part;
             if rest == 0 {
+                self.ends_in_parts = true;
                 return Ok(Stored::Parts { volume, sizes });
             }
             self.next_volume_for_part(whole)?;
@@ -228,6 +231,7 @@ impl Filling<'_> {
         self.close_volume();
         self.number += 1;
         self.bound = self.later;
+        self.ends_in_parts = false;
         if on_next_medium {
             self.close_medium();
             self.medium += 1;

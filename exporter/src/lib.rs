@@ -89,6 +89,10 @@ pub fn pack_again(
 ) -> Result<seal::Sealed, Error> {
     let mut claim = record::claim_sealed(&request)?;
     let planned = claim.plan()?;
+    let last = planned.manifest().volumes.count;
+    if let Some(number) = volumes.iter().find(|number| !(1..=last).contains(*number)) {
+        return Err(Error::NoSuchVolume { number: *number, last });
+    }
     request.repeat(&planned)?;
     let signed = prepare(&request, Some(&planned), keys, &mut claim, progress)?;
     let pulled = pull::pull(signed, &request, &mut claim, Which::Again(volumes), progress)?;
@@ -128,7 +132,13 @@ fn prepare(
         }
         None => Carry::Found,
     };
-    let resolved = resolve::resolve(request, &carry, progress)?;
+    let mut resolved = resolve::resolve(request, &carry, progress)?;
+    if let Some(planned) = planned {
+        // What was asked for by tag is fetched by digest now, and is still called what it was called.
+        for (image, said) in resolved.images.iter_mut().zip(&planned.manifest().images) {
+            (image.asked, image.origin) = (said.asked.clone(), said.origin.clone());
+        }
+    }
     let plan = plan::plan(request, resolved)?;
     pull::sign(claim, plan, request, planned, keys)
 }

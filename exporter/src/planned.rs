@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use signing::{Certificates, Fingerprint, SecretKey, Trust};
 
 use crate::error::Error;
+use crate::layout::Cut;
 use crate::media::{Medium, Share, VolumeSize};
 use crate::request::Request;
 
@@ -60,6 +61,8 @@ pub(crate) struct Sources {
     pub media: Option<Medium>,
     /// Recovery data.
     pub recovery: Option<Share>,
+    /// Bytes left on the first medium for the importing program.
+    pub importer_bytes: u64,
 }
 
 impl Sources {
@@ -80,6 +83,7 @@ impl Sources {
             volume_size: request.cut.volume_size,
             media: request.cut.medium,
             recovery: request.cut.recovery,
+            importer_bytes: request.cut.tool,
         }
     }
 }
@@ -171,6 +175,22 @@ impl Planned {
     /// What packing needs beyond it.
     pub(crate) fn sources(&self) -> &Sources {
         &self.sources
+    }
+
+    /// How the bundle is cut; the importing program must fit where it was planned to be.
+    ///
+    /// # Errors
+    /// [`Error::Importer`] if it does not.
+    pub(crate) fn cut(&self, importer: Option<&Path>) -> Result<Cut, Error> {
+        let Sources { volume_size, media, recovery, importer_bytes, .. } = self.sources;
+        if let Some(path) = importer
+            && media.is_some()
+            && crate::request::tool_size(Some(path))? > importer_bytes
+        {
+            let source = std::io::Error::other(format!("it is larger than planned, which is {importer_bytes} bytes"));
+            return Err(Error::Importer { path: path.into(), source });
+        }
+        Ok(Cut { volume_size, medium: media, recovery, tool: importer_bytes })
     }
 
     /// Adds a key's signature over the manifest, with its certificate. `false` if it has signed before.

@@ -56,17 +56,11 @@ pub struct Pulled {
 /// If a key fails, if this number was released with other content, or if the manifest is not the planned one.
 pub fn sign(
     claim: &mut Claim,
-    mut plan: Plan,
+    plan: Plan,
     request: &Request,
     planned: Option<&Planned>,
     keys: &[SecretKey],
 ) -> Result<Signed, Error> {
-    if let Some(planned) = planned {
-        // What was asked for by tag is fetched by digest now, and is still called what it was called.
-        for (image, said) in plan.resolved.images.iter_mut().zip(&planned.manifest().images) {
-            (image.asked, image.origin) = (said.asked.clone(), said.origin.clone());
-        }
-    }
     let manifest = plan.manifest(request, claim.bundle(), claim.sequence(), claim.created())?;
     let bytes = manifest.to_bytes()?;
     let (mut signers, mut signatures) = (Vec::new(), Vec::new());
@@ -120,10 +114,6 @@ pub fn pull(
             to_write.retain(|v| !claim.volumes().contains_key(&v.number));
         }
         Which::Again(numbers) => {
-            let last = to_write.len();
-            if let Some(number) = numbers.iter().find(|n| !to_write.iter().any(|v| v.number == **n)) {
-                return Err(Error::NoSuchVolume { number: *number, last });
-            }
             remove(&folder)?;
             to_write.retain(|v| numbers.contains(&v.number));
         }

@@ -327,12 +327,7 @@ impl Request {
         let release = release_file(args.file.as_deref())?;
         let (manifest, sources) = (plan.manifest(), plan.sources());
         let with_importer = args.with_importer.or(release.with_importer);
-        let cut = Cut {
-            volume_size: sources.volume_size,
-            medium: sources.media,
-            recovery: sources.recovery,
-            tool: tool_size(with_importer.as_deref())?,
-        };
+        let cut = plan.cut(with_importer.as_deref())?;
         Ok(Self {
             stream: manifest.stream.clone(),
             sequence: SequenceSpec::Number(manifest.sequence),
@@ -371,6 +366,7 @@ impl Request {
         let (manifest, sources) = (plan.manifest(), plan.sources());
         self.images = sources.images.iter().map(|i| i.parse()).collect::<Result<_, _>>()?;
         self.base = BaseBundle::left_to(manifest);
+        self.cut = plan.cut(self.with_importer.as_deref())?;
         self.sign_images = false;
         Ok(())
     }
@@ -455,7 +451,7 @@ pub(crate) fn release_file(named: Option<&Path>) -> Result<Release, Error> {
 }
 
 /// Bytes of the importing program.
-fn tool_size(path: Option<&Path>) -> Result<u64, Error> {
+pub(crate) fn tool_size(path: Option<&Path>) -> Result<u64, Error> {
     let Some(path) = path else { return Ok(0) };
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => Ok(metadata.len()),

@@ -177,6 +177,12 @@ pub enum Error {
     /// Nobody has said that production may be written to without a person.
     #[error("--watch receives into staging, and there is none")]
     WatchNeedsStaging,
+    /// A stream that cannot be decrypted to its end.
+    #[error("the stream is cut or damaged")]
+    Stream {
+        /// Why.
+        source: bundle::VolumeError,
+    },
     /// A stream was to be read twice.
     #[error("the stream has passed, and cannot be read again")]
     StreamPassed,

@@ -42,6 +42,7 @@ impl Explain for Error {
             Error::Damaged { .. }
             | Error::MissingFile { .. }
             | Error::MissingVolumes { .. }
+            | Error::Stream { .. }
             | Error::UnreadableFile { .. } => Fault::Damaged,
             Error::OtherMedium { .. } | Error::StreamAndFolders | Error::WatchNeedsStaging => Fault::Usage,
             Error::Stdin(_) | Error::Watch { .. } => Fault::Failed,
@@ -165,7 +166,7 @@ impl Explain for Error {
             Error::Stdin(_) => return None,
             Error::OtherMedium { .. } => "name the folders of one bundle at a time",
             Error::Spool(_) => "set TMPDIR to a folder with room for the bundle's image manifests and configurations",
-            Error::StreamPassed => "send the bundle again; what has been pushed is found",
+            Error::StreamPassed | Error::Stream { .. } => "send the bundle again; what has been pushed is found",
             Error::OtherStreamSeal => "do not use it, and tell the sender",
             Error::Contents { source, .. } => match source.as_ref() {
                 bundle::ContentsError::Volume(bundle::VolumeError::Io(_)) => {

@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bundle::{ContentsError, Folder, FolderError, LABEL, SEAL, SEAL_SIGNATURE, Seal, media_folders};
+use bundle::{ContentsError, TarError, Folder, FolderError, LABEL, SEAL, SEAL_SIGNATURE, Seal, media_folders};
 use commands::handover::Chain;
 use manifest_schema::{BundleId, Digest, OutsideText, Sequence, Stream};
 use signing::Authentic;
@@ -56,6 +56,10 @@ pub trait Wait: Send + Sync {
     fn wait(&self, wanted: &Wanted) -> Result<Option<Vec<PathBuf>>, Error>;
     /// Says why a folder that was brought does not help.
     fn reject(&self, reason: &Error);
+    /// Says what became of a volume that was brought too early.
+    fn checked(&self, name: &str, problem: Option<&Error>) {
+        let _ = (name, problem);
+    }
 }
 
 /// Nobody: everything must be there from the beginning.
@@ -282,6 +286,14 @@ impl<'s> Folders<'s> {
                     self.wait.reject(&e);
                 }
             }
+            // Nothing is received before the first volume says what the bundle is; that a medium is good can be told.
+            if number == 1 && find(&self.state(), 1)?.is_none() {
+                for here in self.here() {
+                    let name = bundle::volume_name(&self.sealed.name, here);
+                    let result = self.check_volume(here, |_| ());
+                    self.wait.checked(&name, result.as_ref().err());
+                }
+            }
         }
     }
 
@@ -301,19 +313,21 @@ impl<'s> Folders<'s> {
             results.push((LABEL.to_string(), check_label(folder)));
         }
         for number in 1..=u32::try_from(self.sealed.volumes).unwrap_or(u32::MAX) {
-            let found = find(&self.state(), number);
-            let result = match found {
-                Ok(Some(OpenVolume { file, path })) => match bundle::digest_of(file, &mut progress) {
-                    Ok((found, _)) if self.sealed_digests(number).contains(&found) => Ok(()),
-                    Ok((found, _)) => Err(self.damaged(number, path, found)),
-                    Err(e) => Err(Error::UnreadableFile { file: path, reason: e.to_string() }),
-                },
-                Ok(None) => Err(self.missing(vec![number])),
-                Err(e) => Err(e.into()),
-            };
-            results.push((bundle::volume_name(&self.sealed.name, number), result));
+            let name = bundle::volume_name(&self.sealed.name, number);
+            results.push((name, self.check_volume(number, &mut progress)));
         }
         results
+    }
+
+    /// The ciphertext of a volume that is at hand, against the seals.
+    fn check_volume(&self, number: u32, progress: impl FnMut(u64)) -> Result<(), Error> {
+        let found = find(&self.state(), number)?;
+        let OpenVolume { file, path } = found.ok_or_else(|| self.missing(vec![number]))?;
+        match bundle::digest_of(file, progress) {
+            Ok((found, _)) if self.sealed_digests(number).contains(&found) => Ok(()),
+            Ok((found, _)) => Err(self.damaged(number, path, found)),
+            Err(e) => Err(Error::UnreadableFile { file: path, reason: e.to_string() }),
+        }
     }
 
     /// Tells damage from deceit: if a volume's ciphertext is not what was sealed, the medium is at fault, whatever the
@@ -468,6 +482,7 @@ pub enum Media<'s> {
 impl Media<'_> {
     /// What an error from reading contents means.
     pub(crate) fn judge(&self, volume: u32, error: io::Error) -> Error {
+        use bundle::VolumeError::{Corrupt, Io, NotAge, Tar};
         let error = match error.downcast::<Error>() {
             Ok(ours) => return ours,
             Err(other) => ContentsError::of(other),
@@ -477,6 +492,9 @@ impl Media<'_> {
             (Self::Piped(_), ContentsError::Volume(bundle::VolumeError::NoIdentity)) => {
                 Error::NoIdentity { file: "-".into() }
             }
+            // Nothing says what the ciphertext should be: what cannot be decrypted was cut or damaged on its way.
+            (Self::Piped(_), ContentsError::Volume(source @ (Io(_) | NotAge | Corrupt(_)))) => Error::Stream { source },
+            (Self::Piped(_), ContentsError::Volume(source @ Tar(TarError::Cut(_)))) => Error::Stream { source },
             (Self::Piped(_), error) => Error::Contents { file: "-".into(), source: Box::new(error) },
         }
     }

@@ -43,4 +43,5 @@ pub use keys::{AgeError, GeneratedIdentity, Identities, PluginTalk, Recipients, 
 pub use label::{Label, LabelVolume, render};
 pub use names::{HANDOVER, LABEL, SEAL, SEAL_SIGNATURE, TOOL, medium_name, volume_name};
 pub use seal::{Seal, SealError, SealedFile, SealedVolume};
+pub use tarball::TarError;
 pub use volume::{Output, Pipe, VolumeError, VolumeReader, VolumeWriter};

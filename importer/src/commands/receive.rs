@@ -188,4 +188,11 @@ impl Wait for Prompt {
     fn reject(&self, reason: &Error) {
         console::say(&format!("this does not help: {}", console::chain(reason)));
     }
+
+    fn checked(&self, name: &str, problem: Option<&Error>) {
+        match problem {
+            None => console::say(&format!("{name} is good; it will be needed again")),
+            Some(problem) => self.reject(problem),
+        }
+    }
 }

@@ -56,23 +56,22 @@ fn receive(
     progress: &Progress,
     state: &mut String,
 ) -> Result<Option<Received>, Error> {
-    let shown = paths.first().map(|path| path.display().to_string()).unwrap_or_default();
-    // A medium may hold anything: what is not for this site is left alone.
-    let sealed = match open::seal(site, &paths, Box::new(AllHere)) {
-        Ok(sealed) => sealed,
-        Err(e) => {
-            progress.warn(format_args!("{shown}: left alone: {}", console::chain(&e)));
-            return Ok(None);
+    let mut ours = Vec::new();
+    for path in paths {
+        // A medium may hold anything: what is not for this site is left alone, and hinders nothing.
+        match open::seal(site, std::slice::from_ref(&path), Box::new(AllHere)) {
+            Ok(sealed) if sealed.is_recorded(site)? => {
+                progress.say(format_args!("{}: received before", path.display()));
+                return Ok(None);
+            }
+            Ok(_) => ours.push(path),
+            Err(e) => progress.warn(format_args!("{}: left alone: {}", path.display(), console::chain(&e))),
         }
-    };
-    if sealed.is_recorded(site)? {
-        progress.say(format_args!("{shown}: received before"));
-        return Ok(None);
     }
-    drop(sealed);
+    let Some(shown) = ours.first().map(|path| path.display().to_string()) else { return Ok(None) };
     progress.say(format_args!("receiving {shown}"));
     let wait = Box::new(Watch { folder: folder.into(), seen: Mutex::new(BTreeSet::new()) });
-    crate::receive(site, From::Folders(paths, wait), progress, state).map(Some)
+    crate::receive(site, From::Folders(ours, wait), progress, state).map(Some)
 }
 
 /// The folders with a seal, each with the seal's digest.
