@@ -125,10 +125,7 @@ impl FromStr for Share {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self, Error> {
         let number = text.strip_suffix('%').unwrap_or(text).parse().ok();
-        number
-            .filter(|n| (1..=100).contains(n))
-            .map(Self)
-            .ok_or_else(|| Error::Recovery(OutsideText::new(text)))
+        number.filter(|n| (1..=100).contains(n)).map(Self).ok_or_else(|| Error::Recovery(OutsideText::new(text)))
     }
 }
 
@@ -202,7 +199,9 @@ mod tests {
 
     #[test]
     fn sizes_read_back_as_written_and_nothing_else_is_taken() {
-        for (text, bytes) in [("fat32", FAT32), ("none", u64::MAX), ("700MB", 700_000_000), ("2GiB", 2 << 30), ("1M", 1 << 20)] {
+        for (text, bytes) in
+            [("fat32", FAT32), ("none", u64::MAX), ("700MB", 700_000_000), ("2GiB", 2 << 30), ("1M", 1 << 20)]
+        {
             let size: VolumeSize = text.parse().expect(text);
             assert_eq!(size.bytes(), bytes, "{text}");
             assert_eq!(size.to_string().parse::<VolumeSize>().expect(text), size);

@@ -132,7 +132,11 @@ pub fn plan(request: &Request, mut resolved: Resolved) -> Result<Plan, Error> {
             volumes: Vec::new(),
             media: Vec::new(),
         },
-        layout: Layout { stored: vec![Stored::Whole { volume: 1 }; resolved.blobs.len()], volumes: vec![], media: vec![] },
+        layout: Layout {
+            stored: vec![Stored::Whole { volume: 1 }; resolved.blobs.len()],
+            volumes: vec![],
+            media: vec![],
+        },
         resolved,
     };
     let to_place: Vec<ToPlace> = plan

@@ -276,7 +276,9 @@ fn take_over(
         let expected = recovery.iter().map(|f| (f.name.as_str(), f.digest)).chain([(file.as_str(), noted.digest)]);
         let is_there = Folder::open(&at).is_ok_and(|folder| {
             let mut all = expected.clone();
-            all.all(|(name, digest)| folder.digest_of(name, |n| progress.advance(n)).is_ok_and(|(found, _)| found == digest))
+            all.all(|(name, digest)| {
+                folder.digest_of(name, |n| progress.advance(n)).is_ok_and(|(found, _)| found == digest)
+            })
         });
         if is_there {
             good.insert(volume.number);

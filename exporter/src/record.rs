@@ -345,18 +345,11 @@ impl Claim {
     ///
     /// # Errors
     /// If the record cannot be written.
-    pub(crate) fn note_sealed(
-        &mut self,
-        sealed: &Sealed,
-        volumes: BTreeMap<u32, FinishedVolume>,
-    ) -> Result<(), Error> {
+    pub(crate) fn note_sealed(&mut self, sealed: &Sealed, volumes: BTreeMap<u32, FinishedVolume>) -> Result<(), Error> {
         self.record.volumes = volumes;
         self.record.manifest = Some(sealed.manifest);
-        self.record.sealed = Some(Finished {
-            folder: sealed.path.clone(),
-            bytes: sealed.bytes.unwrap_or(0),
-            revision: sealed.revision,
-        });
+        self.record.sealed =
+            Some(Finished { folder: sealed.path.clone(), bytes: sealed.bytes.unwrap_or(0), revision: sealed.revision });
         self.save()
     }
 

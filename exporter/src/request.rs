@@ -15,8 +15,8 @@ use serde::Serialize;
 use signing::{RegistriesD, SecretKey};
 
 use crate::attached::Referrers;
-use crate::config::{Release, SequenceSpec};
 use crate::base::BaseBundle;
+use crate::config::{Release, SequenceSpec};
 use crate::error::Error;
 use crate::layout::Cut;
 use crate::media::{Medium, Share, VolumeSize};

@@ -389,8 +389,7 @@ fn tags(
             None => TagAction::Create,
             Some(names) if names == image.digest => TagAction::Keep,
             Some(names) => {
-                let meant_to_move =
-                    bundle.rules.replace_tags.iter().any(|p| glob_match(p, destination.tag.as_str()));
+                let meant_to_move = bundle.rules.replace_tags.iter().any(|p| glob_match(p, destination.tag.as_str()));
                 match site.on_existing_tag {
                     _ if meant_to_move => TagAction::Move { from: names },
                     OnExistingTag::Replace => TagAction::Move { from: names },

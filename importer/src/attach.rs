@@ -40,10 +40,10 @@ pub fn attach(admitted: &Admitted<'_>, progress: &Progress) -> Result<(), Error>
             let repository = &placed.destination.repository;
             let client = placement.client(repository)?;
             let found = match referrer.tag {
-                Some(kind) => tagged(client, &referrer.subject, kind, &document, &blob.media_type, progress),
+                Some(kind) => tagged(client, &referrer.subject, kind, document, &blob.media_type, progress),
                 None => {
                     let list = lists.entry((repository, referrer.subject));
-                    listed(client, &referrer.subject, &document, &blob.media_type, list)
+                    listed(client, &referrer.subject, document, &blob.media_type, list)
                 }
             };
             match found {

@@ -54,7 +54,8 @@ pub fn prove(
             progress.begin("reading what the base left", open.values().sum());
             let wanted: BTreeSet<_> = users.iter().filter(|(digest, _)| open.contains_key(digest)).collect();
             let of_users = wanted.into_iter().flat_map(|(_, repositories)| repositories.iter().cloned());
-            let repositories: BTreeSet<_> = published.into_iter().map(|(repository, _)| repository).chain(of_users).collect();
+            let repositories: BTreeSet<_> =
+                published.into_iter().map(|(repository, _)| repository).chain(of_users).collect();
             for repository in repositories {
                 let client = site.registries.repository(&repository);
                 for (digest, size) in open.clone() {

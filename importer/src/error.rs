@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use bundle::Repairable;
 use manifest_schema::{BundleId, Digest, OutsideText, Reference, Repository, Scope, Stream, TagRef, Timestamp};
 
 /// An import failed or was refused.
@@ -137,7 +138,9 @@ pub enum Error {
         found: Box<crate::media::SealedAs>,
     },
     /// The base of an incremental bundle was not received here.
-    #[error("the bundle builds on {base} (bundle {bundle}, manifest {manifest}), which the ledger does not have recorded")]
+    #[error(
+        "the bundle builds on {base} (bundle {bundle}, manifest {manifest}), which the ledger does not have recorded"
+    )]
     UnknownBase {
         /// `<stream>-<sequence>`.
         base: String,
@@ -206,6 +209,8 @@ pub enum Error {
         expected: Digest,
         /// The digest found.
         found: Digest,
+        /// Of a volume, its number and whether recovery data can repair it.
+        repair: Option<(u32, Repairable)>,
     },
     /// Packed for somebody else.
     #[error("{}: the identity here does not open it", .file.display())]

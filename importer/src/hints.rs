@@ -1,5 +1,6 @@
 //! Who is at fault for each error, and what to do next. The only place for either.
 
+use bundle::Repairable;
 use console::{Explain, Fault};
 
 use crate::error::Error;
@@ -137,6 +138,19 @@ impl Explain for Error {
             }
             Error::SealRejected { source, .. } | Error::ManifestRejected { source, .. } => {
                 commands::rejected_hint(source)
+            }
+            Error::Damaged { file, repair: Some((number, repairable)), .. } => {
+                let folder = file.parent().unwrap_or(std::path::Path::new(".")).display();
+                return Some(match repairable {
+                    Repairable::Yes => {
+                        format!("its recovery data can repair it: `sealift-import check --repair {folder}`")
+                    }
+                    Repairable::NoData | Repairable::TooLittle => format!(
+                        "copy the file from the medium again; if it is damaged there, ask the sender for \
+                         `sealift-export pack --volume {number}`{}; the other files stay good",
+                        if *repairable == Repairable::TooLittle { " (its recovery data does not suffice)" } else { "" }
+                    ),
+                });
             }
             Error::Damaged { .. } | Error::MissingFile { .. } | Error::UnreadableFile { .. } => {
                 "copy the file from the medium again, or ask the sender for it; the other files stay good"

@@ -10,7 +10,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bundle::{ContentsError, TarError, Folder, FolderError, LABEL, SEAL, SEAL_SIGNATURE, Seal, media_folders};
+use bundle::{
+    ContentsError, Folder, FolderError, LABEL, Repairable, SEAL, SEAL_SIGNATURE, Seal, TarError, media_folders,
+};
 use commands::handover::Chain;
 use manifest_schema::{BundleId, Digest, OutsideText, Sequence, Stream};
 use signing::Authentic;
@@ -333,7 +335,8 @@ impl<'s> Folders<'s> {
     /// Tells damage from deceit: if a volume's ciphertext is not what was sealed, the medium is at fault, whatever the
     /// error; otherwise the bundle is.
     fn diagnose(&self, number: u32, error: ContentsError) -> Error {
-        let open = match find(&self.state(), number) {
+        let found = find(&self.state(), number);
+        let open = match found {
             Ok(Some(open)) => open,
             Ok(None) => return self.missing(vec![number]),
             Err(e) => return e.into(),
@@ -351,9 +354,25 @@ impl<'s> Folders<'s> {
 
     pub(crate) fn damaged(&self, number: u32, file: PathBuf, found: Digest) -> Error {
         match self.sealed_digests(number).into_iter().next() {
-            Some(expected) => Error::Damaged { file, expected, found },
+            Some(expected) => Error::Damaged { file, expected, found, repair: Some((number, self.repairable(number))) },
             None => self.missing(vec![number]),
         }
+    }
+
+    /// Whether the recovery data beside a volume can repair it.
+    fn repairable(&self, number: u32) -> Repairable {
+        let state = self.state();
+        let judge = |SealedFolder { folder, seal }: &SealedFolder| {
+            let volume = seal.get().volume(number).filter(|v| folder.open_file(&v.name).is_ok())?;
+            let recovery: Vec<&str> = volume.recovery.iter().map(|file| file.name.as_str()).collect();
+            Some(match bundle::recovery::assess(folder, &volume.name, &recovery, |_| ()) {
+                _ if recovery.is_empty() => Repairable::NoData,
+                Ok(found) if found.is_repairable() => Repairable::Yes,
+                Ok(_) => Repairable::TooLittle,
+                Err(_) => Repairable::NoData,
+            })
+        };
+        state.folders.iter().find_map(judge).unwrap_or(Repairable::NoData)
     }
 }
 
@@ -373,7 +392,7 @@ fn check_label(sealed: &SealedFolder) -> Result<(), Error> {
     let (expected, file) = (sealed.seal.get().label, sealed.folder.path().join(LABEL));
     match sealed.folder.digest_of(LABEL, |_| ()) {
         Ok((found, _)) if found == expected => Ok(()),
-        Ok((found, _)) => Err(Error::Damaged { file, expected, found }),
+        Ok((found, _)) => Err(Error::Damaged { file, expected, found, repair: None }),
         Err(FolderError::Missing(file)) => Err(Error::MissingFile { file }),
         Err(e) => Err(e.into()),
     }
@@ -449,7 +468,8 @@ impl Read for SpoolReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut spool = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         if self.position < spool.length {
-            let want = usize::try_from(spool.length - self.position).map_or(buffer.len(), |left| left.min(buffer.len()));
+            let want =
+                usize::try_from(spool.length - self.position).map_or(buffer.len(), |left| left.min(buffer.len()));
             let n = spool.file.read_at(&mut buffer[..want], self.position)?;
             self.position += n as u64;
             return Ok(n);
@@ -474,7 +494,7 @@ impl Read for SpoolReader {
 #[must_use]
 pub enum Media<'s> {
     /// Folders with seals.
-    Folders(Folders<'s>),
+    Folders(Box<Folders<'s>>),
     /// A stream, of which the seal is the last entry.
     Piped(Piped),
 }

@@ -59,7 +59,7 @@ impl<'s> Sealed<'s> {
         folders.check_here()?;
         let file = folders.volume(1)?.file;
         let sealed = Some((folders.sealed.clone(), folders.stream.clone(), folders.rules));
-        let media = Media::Folders(folders);
+        let media = Media::Folders(Box::new(folders));
         let head = Head::read(Box::new(file), identities).map_err(|e| media.judge(1, e.into()))?;
         Ok(Opened { identities: identities.clone(), head, media, sealed, site })
     }

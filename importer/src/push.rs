@@ -137,7 +137,7 @@ fn push_run(
     journal: &Journal<'_>,
     in_a_row: &mut InARow,
     progress: &Progress,
-) -> Result<Vec<(u32, Digest)>, Error> {
+) -> Result<Ciphertexts, Error> {
     let mut pass = 1;
     loop {
         let (mut failed, ended) = one_pass(admitted, run, &open, journal, in_a_row, progress)?;
@@ -162,7 +162,7 @@ fn one_pass(
     journal: &Journal<'_>,
     in_a_row: &mut InARow,
     progress: &Progress,
-) -> Result<(BTreeMap<Digest, Error>, Vec<(u32, Digest)>), Error> {
+) -> Result<(BTreeMap<Digest, Error>, Ciphertexts), Error> {
     let mut failed = BTreeMap::new();
     let bundle = &admitted.bundle;
     let ended = read_blobs(bundle, Range::Volumes(run.first, run.last), true, |content| {
@@ -236,10 +236,13 @@ pub(crate) enum Stop {
     Ours(Box<Error>),
 }
 
+/// Volumes that were read to their end, with the digest of their ciphertext.
+type Ciphertexts = Vec<(u32, Digest)>;
+
 /// What stood at the end.
 pub(crate) enum Ended {
     /// Nothing more. The volumes that were read to their end, with the digest of their ciphertext.
-    Volumes(Vec<(u32, Digest)>),
+    Volumes(Ciphertexts),
     /// The seal of a stream, not judged yet.
     Stream { seal: Vec<u8>, signature: Vec<u8> },
 }

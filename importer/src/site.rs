@@ -14,7 +14,9 @@ use registry::Registries;
 use signing::sigstore::{Keyless, KeylessIdentity, SigstoreKey, SigstoreSecretKey};
 use signing::{Certificates, ImagePolicy, Lookaside, SecretKey, Trust};
 
-use crate::config::{BaseProof, IdentityConfig, Import, LookasideConfig, Mapping, OnExistingTag, SigstoreConfig, WatchInto};
+use crate::config::{
+    BaseProof, IdentityConfig, Import, LookasideConfig, Mapping, OnExistingTag, SigstoreConfig, WatchInto,
+};
 use crate::destination::Rules;
 use crate::error::Error;
 

@@ -162,7 +162,9 @@ impl Cluster {
     /// # Errors
     /// [`Error`] if the bundle is refused, or a signature of production cannot be read.
     pub fn bundle(&self, site: &Site, folder: &Path, judged_as: As) -> Result<Vec<ImageVerdict>, Error> {
-        let bundle = authenticate(open::seal(site, &[folder.into()], Box::new(AsFarAsNeeded))?.open(site, &site.identities()?)?)?;
+        let bundle = authenticate(
+            open::seal(site, &[folder.into()], Box::new(AsFarAsNeeded))?.open(site, &site.identities()?)?,
+        )?;
         let (graph, evidence) = admit::documents(&bundle)?;
         let images = &bundle.manifest.get().images;
         let judge = |image| self.carried(site, &bundle, image, &graph.closure(image)?, &evidence, judged_as);

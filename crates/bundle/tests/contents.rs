@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use age::secrecy::ExposeSecret;
 use blobs::{VerifyingReader, sha256};
 use bundle::{
-    Contents, ContentsError, Head, Identities, Packer, Packing, Range, Recipients, SourceBlob, VolumeBound, VolumeError,
-    WrittenPart, WrittenVolume,
+    Contents, ContentsError, Head, Identities, Packer, Packing, Range, Recipients, SourceBlob, VolumeBound,
+    VolumeError, WrittenPart, WrittenVolume,
 };
 use manifest_schema::manifest::ManifestType;
 use manifest_schema::{

@@ -41,7 +41,8 @@ fn write(dir: &Path, recipients: &[&str]) -> PathBuf {
     let path = dir.join("volume");
     let _ = std::fs::remove_file(&path);
     let recipients = Recipients::parse(recipients.iter().copied()).expect("recipients");
-    let mut writer = VolumeWriter::new(Box::new(File::create_new(&path).expect("created")), &recipients, 0).expect("begun");
+    let mut writer =
+        VolumeWriter::new(Box::new(File::create_new(&path).expect("created")), &recipients, 0).expect("begun");
     writer.entry("hello", 5, &b"world"[..]).expect("written");
     writer.finish().expect("finished");
     path

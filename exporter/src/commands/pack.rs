@@ -9,10 +9,10 @@ use manifest_schema::Timestamp;
 use signing::SecretKey;
 
 use crate::Packed;
-use crate::seal::Sealed;
 use crate::error::Error;
 use crate::planned::Planned;
 use crate::request::{Request, RequestArgs};
+use crate::seal::Sealed;
 
 /// Packs images into a sealed bundle
 ///
@@ -26,6 +26,9 @@ pub struct Pack {
     /// Make only these volumes again, of a bundle that was packed before, in a folder beside it
     #[arg(long, value_name = "NUMBER", value_delimiter = ',')]
     volume: Vec<u32>,
+    /// Do not read back what was written
+    #[arg(long)]
+    no_check: bool,
     #[command(flatten)]
     request: RequestArgs,
 }
@@ -72,6 +75,10 @@ impl Pack {
             (crate::pack_again(request, &volumes, &keys, &progress)?, "made again")
         };
         *state = "the bundle is sealed and complete";
+        if word != "already packed" && !self.no_check {
+            *state = "the bundle is sealed, but the medium does not give back what was written";
+            check(&sealed, &progress)?;
+        }
         if self.json {
             return console::print_json(&serde_json::json!({ "result": word, "bundle": sealed }))
                 .map_err(Error::Stdout);
@@ -107,6 +114,18 @@ impl Pack {
         progress.say(line("sent", &sealed));
         Ok(())
     }
+}
+
+/// Reads back from the medium what was written to it.
+fn check(sealed: &Sealed, progress: &Progress) -> Result<(), Error> {
+    let folders = std::slice::from_ref(&sealed.path);
+    let mut report = commands::check::check_bundle(folders, &commands::check::Options::default(), progress)?;
+    // Volumes that were made again lie without the others.
+    report.files.retain(|file| file.volume.is_none_or(|number| sealed.volumes.contains(&number)));
+    report.verdict(false)?;
+    let rate = console::bytes(report.bytes_per_second);
+    progress.say(format_args!("checked: the medium gives back what was written, {rate} a second"));
+    Ok(())
 }
 
 fn line(word: &str, sealed: &Sealed) -> String {

@@ -103,7 +103,8 @@ fn text(report: &Report) -> String {
     for medium in &report.media {
         let full = medium.at_most_bytes.saturating_mul(100) / medium.capacity.max(1);
         let (used, capacity) = (console::bytes(medium.at_most_bytes), console::bytes(medium.capacity));
-        text += &format!("medium {} of {}: at most {used} of {capacity} ({full} %)\n", medium.number, report.media.len());
+        text +=
+            &format!("medium {} of {}: at most {used} of {capacity} ({full} %)\n", medium.number, report.media.len());
     }
     text
 }

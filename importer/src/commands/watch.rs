@@ -26,7 +26,13 @@ const DEPTH: usize = 2;
 ///
 /// # Errors
 /// [`Error`] if the folder cannot be read. What is wrong with a bundle is said, and the next one is waited for.
-pub(crate) fn watch(site: &Site, folder: &Path, json: bool, progress: &Progress, state: &mut String) -> Result<(), Error> {
+pub(crate) fn watch(
+    site: &Site,
+    folder: &Path,
+    json: bool,
+    progress: &Progress,
+    state: &mut String,
+) -> Result<(), Error> {
     site.may_watch()?;
     let mut done: BTreeSet<Digest> = BTreeSet::new();
     progress.say(format_args!("watching {}", folder.display()));

@@ -65,7 +65,10 @@ fn a_base_that_is_not_in_production_is_refused_with_the_way_out() {
     let mut site = Site::new();
     let (first, second, _) = two(&mut site);
     let ran = receive(&site, &[&second], &[]).expect_code(3);
-    assert!(ran.stderr.contains("the bundle builds on payments-1") && ran.stderr.contains("--base-proof read"), "{ran}");
+    assert!(
+        ran.stderr.contains("the bundle builds on payments-1") && ran.stderr.contains("--base-proof read"),
+        "{ran}"
+    );
     assert!(site.production.is_empty(), "nothing was pushed");
     // Nor does reading help where there is nothing to read.
     let ran = receive(&site, &[&second], &["--base-proof", "read"]).expect_code(3);

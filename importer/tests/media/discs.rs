@@ -28,7 +28,8 @@ fn a_bundle_is_laid_out_on_media_and_received_from_all_of_them() {
     }
     let mut site = Site::new();
     let (digest, bundle) = on_discs(&mut site);
-    let plan = run(&mut site.export(&["plan", "--sequence", "1", "--media", MEDIUM, "--volume-size", "1MiB", "--json"]));
+    let plan =
+        run(&mut site.export(&["plan", "--sequence", "1", "--media", MEDIUM, "--volume-size", "1MiB", "--json"]));
     let plan = plan.expect_code(0).json();
     let media = plan["media"].as_array().unwrap();
     assert_eq!(media.len(), 2);
@@ -39,7 +40,8 @@ fn a_bundle_is_laid_out_on_media_and_received_from_all_of_them() {
         assert!(medium["at_most_bytes"].as_u64() <= medium["capacity"].as_u64());
         assert!(names(&folder).contains(&"LABEL.txt".into()) && names(&folder).contains(&"SHA256SUMS.asc".into()));
     }
-    let text = run(&mut site.export(&["plan", "--sequence", "1", "--media", MEDIUM, "--volume-size", "1MiB"])).expect_code(0);
+    let text =
+        run(&mut site.export(&["plan", "--sequence", "1", "--media", MEDIUM, "--volume-size", "1MiB"])).expect_code(0);
     assert!(text.stdout.contains("medium 2 of 2: at most"), "{text}");
     // Only one of them: which volumes are on the other is said.
     let missing = receive(&site, &[&bundle.join("medium-1")], &[]).expect_code(4);
@@ -70,7 +72,11 @@ fn the_importing_program_travels_on_the_first_medium() {
     assert!(label.contains(&format!("Program:     sealift-import  {digest}")), "{label}");
     assert!(label.contains("by another way"), "{label}");
     if need(&["sha256sum"]) {
-        run_ok(testkit::command("sha256sum", &bundle).args(["-c", "--ignore-missing", "SHA256SUMS"]).current_dir(bundle.join("medium-1")));
+        run_ok(
+            testkit::command("sha256sum", &bundle)
+                .args(["-c", "--ignore-missing", "SHA256SUMS"])
+                .current_dir(bundle.join("medium-1")),
+        );
     }
     run(site.import(&["check"]).arg(&bundle)).expect_code(0);
     flip_bit(&carried);
@@ -267,9 +273,20 @@ fn media_are_real_file_systems() {
             run_ok(testkit::command("mcopy", &home).arg("-s").arg("-i").arg(&image).arg("::*").arg(&back));
         } else {
             let image = home.join("disc.iso");
-            run_ok(testkit::command("xorriso", &home).args(["-as", "mkisofs", "-quiet", "-R", "-J", "-o"]).arg(&image).arg(&folder));
+            run_ok(
+                testkit::command("xorriso", &home)
+                    .args(["-as", "mkisofs", "-quiet", "-R", "-J", "-o"])
+                    .arg(&image)
+                    .arg(&folder),
+            );
             assert!(fs::metadata(&image).unwrap().len() <= 4 << 20, "the disc holds it");
-            run_ok(testkit::command("xorriso", &home).args(["-osirrox", "on", "-indev"]).arg(&image).args(["-extract", "/"]).arg(&back));
+            run_ok(
+                testkit::command("xorriso", &home)
+                    .args(["-osirrox", "on", "-indev"])
+                    .arg(&image)
+                    .args(["-extract", "/"])
+                    .arg(&back),
+            );
         }
         assert_eq!(names(&back), names(&folder));
         read.push(back);

@@ -42,9 +42,9 @@ fn an_interrupted_pack_keeps_its_finished_volumes() {
     assert!(ran.stderr.contains("taking over"), "{ran}");
     let bundle = site.media().join("payments-1");
     assert!(!bundle.join("notes.txt").exists());
-    let kept = there.iter().filter(|(name, digest)| {
-        fs::read(bundle.join(name)).is_ok_and(|bytes| blobs::sha256(&bytes) == **digest)
-    });
+    let kept = there
+        .iter()
+        .filter(|(name, digest)| fs::read(bundle.join(name)).is_ok_and(|bytes| blobs::sha256(&bytes) == **digest));
     let kept: Vec<_> = kept.map(|(name, _)| name.as_str()).collect();
     assert!(kept.contains(&"payments-1.0001.tar.zst.age"), "{kept:?}");
     assert!(!kept.contains(&"payments-1.0002.tar.zst.age"), "{kept:?}");

@@ -149,7 +149,9 @@ fn what_a_stream_cannot_have_is_said() {
         return;
     }
     let site = Site::new();
-    for (flag, value) in [("--media", "cd"), ("--recovery", "10%"), ("--volume", "1"), ("--with-importer", "release.yaml")] {
+    for (flag, value) in
+        [("--media", "cd"), ("--recovery", "10%"), ("--volume", "1"), ("--with-importer", "release.yaml")]
+    {
         let ran = run(&mut site.export(&["pack", "--output", "-", "--sequence", "1", flag, value])).expect_code(2);
         assert!(ran.stderr.contains(&format!("{flag} and --output -")), "{ran}");
         assert!(ran.stdout.is_empty());

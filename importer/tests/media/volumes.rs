@@ -16,7 +16,8 @@ fn a_release_is_cut_into_volumes_and_comes_out_whole() {
     }
     let mut site = Site::new();
     let digest = large(&mut site);
-    let plan = run(&mut site.export(&["plan", "--sequence", "1", "--volume-size", "1MiB", "--json"])).expect_code(0).json();
+    let plan =
+        run(&mut site.export(&["plan", "--sequence", "1", "--volume-size", "1MiB", "--json"])).expect_code(0).json();
     let bundle = packed(&site, 1, &["--volume-size", "1MiB"]);
     let volumes: Vec<_> = names(&bundle).into_iter().filter(|name| name.ends_with(".age")).collect();
     assert!(volumes.len() >= 5, "{volumes:?}");
@@ -47,16 +48,18 @@ fn parts_are_joined_with_stock_tools_as_the_label_says() {
     let bundle = packed(&site, 1, &["--volume-size", "1MiB"]);
     let layout = site.unpack_with_stock_tools(&bundle);
     let label = fs::read_to_string(bundle.join("LABEL.txt")).unwrap();
-    let commands: Vec<_> = label.lines().filter(|l| l.starts_with("    (cd blobs") || l.starts_with("    for p in")).collect();
+    let commands: Vec<_> =
+        label.lines().filter(|l| l.starts_with("    (cd blobs") || l.starts_with("    for p in")).collect();
     assert_eq!(commands.len(), 2, "{label}");
     run_ok(testkit::command("bash", &layout).args(["-e", "-c", &commands.join("\n")]).current_dir(&layout));
     let reference = format!("oci:{}:{}/payments/large:1", layout.display(), site.origin.host());
     let raw = run_ok(testkit::command("skopeo", &layout).args(["inspect", "--raw", &reference]));
     assert_eq!(blobs::sha256(raw.stdout.as_bytes()), digest);
-    run_ok(testkit::command("skopeo", &layout).args(["copy", "--insecure-policy", &reference]).arg(format!(
-        "dir:{}",
-        site.scratch("copied").display()
-    )));
+    run_ok(
+        testkit::command("skopeo", &layout)
+            .args(["copy", "--insecure-policy", &reference])
+            .arg(format!("dir:{}", site.scratch("copied").display())),
+    );
 }
 
 #[test]
@@ -105,7 +108,8 @@ fn a_volume_made_again_fits_between_the_old_ones() {
     let ran = site.pack(1, &["--volume-size", "1MiB", "--volume", "3,5"]).expect_code(0);
     assert!(ran.stdout.contains("made again") && ran.stdout.contains("seal revision 2"), "{ran}");
     let again = site.media().join("payments-1.revision-2");
-    let expected = ["LABEL.txt", "SHA256SUMS", "SHA256SUMS.asc", "payments-1.0003.tar.zst.age", "payments-1.0005.tar.zst.age"];
+    let expected =
+        ["LABEL.txt", "SHA256SUMS", "SHA256SUMS.asc", "payments-1.0003.tar.zst.age", "payments-1.0005.tar.zst.age"];
     assert_eq!(names(&again), expected);
     for number in [3, 5] {
         let entries = |bundle| Opened::open(bundle, number, &site.identity).entries;
