@@ -347,6 +347,14 @@ pub enum Error {
         /// The limit.
         limit: u32,
     },
+    /// Media of one bundle with seals of several revisions.
+    #[error("{} and {} have different seals", .first.display(), .other.display())]
+    OtherSeal {
+        /// A medium.
+        first: PathBuf,
+        /// Another one.
+        other: PathBuf,
+    },
     /// Recovery data.
     #[error("{}: no recovery data can be made", .path.display())]
     MakeRecovery {

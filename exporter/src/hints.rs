@@ -57,7 +57,8 @@ impl Explain for Error {
             | Error::PlanChanged { .. }
             | Error::PlanSignature { .. }
             | Error::Unplanned { .. }
-            | Error::OtherPlan { .. } => Fault::Refused,
+            | Error::OtherPlan { .. }
+            | Error::OtherSeal { .. } => Fault::Refused,
             Error::Common(e) => e.fault(),
             Error::Registry(e) => commands::registry_fault(e),
             Error::Source(e) => commands::source_fault(e),
@@ -151,6 +152,7 @@ impl Explain for Error {
             Error::Base { .. } => {
                 "name a bundle that was packed with this --state (payments-41), or the manifest.json of one"
             }
+            Error::OtherSeal { .. } => "sign them one after the other",
             Error::NotForStream { .. } => "leave it out, or name a folder with --output",
             Error::Terminal => "send it on: sealift-export pack --output - ... | PROGRAM",
             Error::NoSpace { .. } => "choose another --output, or make room",

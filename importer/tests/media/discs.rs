@@ -307,3 +307,30 @@ fn media_are_real_file_systems() {
 fn files(folder: &Path) -> Vec<PathBuf> {
     names(folder).iter().map(|name| folder.join(name)).collect()
 }
+
+/// A second signer signs the seal of every medium at once.
+#[test]
+fn a_bundle_on_media_is_signed_by_several() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let (_, bundle) = on_discs(&mut site);
+    let second = testkit::Key::new(&site.scratch("second"), "second");
+    let trusting = |folder: &Path| run(site.import(&["check", "--trust"]).arg(&second.certificate_file).arg(folder));
+    trusting(&bundle).expect_code(3);
+    let sign = |word: &str| {
+        let ran = run(site.export(&["sign", "--sign-key"]).arg(&second.secret_file).arg(&bundle)).expect_code(0);
+        assert!(ran.stdout.contains(&format!("{word}: {}", second.fingerprint)), "{ran}");
+    };
+    sign("signed");
+    sign("already signed");
+    trusting(&bundle).expect_code(0);
+    for medium in names(&bundle) {
+        trusting(&bundle.join(medium)).expect_code(0);
+    }
+    run(site.import(&["inspect"]).arg(bundle.join("medium-1"))).expect_code(0);
+    // What is damaged is not signed.
+    flip_bit(&volume_file(&bundle.join("medium-2"), 6));
+    run(site.export(&["sign", "--sign-key"]).arg(&second.secret_file).arg(&bundle)).expect_code(4);
+}
