@@ -20,7 +20,7 @@ use crate::site::{ProductionArgs, Site, SiteArgs};
 /// Shows what is inside a bundle, and what vouches for it; reads no layer
 #[derive(Debug, Args)]
 pub struct Inspect {
-    /// The bundle's folder
+    /// The bundle's folder; of a bundle on several media, that of the first
     bundle: PathBuf,
     /// Print the whole manifest as JSON
     #[arg(long)]
