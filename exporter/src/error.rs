@@ -433,7 +433,7 @@ pub enum Error {
         partial: Option<PathBuf>,
     },
     /// Released before with other content.
-    #[error("{name} has been released before, and its images have changed since")]
+    #[error("{name} has been released before, and its images or volumes have changed since")]
     Released {
         /// The bundle.
         name: String,
