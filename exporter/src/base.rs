@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use manifest_schema::{Base, Blob, Digest, LIMITS, Manifest, OutsideText, Section, Stored};
+use manifest_schema::{Base, Blob, Digest, LIMITS, Manifest, OutsideText, Section, Stored, Stream};
 
 use crate::error::Error;
 
@@ -22,7 +22,7 @@ impl BaseBundle {
     ///
     /// # Errors
     /// [`Error::Base`].
-    pub fn load(named: &str, state: &Path) -> Result<Self, Error> {
+    pub fn load(named: &str, state: &Path, stream: &Stream) -> Result<Self, Error> {
         let path = if named.contains('/') || named.ends_with(".json") {
             PathBuf::from(named)
         } else {
@@ -31,6 +31,9 @@ impl BaseBundle {
         let wrong = |reason: String| Error::Base { path: path.clone(), reason: OutsideText::new(reason) };
         let text = console::read_text(&path, LIMITS.manifest).map_err(|e| wrong(e.to_string()))?;
         let manifest = Manifest::parse(text.as_bytes()).map_err(|e| wrong(e.to_string()))?;
+        if manifest.stream != *stream {
+            return Err(wrong(format!("it is of stream {}, and not of {stream}", manifest.stream)));
+        }
         let layers = |b: &&Blob| b.section == Section::Layers;
         Ok(Self {
             base: Base {

@@ -211,8 +211,9 @@ impl Release {
         for store in release.release_signatures.iter_mut().filter(|store| !store.contains("://")) {
             *store = base.join(&*store).display().to_string();
         }
-        release.output.iter_mut().chain(&mut release.with_importer).for_each(relative);
-        for base in release.base.iter_mut().filter(|base| base.contains('/')) {
+        let folders = release.output.iter_mut().filter(|output| output.as_os_str() != "-");
+        folders.chain(&mut release.with_importer).for_each(relative);
+        for base in release.base.iter_mut().filter(|base| base.contains('/') || base.ends_with(".json")) {
             *base = path.parent().unwrap_or(Path::new("")).join(&*base).display().to_string();
         }
         for image in &mut release.images {

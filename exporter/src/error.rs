@@ -347,6 +347,20 @@ pub enum Error {
         /// The limit.
         limit: u32,
     },
+    /// The record does not have every volume.
+    #[error("the record has {noted} of {of} volumes, and a seal must name them all")]
+    NotAllVolumes {
+        /// Volumes in the record.
+        noted: usize,
+        /// Volumes of the bundle.
+        of: u32,
+    },
+    /// A plan for a folder.
+    #[error("the release was planned for {count} volumes, and a stream is one")]
+    PlannedVolumes {
+        /// The volumes planned.
+        count: u32,
+    },
     /// Media of one bundle with seals of several revisions.
     #[error("{} and {} have different seals", .first.display(), .other.display())]
     OtherSeal {

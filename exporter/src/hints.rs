@@ -50,6 +50,7 @@ impl Explain for Error {
             | Error::Base { .. }
             | Error::Importer { .. }
             | Error::NotForStream { .. }
+            | Error::PlannedVolumes { .. }
             | Error::Terminal
             | Error::Released { .. } => Fault::Usage,
             Error::Join(_)
@@ -76,6 +77,7 @@ impl Explain for Error {
             | Error::Pull { .. }
             | Error::LargerThanPlanned { .. }
             | Error::MakeRecovery { .. }
+            | Error::NotAllVolumes { .. }
             | Error::Output { .. }
             | Error::NoSpace { .. }
             | Error::Busy { .. }
@@ -154,6 +156,8 @@ impl Explain for Error {
             Error::Base { .. } => {
                 "name a bundle that was packed with this --state (payments-41), or the manifest.json of one"
             }
+            Error::NotAllVolumes { .. } => "pack the whole release again, under the next sequence",
+            Error::PlannedVolumes { .. } => "plan it with `--output -`",
             Error::OtherSeal { .. } => "sign them one after the other",
             Error::NotForStream { .. } => "leave it out, or name a folder with --output",
             Error::Terminal => "send it on: sealift-export pack --output - ... | PROGRAM",

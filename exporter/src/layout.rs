@@ -23,6 +23,8 @@ pub struct Cut {
     pub recovery: Option<Share>,
     /// Bytes that the importing program takes on the first medium.
     pub tool: u64,
+    /// Bytes that label and seal take on each medium.
+    pub sealing: u64,
 }
 
 impl Cut {
@@ -54,7 +56,7 @@ impl Cut {
 
     fn capacity(&self, medium: u32) -> u64 {
         let tool = if medium == 1 { on_medium(self.tool) } else { 0 };
-        self.medium.map_or(u64::MAX, |m| m.for_volumes()).saturating_sub(tool)
+        self.medium.map_or(u64::MAX, |m| m.for_files().saturating_sub(on_medium(self.sealing))).saturating_sub(tool)
     }
 }
 
@@ -313,6 +315,7 @@ mod tests {
                 medium,
                 recovery: (random(2) == 0).then(|| Share(1 + random(30) as u8)),
                 tool: medium.map_or(0, |_| random(MIB)),
+                sealing: 256 << 10,
             };
             let sizes: Vec<u64> =
                 (0..random(30)).map(|_| [0, random(1000), random(MIB), random(20 * MIB)][random(4) as usize]).collect();

@@ -80,10 +80,10 @@ pub struct Medium {
 
 impl Medium {
     /// What is left for files, in bytes: file systems keep some for themselves (the two tables of FAT take up to 1/64 of a
-    /// small medium and 1/512 of a large one), and label and seal are on every medium.
-    pub fn for_volumes(self) -> u64 {
+    /// small medium and 1/512 of a large one, ISO 9660 up to half a mebibyte).
+    pub fn for_files(self) -> u64 {
         let file_system = (self.capacity / 64).min(16 << 20) + self.capacity / 512;
-        self.capacity.saturating_sub(file_system + (1 << 20))
+        self.capacity.saturating_sub(file_system + (512 << 10))
     }
 }
 
@@ -225,8 +225,8 @@ mod tests {
     fn a_file_system_gets_its_part() {
         // mkfs.fat on 64 MiB: clusters of 512 bytes, two tables of 4 bytes a cluster.
         let small = Medium { capacity: 64 << 20 };
-        assert!(small.for_volumes() + 2 * 4 * ((64 << 20) / 512) + 32 * 512 <= small.capacity);
+        assert!(small.for_files() + 2 * 4 * ((64 << 20) / 512) + 32 * 512 <= small.capacity);
         let dvd: Medium = "dvd".parse().expect("dvd");
-        assert!(dvd.for_volumes() > dvd.capacity / 100 * 99);
+        assert!(dvd.for_files() > dvd.capacity / 100 * 99);
     }
 }

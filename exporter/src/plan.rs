@@ -148,8 +148,10 @@ pub fn plan(request: &Request, mut resolved: Resolved) -> Result<Plan, Error> {
             false => ToPlace::Carried(b.descriptor.size),
         })
         .collect();
-    let sequence = 1.try_into().map_err(Error::Id)?;
-    let cut = if request.is_stream() { Cut { volume_size: VolumeSize::Unlimited, ..request.cut } } else { request.cut };
+    // The highest there is, and the longest to write.
+    let sequence = ((1_u64 << 53) - 1).try_into().map_err(Error::Id)?;
+    let mut cut =
+        if request.is_stream() { Cut { volume_size: VolumeSize::Unlimited, ..request.cut } } else { request.cut };
     let recipients = request.recipients.len();
     let mut index_bytes = None;
     // How long the manifest is depends on the layout, and the layout on that.
@@ -158,6 +160,12 @@ pub fn plan(request: &Request, mut resolved: Resolved) -> Result<Plan, Error> {
         let later = VolumeBound::later(recipients);
         let first = VolumeBound::first(manifest_bytes, index_bytes.unwrap_or(0), recipients);
         plan.layout = lay_out(&cut, first, later, &to_place)?;
+        // Label and seal have a line or two for every volume and recovery file, on each medium.
+        let sealing = (256 << 10) + 512 * plan.layout.volumes.len() as u64;
+        if sealing > cut.sealing {
+            cut.sealing = sealing + sealing / 4;
+            continue;
+        }
         let sample = plan.manifest(request, BundleId::generate(), sequence, request.now)?;
         let index = *index_bytes.get_or_insert_with(|| sample.layout_index().len() as u64);
         let needed = sample.to_bytes()?.len() as u64 + 32;
@@ -214,7 +222,6 @@ impl Plan {
         if let Some(expires) = expires.filter(|e| *e <= now) {
             return Err(Error::Expired { expires, now });
         }
-        let tool = concat!("sealift-export ", env!("CARGO_PKG_VERSION")).parse().map_err(Error::Label)?;
         Ok(Manifest {
             kind: ManifestType::V1,
             requires: Vec::new(),
@@ -223,7 +230,7 @@ impl Plan {
             sequence,
             created,
             expires,
-            tool,
+            tool: request.tool.clone(),
             labels: request.labels.clone(),
             volumes: self.volumes(),
             base: self.leaves_something().then(|| request.base.as_ref().map(|base| base.base.clone())).flatten(),

@@ -190,7 +190,7 @@ impl Planned {
             let source = std::io::Error::other(format!("it is larger than planned, which is {importer_bytes} bytes"));
             return Err(Error::Importer { path: path.into(), source });
         }
-        Ok(Cut { volume_size, medium: media, recovery, tool: importer_bytes })
+        Ok(Cut { volume_size, medium: media, recovery, tool: importer_bytes, sealing: 0 })
     }
 
     /// Adds a key's signature over the manifest, with its certificate. `false` if it has signed before.
@@ -213,6 +213,25 @@ impl Planned {
         put(&certificate, &key.certificate_armored()?)?;
         put(&signature, &bytes)?;
         Ok(true)
+    }
+
+    /// Takes over the signatures of others from another folder with the same plan.
+    ///
+    /// # Errors
+    /// If one cannot be read or written.
+    pub(crate) fn take_signatures(&self, other: &Self) -> Result<(), Error> {
+        if self.folder == other.folder {
+            return Ok(());
+        }
+        for signer in other.signatures()?.signers {
+            for end in [CERTIFICATE, SIGNATURE] {
+                let name = format!("{signer}{end}");
+                let bytes = read(&other.folder.join(&name), LIMITS.signature.max(LIMITS.config))?;
+                crate::record::replace(&self.folder, &name, &bytes)
+                    .map_err(|source| Error::Output { path: self.folder.join(&name), source })?;
+            }
+        }
+        Ok(())
     }
 
     /// The signatures that were added, each verified now.

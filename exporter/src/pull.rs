@@ -22,6 +22,9 @@ use crate::request::Request;
 use crate::resolve::ResolvedBlob;
 use crate::seal::Sealed;
 
+/// What label and seal need on a disk, about.
+const LABEL_AND_SEAL: u64 = 1 << 20;
+
 /// A plan whose manifest is signed.
 #[must_use]
 pub struct Signed {
@@ -63,18 +66,19 @@ pub fn sign(
 ) -> Result<Signed, Error> {
     let manifest = plan.manifest(request, claim.bundle(), claim.sequence(), claim.created())?;
     let bytes = manifest.to_bytes()?;
-    let (mut signers, mut signatures) = (Vec::new(), Vec::new());
     if let Some(planned) = planned {
         planned.demand(&manifest, &bytes)?;
-        PlanSignatures { signers, signatures } = planned.signatures()?;
     }
     claim.note_manifest(Sources::new(request, pinned(request, plan.report())), &manifest, &bytes)?;
-    for key in keys {
-        if !signers.contains(&key.fingerprint()) {
-            signers.push(key.fingerprint());
-            signatures.push(key.sign_detached_armored(&bytes)?);
-        }
+    // The record keeps them all: volume 1 may have to be made again, by one of several signers.
+    let recorded = claim.plan()?;
+    if let Some(planned) = planned {
+        recorded.take_signatures(planned)?;
     }
+    for key in keys {
+        let _ = recorded.sign(key)?;
+    }
+    let PlanSignatures { signers, signatures } = recorded.signatures()?;
     let signatures = join_signatures(&signatures.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
     Ok(Signed { plan, manifest, bytes, signatures, signers })
 }
@@ -122,8 +126,8 @@ pub fn pull(
         let at = place.medium(volume.medium);
         std::fs::create_dir_all(&at).map_err(|source| Error::Output { path: at.clone(), source })?;
     }
-    let needed = to_write.iter().map(|v| v.at_most_bytes.saturating_add(v.recovery_bytes)).sum();
-    check_space(&request.output, needed)?;
+    let volumes: u64 = to_write.iter().map(|v| v.at_most_bytes.saturating_add(v.recovery_bytes)).sum();
+    check_space(&request.output, volumes.saturating_add(request.cut.tool).saturating_add(LABEL_AND_SEAL))?;
     let is_written = |piece: &Piece| to_write.iter().any(|v| v.number == piece.volume);
     let sizes = manifest.blobs.iter().flat_map(|b| b.stored.pieces().filter(is_written).map(move |p| (b.size, p.part)));
     progress.begin("packing", sizes.map(|(size, part)| part.map_or(size, |part| part.size)).sum());
@@ -142,7 +146,11 @@ pub fn pull(
         source: &puller,
     };
     let mut packer = Packer::new(packing);
-    let mut written = BTreeMap::new();
+    let others = match which {
+        Which::Missing => claim.volumes().clone(),
+        Which::Again(_) => claim.sealed_volumes(),
+    };
+    let mut written: BTreeMap<u32, FinishedVolume> = BTreeMap::new();
     let mut last = 0;
     for volume in to_write {
         if volume.number != last + 1 {
@@ -151,7 +159,7 @@ pub fn pull(
         last = volume.number;
         let path = place.volume(volume);
         let fail = |source| Error::Output { path: path.clone(), source };
-        let known: Vec<_> = claim.volumes().values().flat_map(FinishedVolume::parts).collect();
+        let known: Vec<_> = others.values().chain(written.values()).flat_map(FinishedVolume::parts).collect();
         let file = File::options().read(true).write(true).create_new(true).open(&path).map_err(fail)?;
         let made = packer.volume(volume.number, Box::new(file), &known)?;
         if made.size > volume.at_most_bytes {
@@ -209,18 +217,21 @@ pub fn send(
         signature: &signatures,
         source: &puller,
     };
-    let made = Packer::new(packing).stream(out, &seal, &seal_signature)?;
-    progress.end();
-    let sealed = Sealed {
+    let mut sealed = Sealed {
         path: "-".into(),
         bundle: manifest.bundle,
         manifest: manifest_digest,
         revision: claim.revision(),
         media: None,
         volumes: vec![1],
-        bytes: Some(made.size),
+        tool: None,
+        bytes: None,
     };
-    claim.note_sealed(&sealed, BTreeMap::new())?;
+    // Before the seal leaves: from then on the number stands for this content.
+    let made =
+        Packer::new(packing).stream(out, &seal, &seal_signature, || claim.note_sealed(&sealed, BTreeMap::new()))?;
+    progress.end();
+    sealed.bytes = Some(made.size);
     Ok(sealed)
 }
 
@@ -304,6 +315,9 @@ fn clear(folder: &Path, keep: &BTreeSet<PathBuf>) -> Result<(), Error> {
         let path = entry.path();
         if entry.file_type().map_err(at)?.is_dir() {
             clear(&path, keep)?;
+            if !keep.iter().any(|kept| kept.starts_with(&path)) {
+                std::fs::remove_dir(&path).map_err(at)?;
+            }
         } else if !keep.contains(&path) {
             std::fs::remove_file(&path).map_err(at)?;
         }

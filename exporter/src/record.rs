@@ -32,7 +32,7 @@ struct Record {
     created: Timestamp,
     /// Digest of the signed manifest, from the moment it was signed.
     manifest: Option<Digest>,
-    /// The volumes that are finished, of that manifest.
+    /// The volumes of that manifest that are finished in the folder that is being made.
     #[serde(default)]
     volumes: BTreeMap<u32, FinishedVolume>,
     /// Set when the bundle was sealed.
@@ -46,6 +46,15 @@ struct Finished {
     bytes: u64,
     /// The seal's revision.
     revision: u32,
+    /// The digest of the importing program, if it is on the first medium.
+    #[serde(default)]
+    tool: Option<Digest>,
+    /// Every volume as it was sealed last.
+    #[serde(default)]
+    volumes: BTreeMap<u32, FinishedVolume>,
+    /// What the record said before volumes were made again, until their folder has its name.
+    #[serde(default)]
+    before: Option<Box<Finished>>,
 }
 
 /// A finished volume, as it lies on a medium.
@@ -145,6 +154,8 @@ fn claim_number(request: &Request, bundles: &Path, digest: &str, sequence: Seque
         Ok(claim)
     };
     match load(&folder)? {
+        // Of a stream nobody knows here how far it came: what was begun goes on under its own id.
+        Some(record) if request.is_stream() && record.manifest.is_some() && same(&record) => return taken(record),
         // What was begun and left nothing behind does not hold the number, nor does it hold its date.
         Some(record) if record.sealed.is_some() || partial.exists() || complete.exists() => {
             if same(&record) {
@@ -186,24 +197,33 @@ pub fn claim_sealed(request: &Request) -> Result<Claim, Error> {
     let not_packed = || Error::NotPacked { name: name.clone().unwrap_or_else(|| request.stream.to_string()) };
     let folder = bundles.join(name.as_ref().ok_or_else(not_packed)?);
     let state = |source| Error::State { path: folder.clone(), source };
-    let record = load(&folder)?.filter(|r| r.request == digest && r.sealed.is_some()).ok_or_else(not_packed)?;
+    if !folder.is_dir() {
+        return Err(not_packed());
+    }
     let lock = File::options().create(true).truncate(false).write(true).open(folder.join("lock")).map_err(state)?;
     match lock.try_lock() {
-        Ok(()) => Ok(Claim { record, folder, output: request.output.clone(), _lock: lock }),
-        Err(TryLockError::WouldBlock) => Err(Error::Busy { name: name.unwrap_or_default() }),
-        Err(TryLockError::Error(e)) => Err(state(e)),
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(Error::Busy { name: name.unwrap_or_default() }),
+        Err(TryLockError::Error(e)) => return Err(state(e)),
     }
+    let record = load(&folder)?.filter(|r| r.request == digest && r.sealed.is_some()).ok_or_else(not_packed)?;
+    let mut claim = Claim { record, folder, output: request.output.clone(), _lock: lock };
+    claim.undo_unnamed()?;
+    Ok(claim)
 }
 
 /// The manifest of a bundle that was sealed with this state folder.
 ///
 /// # Errors
-/// [`Error::NotPacked`], or what cannot be read.
+/// [`Error::Base`], or what cannot be read.
 pub(crate) fn sealed_manifest(state: &Path, name: &str) -> Result<PathBuf, Error> {
     let folder = state.join("bundles").join(name);
     match load(&folder)? {
         Some(record) if record.sealed.is_some() => Ok(folder.join(MANIFEST)),
-        _ => Err(Error::NotPacked { name: OutsideText::new(name).escaped().to_string() }),
+        _ => Err(Error::Base {
+            path: folder,
+            reason: OutsideText::new("no bundle of this name was packed and sealed here"),
+        }),
     }
 }
 
@@ -261,7 +281,12 @@ impl Claim {
         Planned::open(&self.folder.join(PLAN))
     }
 
-    /// The volumes that are finished.
+    /// Every volume as it was sealed last.
+    pub(crate) fn sealed_volumes(&self) -> BTreeMap<u32, FinishedVolume> {
+        self.record.sealed.as_ref().map(|sealed| sealed.volumes.clone()).unwrap_or_default()
+    }
+
+    /// The volumes that are finished in the folder that is being made.
     pub(crate) fn volumes(&self) -> &BTreeMap<u32, FinishedVolume> {
         &self.record.volumes
     }
@@ -282,6 +307,11 @@ impl Claim {
     pub(crate) fn keep_volumes(&mut self, keep: impl Fn(u32) -> bool) -> Result<(), Error> {
         self.record.volumes.retain(|number, _| keep(*number));
         self.save()
+    }
+
+    /// The digest of the importing program that is on the first medium, as sealed before.
+    pub(crate) fn tool(&self) -> Option<Digest> {
+        self.record.sealed.as_ref().and_then(|sealed| sealed.tool)
     }
 
     /// Where signatures of images are kept that were made for this bundle.
@@ -308,8 +338,16 @@ impl Claim {
             Some(seal) if seal.bundle == self.record.bundle && Some(seal.manifest) == self.record.manifest => {
                 let bytes = self.record.sealed.as_ref().map(|s| s.bytes);
                 let volumes = (1..=u32::try_from(seal.volumes.len()).unwrap_or(u32::MAX)).collect();
-                let (revision, media) = (seal.revision, seal.split.then(|| seal.media()));
-                Ok(Some(Sealed { path, bundle: seal.bundle, manifest: seal.manifest, revision, media, volumes, bytes }))
+                Ok(Some(Sealed {
+                    path,
+                    bundle: seal.bundle,
+                    manifest: seal.manifest,
+                    revision: seal.revision,
+                    media: seal.split.then(|| seal.media()),
+                    volumes,
+                    bytes,
+                    tool: seal.tool,
+                }))
             }
             _ => Err(Error::Exists { path }),
         }
@@ -346,11 +384,33 @@ impl Claim {
     /// # Errors
     /// If the record cannot be written.
     pub(crate) fn note_sealed(&mut self, sealed: &Sealed, volumes: BTreeMap<u32, FinishedVolume>) -> Result<(), Error> {
-        self.record.volumes = volumes;
         self.record.manifest = Some(sealed.manifest);
-        self.record.sealed =
-            Some(Finished { folder: sealed.path.clone(), bytes: sealed.bytes.unwrap_or(0), revision: sealed.revision });
+        let before = self.record.sealed.take().map(|before| Box::new(Finished { before: None, ..before }));
+        self.record.sealed = Some(Finished {
+            folder: sealed.path.clone(),
+            bytes: sealed.bytes.unwrap_or(0),
+            revision: sealed.revision,
+            tool: sealed.tool,
+            volumes,
+            before,
+        });
         self.save()
+    }
+
+    /// A run that was killed between noting a seal and giving the folder its name released nothing: what was sealed before
+    /// stands.
+    fn undo_unnamed(&mut self) -> Result<(), Error> {
+        let Some(sealed) = &self.record.sealed else { return Ok(()) };
+        let Some(before) = sealed.before.clone() else { return Ok(()) };
+        let mut unnamed = sealed.folder.clone().into_os_string();
+        unnamed.push(".partial");
+        let unnamed = PathBuf::from(unnamed);
+        if sealed.folder.exists() || !unnamed.exists() {
+            return Ok(());
+        }
+        self.record.sealed = Some(*before);
+        self.save()?;
+        std::fs::remove_dir_all(&unnamed).map_err(|source| Error::Output { path: unnamed, source })
     }
 
     fn save(&self) -> Result<(), Error> {

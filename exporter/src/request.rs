@@ -142,6 +142,8 @@ pub struct Request {
     pub cut: Cut,
     /// What the other side has already.
     pub base: Option<BaseBundle>,
+    /// How that was named.
+    pub base_name: Option<String>,
     /// The importing program that is put on the medium.
     pub with_importer: Option<PathBuf>,
     /// Where the record is kept.
@@ -150,6 +152,8 @@ pub struct Request {
     pub bundle_id: Option<BundleId>,
     /// When the export began: now, or `SOURCE_DATE_EPOCH`.
     pub now: Timestamp,
+    /// The program that the manifest names; this one, unless what an earlier version packed is made again.
+    pub tool: LabelValue,
     /// The release keys that are named.
     pub sign: Vec<KeySource>,
     /// Registries.
@@ -259,16 +263,19 @@ impl Request {
             Some(state) => state,
             None => state_folder()?,
         };
-        let base = args.base.or(release.base).map(|text| BaseBundle::load(&text, &state)).transpose()?;
+        let stream = args.stream.or(release.stream).ok_or(Error::Missing("a stream"))?;
+        let base_name = args.base.or(release.base);
+        let base = base_name.as_ref().map(|text| BaseBundle::load(text, &state, &stream)).transpose()?;
         let with_importer = args.with_importer.or(release.with_importer);
         let cut = Cut {
             volume_size: args.volume_size.or(release.volumes.size).unwrap_or_default(),
             medium: args.media.or(release.volumes.media),
             recovery: args.recovery.or(release.volumes.recovery),
             tool: tool_size(with_importer.as_deref())?,
+            sealing: 0,
         };
         Ok(Self {
-            stream: args.stream.or(release.stream).ok_or(Error::Missing("a stream"))?,
+            stream,
             sequence: args.sequence.or(release.sequence).ok_or(Error::Missing("a sequence"))?,
             images,
             recipients,
@@ -285,10 +292,12 @@ impl Request {
             output: args.output.or(release.output).unwrap_or_else(|| ".".into()),
             cut,
             base,
+            base_name,
             with_importer,
             state,
             bundle_id: args.bundle_id,
             now: now()?,
+            tool: this_tool()?,
             sign,
             registries: settings::registries(args.registry, concat!("sealift-export/", env!("CARGO_PKG_VERSION")))?,
         })
@@ -346,6 +355,7 @@ impl Request {
             output: args.output.or(release.output).unwrap_or_else(|| ".".into()),
             cut,
             base: BaseBundle::left_to(manifest),
+            base_name: None,
             with_importer,
             state: match args.state {
                 Some(state) => state,
@@ -353,6 +363,7 @@ impl Request {
             },
             bundle_id: Some(manifest.bundle),
             now: manifest.created,
+            tool: this_tool()?,
             sign: KeySource::several(args.sign, release.sign.0)?,
             registries: settings::registries(args.registry, concat!("sealift-export/", env!("CARGO_PKG_VERSION")))?,
         })
@@ -367,6 +378,7 @@ impl Request {
         self.images = sources.images.iter().map(|i| i.parse()).collect::<Result<_, _>>()?;
         self.base = BaseBundle::left_to(manifest);
         self.cut = plan.cut(self.with_importer.as_deref())?;
+        self.tool = manifest.tool.clone();
         self.sign_images = false;
         Ok(())
     }
@@ -448,6 +460,10 @@ pub(crate) fn release_file(named: Option<&Path>) -> Result<Release, Error> {
         None if default.exists() => Release::load(default),
         None => Ok(Release::default()),
     }
+}
+
+fn this_tool() -> Result<LabelValue, Error> {
+    concat!("sealift-export ", env!("CARGO_PKG_VERSION")).parse().map_err(Error::Label)
 }
 
 /// Bytes of the importing program.

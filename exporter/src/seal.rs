@@ -35,6 +35,9 @@ pub struct Sealed {
     pub volumes: Vec<u32>,
     /// Bytes of all volumes in it, if known.
     pub bytes: Option<u64>,
+    /// The digest of the importing program, if it is on the first medium.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tool: Option<Digest>,
 }
 
 /// Where the sealed files get their final name.
@@ -59,8 +62,15 @@ pub fn seal(
     into: Into,
 ) -> Result<Sealed, Error> {
     let folder = &pulled.folder;
-    let mut finished = claim.volumes().clone();
+    let mut finished = match into {
+        Into::Bundle => claim.volumes().clone(),
+        Into::Revision => claim.sealed_volumes(),
+    };
     finished.extend(pulled.written.clone());
+    // The seal says that this is all of it.
+    if !finished.keys().copied().eq(1..=pulled.manifest.volumes.count) {
+        return Err(Error::NotAllVolumes { noted: finished.len(), of: pulled.manifest.volumes.count });
+    }
     let name = pulled.manifest.name();
     let medium_of = |number: u32| {
         let index = usize::try_from(number).unwrap_or(usize::MAX).saturating_sub(1);
@@ -96,6 +106,10 @@ pub fn seal(
     let first = medium(1);
     let tool = match &request.with_importer {
         Some(path) => Some(carry(path, media.contains(&1).then_some(&first))?),
+        None if into == Into::Revision && media.contains(&1) && claim.tool().is_some() => {
+            return Err(Error::Missing("the importing program (--with-importer), which is on the first medium,"));
+        }
+        None if into == Into::Revision => claim.tool(),
         None => None,
     };
     let signers: Vec<String> = pulled.signers.iter().map(ToString::to_string).collect();
@@ -123,6 +137,7 @@ pub fn seal(
         manifest: seal.manifest,
         revision,
         media: seal.split.then(|| seal.media()),
+        tool: seal.tool,
         bytes: Some(here.iter().filter_map(|number| finished.get(number)).map(|v| v.size).sum()),
         volumes: here.into_iter().collect(),
     };

@@ -119,7 +119,8 @@ pub struct Admitted<'s> {
     pub(crate) subject: Subject,
 }
 
-/// Admits a bundle. The ledger's reservation is the last step, so that a refusal leaves nothing but itself.
+/// Admits a bundle. The ledger's reservation is the last step, so that a refusal leaves nothing but itself; of a stream it
+/// comes with the seal.
 ///
 /// # Errors
 /// [`Error`] names the rule that is broken.
@@ -130,13 +131,28 @@ pub fn admit<'s>(
     progress: &Progress,
 ) -> Result<Admitted<'s>, Error> {
     let placement = examine(site, Some(ledger), &bundle, progress, Probe::Ask)?;
-    let subject = subject(&bundle);
-    match ledger.begin(&stamp()?, Begun { subject: subject.clone() })? {
-        Standing::New { .. } => {}
-        Standing::Resumed { since, .. } => progress.say(format_args!("continuing what was begun at {since}")),
-        Standing::AlreadyRecorded { at, .. } => return Err(Error::RecordedMeanwhile { at }),
+    let admitted = Admitted { subject: subject(&bundle), bundle, placement };
+    if !admitted.bundle.media.is_sealed_last() {
+        admitted.reserve(ledger, progress)?;
     }
-    Ok(Admitted { bundle, placement, subject })
+    Ok(admitted)
+}
+
+impl Admitted<'_> {
+    /// Reserves the bundle's number. What has not been released holds none: of a stream, this waits for the seal.
+    ///
+    /// # Errors
+    /// If the number is taken, or the ledger fails.
+    pub fn reserve(&self, ledger: &mut Ledger, progress: &Progress) -> Result<(), Error> {
+        match ledger.begin(&stamp()?, Begun { subject: self.subject.clone() })? {
+            Standing::New { .. } => Ok(()),
+            Standing::Resumed { since, .. } => {
+                progress.say(format_args!("continuing what was begun at {since}"));
+                Ok(())
+            }
+            Standing::AlreadyRecorded { at, .. } => Err(Error::RecordedMeanwhile { at }),
+        }
+    }
 }
 
 /// Whether a registry may be asked with a probe, which is a write, if it takes an index with missing entries.

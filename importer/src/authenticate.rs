@@ -37,7 +37,7 @@ pub fn authenticate(opened: Opened<'_>) -> Result<Authenticated<'_>, Error> {
         Some((_, stream, rules)) => (stream.clone(), *rules),
         None => {
             // Only to know whose signature is needed; what counts is parsed again from the authenticated bytes.
-            let stream = Manifest::parse(&head.untrusted_manifest)?.stream;
+            let stream = Manifest::untrusted_stream(&head.untrusted_manifest).ok_or(Error::NoStreamNamed)?;
             let rules = site.stream(&stream)?;
             (stream, rules)
         }

@@ -78,6 +78,17 @@ pub fn prove(
     Err(Error::BaseLacks { base: format!("{}-{}", base.stream, base.sequence), missing })
 }
 
+/// Whether the ledger has the base recorded, if there is one; nothing is asked of a registry.
+///
+/// # Errors
+/// [`Error::UnknownBase`].
+pub fn is_recorded(ledger: Option<&Ledger>, bundle: &Authenticated<'_>) -> Result<(), Error> {
+    match &bundle.manifest.get().base {
+        Some(base) => published(ledger, base).map(|_| ()),
+        None => Ok(()),
+    }
+}
+
 /// What the ledger says of the base: repository and digest of each image.
 fn published(ledger: Option<&Ledger>, base: &Base) -> Result<Vec<(Repository, Digest)>, Error> {
     let unknown = || Error::UnknownBase {

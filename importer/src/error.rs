@@ -128,7 +128,7 @@ pub enum Error {
         media: std::collections::BTreeSet<u32>,
     },
     /// A folder of another bundle.
-    #[error("{}: holds {} (bundle {}), and not {} (bundle {})", .path.display(), .found.name, .found.bundle, .expected.name, .expected.bundle)]
+    #[error("{}: holds {found}, and not {expected}", .path.display())]
     OtherMedium {
         /// The folder.
         path: PathBuf,
@@ -186,9 +186,9 @@ pub enum Error {
         /// Why.
         source: bundle::VolumeError,
     },
-    /// A stream was to be read twice.
-    #[error("the stream has passed, and cannot be read again")]
-    StreamPassed,
+    /// Something that is no manifest.
+    #[error("the first entry of the stream is no manifest: it names no release line")]
+    NoStreamNamed,
     /// The seal of a stream.
     #[error("the stream's seal is not the one of its manifest")]
     OtherStreamSeal,

@@ -45,10 +45,14 @@ impl Explain for Error {
             | Error::MissingVolumes { .. }
             | Error::Stream { .. }
             | Error::UnreadableFile { .. } => Fault::Damaged,
-            Error::OtherMedium { .. } | Error::StreamAndFolders | Error::WatchNeedsStaging => Fault::Usage,
+            Error::StreamAndFolders | Error::WatchNeedsStaging => Fault::Usage,
             Error::Stdin(_) | Error::Watch { .. } => Fault::Failed,
-            Error::Spool(_) | Error::StreamPassed => Fault::Failed,
-            Error::OtherStreamSeal | Error::UnknownBase { .. } | Error::BaseLacks { .. } => Fault::Refused,
+            Error::Spool(_) => Fault::Failed,
+            Error::OtherMedium { .. }
+            | Error::NoStreamNamed
+            | Error::OtherStreamSeal
+            | Error::UnknownBase { .. }
+            | Error::BaseLacks { .. } => Fault::Refused,
             Error::BaseRead(_) => Fault::Failed,
             Error::Contents { source, .. } => contents_fault(source),
             Error::Seal(_)
@@ -180,8 +184,8 @@ impl Explain for Error {
             Error::Stdin(_) => return None,
             Error::OtherMedium { .. } => "name the folders of one bundle at a time",
             Error::Spool(_) => "set TMPDIR to a folder with room for the bundle's image manifests and configurations",
-            Error::StreamPassed | Error::Stream { .. } => "send the bundle again; what has been pushed is found",
-            Error::OtherStreamSeal => "do not use it, and tell the sender",
+            Error::Stream { .. } => "send the bundle again; what has been pushed is found",
+            Error::OtherStreamSeal | Error::NoStreamNamed => "do not use it, and tell the sender",
             Error::Contents { source, .. } => match source.as_ref() {
                 bundle::ContentsError::Volume(bundle::VolumeError::Io(_)) => {
                     "check the medium, then run the same command again"

@@ -122,6 +122,9 @@ fn receive_authenticated(
     let result = (|| {
         let admitted = admit::admit(site, ledger, authenticated, progress)?;
         let pushed = push::push(admitted, ledger, progress)?;
+        if pushed.admitted.bundle.media.is_sealed_last() {
+            pushed.admitted.reserve(ledger, progress)?;
+        }
         let complete = complete::complete(pushed, progress)?;
         let signed = sign::sign(complete, production, ledger, progress)?;
         let published = publish::publish(signed, progress, state)?;

@@ -14,7 +14,7 @@ use bundle::{
     ContentsError, Folder, FolderError, LABEL, Repairable, SEAL, SEAL_SIGNATURE, Seal, TarError, media_folders,
 };
 use commands::handover::Chain;
-use manifest_schema::{BundleId, Digest, OutsideText, Sequence, Stream};
+use manifest_schema::{BundleId, Digest, OutsideText, Sequence, Stream, Timestamp};
 use signing::Authentic;
 
 use crate::custody;
@@ -106,6 +106,13 @@ pub struct SealedAs {
     pub volumes: usize,
 }
 
+impl std::fmt::Display for SealedAs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { bundle, name, manifest, volumes } = self;
+        write!(f, "{name} (bundle {bundle}, manifest {manifest}, {volumes} volumes)")
+    }
+}
+
 impl SealedAs {
     fn of(seal: &Seal) -> Self {
         let (bundle, name, manifest) = (seal.bundle, seal.name.clone(), seal.manifest);
@@ -130,6 +137,8 @@ struct State {
     folders: Vec<SealedFolder>,
     /// Every seal that was seen.
     seals: Vec<Arc<Authentic<Seal>>>,
+    /// Copies of volumes that are not what was sealed.
+    damaged: BTreeSet<PathBuf>,
     /// The statements of custody of every folder that was seen.
     handover: Vec<Chain>,
 }
@@ -163,7 +172,12 @@ impl<'s> Folders<'s> {
             sequence,
             rules,
             sealed,
-            state: Mutex::new(State { folders: Vec::new(), seals: Vec::new(), handover: Vec::new() }),
+            state: Mutex::new(State {
+                folders: Vec::new(),
+                seals: Vec::new(),
+                damaged: BTreeSet::new(),
+                handover: Vec::new(),
+            }),
             wait,
         };
         for (_, folder) in found {
@@ -274,6 +288,7 @@ impl<'s> Folders<'s> {
             }
             // A medium that is held open cannot be taken out.
             self.state().folders.clear();
+            self.state().damaged.clear();
             let Some(paths) = self.wait.wait(&self.wanted(number))? else {
                 return Err(self.missing(vec![number]));
             };
@@ -332,6 +347,15 @@ impl<'s> Folders<'s> {
         }
     }
 
+    /// Passes over a damaged copy from now on. Whether there is another one, or somebody may bring it.
+    pub(crate) fn pass_over(&self, number: u32, path: &Path) -> bool {
+        let mut state = self.state();
+        state.damaged.insert(path.into());
+        let another = matches!(find(&state, number), Ok(Some(_)));
+        drop(state);
+        another || self.waits()
+    }
+
     /// Tells damage from deceit: if a volume's ciphertext is not what was sealed, the medium is at fault, whatever the
     /// error; otherwise the bundle is.
     fn diagnose(&self, number: u32, error: ContentsError) -> Error {
@@ -376,11 +400,16 @@ impl<'s> Folders<'s> {
     }
 }
 
+/// The first copy of a volume that is not known to be damaged.
 fn find(state: &State, number: u32) -> Result<Option<OpenVolume>, FolderError> {
     for SealedFolder { folder, seal } in &state.folders {
         let Some(volume) = seal.get().volume(number) else { continue };
+        let path = folder.path().join(&volume.name);
+        if state.damaged.contains(&path) {
+            continue;
+        }
         match folder.open_file(&volume.name) {
-            Ok(file) => return Ok(Some(OpenVolume { file, path: folder.path().join(&volume.name) })),
+            Ok(file) => return Ok(Some(OpenVolume { file, path })),
             Err(FolderError::Missing(_)) => {}
             Err(e) => return Err(e),
         }
@@ -406,8 +435,10 @@ fn open_folder<'s>(site: &'s Site, path: &Path) -> Result<(&'s StreamRules, Seal
     let untrusted_seal = Seal::parse(&bytes)?;
     let (stream, _) = split_name(&untrusted_seal.name)?;
     let rules = site.stream(&stream)?;
+    // A medium may be brought long after the first one was judged.
     let authentic = rules
         .trust
+        .at(Timestamp::now().max(rules.trust.now()))
         .verify_detached(bytes, &signature)
         .map_err(|source| Error::SealRejected { stream: stream.clone(), source: Box::new(source) })?;
     let seal = authentic.parse(|bytes| Seal::parse(bytes))?;
@@ -438,8 +469,8 @@ struct Spool {
     file: File,
     length: u64,
     input: Box<dyn Read + Send>,
-    /// Bytes have passed that were not kept.
-    passed: bool,
+    /// What went wrong on this side, and is not the stream's fault.
+    failed: Option<Error>,
 }
 
 impl Piped {
@@ -449,7 +480,12 @@ impl Piped {
     /// If that file cannot be made.
     pub fn new(input: Box<dyn Read + Send>) -> Result<Self, Error> {
         let file = tempfile::tempfile().map_err(Error::Spool)?;
-        Ok(Self { shared: Arc::new(Mutex::new(Spool { file, length: 0, input, passed: false })) })
+        Ok(Self { shared: Arc::new(Mutex::new(Spool { file, length: 0, input, failed: None })) })
+    }
+
+    /// What went wrong on this side.
+    fn failure(&self) -> Option<Error> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).failed.take()
     }
 
     /// The stream from its beginning: to be read again later, or for the last time.
@@ -474,15 +510,13 @@ impl Read for SpoolReader {
             self.position += n as u64;
             return Ok(n);
         }
-        if spool.passed && !self.last {
-            return Err(io::Error::other(Error::StreamPassed));
-        }
         let n = spool.input.read(buffer)?;
-        if self.last {
-            spool.passed = true;
-        } else {
+        if !self.last {
             let at = spool.length;
-            spool.file.write_all_at(&buffer[..n], at)?;
+            if let Err(e) = spool.file.write_all_at(&buffer[..n], at) {
+                spool.failed = Some(Error::Spool(e));
+                return Err(io::Error::other("the stream cannot be kept"));
+            }
             spool.length += n as u64;
             self.position += n as u64;
         }
@@ -503,6 +537,11 @@ impl Media<'_> {
     /// What an error from reading contents means.
     pub(crate) fn judge(&self, volume: u32, error: io::Error) -> Error {
         use bundle::VolumeError::{Corrupt, Io, NotAge, Tar};
+        if let Self::Piped(piped) = self
+            && let Some(ours) = piped.failure()
+        {
+            return ours;
+        }
         let error = match error.downcast::<Error>() {
             Ok(ours) => return ours,
             Err(other) => ContentsError::of(other),
@@ -525,6 +564,11 @@ impl Media<'_> {
             Self::Folders(folders) => folders.handover(),
             Self::Piped(_) => Vec::new(),
         }
+    }
+
+    /// Whether the seal comes last, so that until then nothing has been released.
+    pub(crate) fn is_sealed_last(&self) -> bool {
+        matches!(self, Self::Piped(_))
     }
 
     /// Whether somebody may bring what is not at hand.

@@ -315,6 +315,15 @@ impl Manifest {
         Ok(manifest)
     }
 
+    /// The release line that bytes name which nothing vouches for yet: only to know whose signature they need.
+    pub fn untrusted_stream(bytes: &[u8]) -> Option<Stream> {
+        #[derive(Deserialize)]
+        struct Named {
+            stream: Stream,
+        }
+        serde_json::from_slice::<Named>(bytes).ok().map(|named| named.stream)
+    }
+
     /// The blob of each digest.
     pub fn blobs_by_digest(&self) -> HashMap<Digest, &Blob> {
         self.blobs.iter().map(|b| (b.digest, b)).collect()
@@ -469,6 +478,14 @@ impl Manifest {
             return wrong(format!(
                 "{} volumes, {} of them for admission, where {at} and {admission} are used",
                 v.count, v.admission
+            ));
+        }
+        if let Some(base) =
+            self.base.as_ref().filter(|base| base.stream != self.stream || base.sequence >= self.sequence)
+        {
+            return wrong(format!(
+                "its base is {} {}, which is not before it in its stream",
+                base.stream, base.sequence
             ));
         }
         if self.base.is_some() && !self.blobs.iter().any(|b| b.stored == Stored::Base) {
@@ -725,6 +742,13 @@ mod tests {
         incremental.base = Some(base());
         let bytes = incremental.to_bytes().expect("a base");
         assert_eq!(Manifest::parse(&bytes).expect("a base").total_bytes(), 20, "what is carried");
+        for (stream, sequence) in [("payments", 42), ("other", 41)] {
+            let mut wrong = incremental.clone();
+            let base = wrong.base.as_mut().expect("a base");
+            base.stream = stream.parse().expect("a stream");
+            base.sequence = sequence.try_into().expect("a sequence");
+            assert!(wrong.to_bytes().is_err(), "only what came before in the stream is a base");
+        }
         // Documents and configurations are always carried, and a base that nothing is left to is none.
         incremental.blobs[0].stored = Stored::Base;
         assert!(incremental.to_bytes().is_err());

@@ -515,12 +515,19 @@ impl<'p, S: SourceBlob> Packer<'p, S> {
         Ok(WrittenVolume { digest, size, parts })
     }
 
-    /// Writes the only volume of a bundle that goes through a pipe; the seal follows in it.
+    /// Writes the only volume of a bundle that goes through a pipe; the seal follows in it, after `before_seal`.
     ///
     /// # Errors
     /// As [`Packer::volume`].
-    pub fn stream(&mut self, out: Box<dyn Output>, seal: &[u8], signature: &[u8]) -> Result<WrittenVolume, S::Error> {
+    pub fn stream(
+        &mut self,
+        out: Box<dyn Output>,
+        seal: &[u8],
+        signature: &[u8],
+        before_seal: impl FnOnce() -> Result<(), S::Error>,
+    ) -> Result<WrittenVolume, S::Error> {
         let (mut writer, parts) = self.fill(1, out, &[])?;
+        before_seal()?;
         for (name, bytes) in [(STREAM_SEAL, seal), (STREAM_SEAL_SIGNATURE, signature)] {
             writer.entry(name, bytes.len() as u64, bytes).map_err(VolumeError::Io)?;
         }

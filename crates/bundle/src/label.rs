@@ -79,7 +79,7 @@ To open it with nothing but stock tools, which gives an OCI image layout:
         text += "
 Some blobs are larger than a volume and come in parts. With all volumes opened into one folder:
 
-    (cd blobs/sha256 && sha256sum -c --quiet *.part-*.sha256)
+    find blobs -name '*.part-*.sha256' -execdir sha256sum -c --quiet {} +
     for p in blobs/*/*.part-0001; do b=${p%.part-0001}; cat $b.part-???? > $b && rm $b.part-*; done
 ";
     }

@@ -310,7 +310,7 @@ fn a_blob_that_is_not_what_its_digest_promises_is_never_packed() {
 fn a_stream_ends_with_its_seal() {
     let fixture = Fixture::new();
     let file = File::create(fixture.path(1)).expect("created");
-    fixture.packer().stream(Box::new(file), b"the seal", b"its signature").expect("sent");
+    fixture.packer().stream(Box::new(file), b"the seal", b"its signature", || Ok(())).expect("sent");
     let mut contents = fixture.contents(Range::Volumes(1, 1)).expect("opened");
     while let Some(mut content) = contents.next_blob().expect("a blob") {
         io::copy(&mut content, &mut io::sink()).expect("read");

@@ -49,6 +49,12 @@ impl Trust {
         Self { clock_tolerance: seconds, ..self }
     }
 
+    /// The same, judged at another time.
+    #[must_use]
+    pub fn at(&self, now: Timestamp) -> Self {
+        Self { now, ..self.clone() }
+    }
+
     /// The certificates.
     pub fn certificates(&self) -> &Certificates {
         &self.certificates

@@ -39,7 +39,7 @@ impl Pack {
     /// # Errors
     /// A failure with its exit code.
     pub fn run(self, quiet: bool) -> Result<(), Failure> {
-        let mut state = "no bundle was finished; the same command continues with the volumes that are missing";
+        let mut state = "nothing was packed";
         self.pack(quiet, &mut state).map_err(|e| Failure::new(&e).with_state(state))
     }
 
@@ -61,9 +61,11 @@ impl Pack {
         for warning in keys.iter().flat_map(|key| key.warnings(Timestamp::now())) {
             progress.warn(format_args!("release key: {warning}"));
         }
-        let (sealed, word) = if request.is_stream() {
+        if request.is_stream() {
             return self.send(&request, planned.as_ref(), &keys, &progress, state);
-        } else if self.volume.is_empty() {
+        }
+        *state = "no bundle was finished; the same command continues with the volumes that are missing";
+        let (sealed, word) = if self.volume.is_empty() {
             match crate::pack(&request, planned.as_ref(), &keys, &progress)? {
                 Packed::New(sealed) => (sealed, "packed"),
                 Packed::Already(sealed) => (sealed, "already packed"),
@@ -95,7 +97,6 @@ impl Pack {
         progress: &Progress,
         state: &mut &'static str,
     ) -> Result<(), Error> {
-        *state = "what was sent has no seal, and is not accepted; the same command sends it again from the beginning";
         let given = [
             ("--volume", !self.volume.is_empty()),
             ("--json", self.json),
@@ -106,10 +107,14 @@ impl Pack {
         if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
             return Err(Error::NotForStream { flag });
         }
+        if let Some(count) = planned.map(|p| p.manifest().volumes.count).filter(|count| *count != 1) {
+            return Err(Error::PlannedVolumes { count });
+        }
         let stdout = std::io::stdout();
         if stdout.is_terminal() {
             return Err(Error::Terminal);
         }
+        *state = "what was sent has no seal, and is not accepted; the same command sends it again from the beginning";
         let sealed = crate::send(request, planned, keys, Box::new(bundle::Pipe(stdout)), progress)?;
         progress.say(line("sent", &sealed));
         Ok(())
@@ -135,7 +140,11 @@ fn line(word: &str, sealed: &Sealed) -> String {
         [one] => format!(", volume {one}"),
         many => format!(", {} volumes", many.len()),
     };
-    let media = sealed.media.map_or(String::new(), |n| format!(" for {n} media"));
+    let media = match sealed.media {
+        None => String::new(),
+        Some(1) => " for 1 medium".into(),
+        Some(n) => format!(" for {n} media"),
+    };
     let revision = if sealed.revision > 1 { format!(", seal revision {}", sealed.revision) } else { String::new() };
     format!("{word}: {} (bundle {}{volumes}{media}{size}{revision})", sealed.path.display(), sealed.bundle)
 }

@@ -188,6 +188,10 @@ fn lock_file(request: &Request, report: &Report) -> Result<String, Error> {
         output: Option<PathBuf>,
         #[serde(skip_serializing_if = "Option::is_none")]
         volumes: Option<serde_json::Value>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        base: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        with_importer: Option<PathBuf>,
     }
     let absolute = |p: &PathBuf| std::path::absolute(p).unwrap_or_else(|_| p.clone());
     let signer = |key: &KeySource| {
@@ -229,8 +233,20 @@ fn lock_file(request: &Request, report: &Report) -> Result<String, Error> {
         sign: request.sign.iter().map(signer).collect(),
         output: None,
         volumes: volumes(request),
+        // A name stands for itself, a file is found from anywhere.
+        base: request.base_name.clone().map(|base| match base.contains('/') || base.ends_with(".json") {
+            true => absolute(&base.into()).display().to_string(),
+            false => base,
+        }),
+        with_importer: request.with_importer.as_ref().map(absolute),
     };
-    let lock = Lock { output: (request.output.as_os_str() != ".").then(|| absolute(&request.output)), ..lock };
+    let lock = Lock {
+        output: (request.output.as_os_str() != ".").then(|| match request.is_stream() {
+            true => request.output.clone(),
+            false => absolute(&request.output),
+        }),
+        ..lock
+    };
     let value = serde_json::to_value(&lock).map_err(|e| Error::Stdout(e.into()))?;
     let mut text = String::from(
         "# Every tag pinned by `sealift-export plan --lock` (but those of docker-archive:, which are read as they are).\n",

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use commands::handover::{self, Chain};
 use console::Failure;
-use manifest_schema::Manifest;
+use manifest_schema::{Manifest, Stored};
 use serde::Serialize;
 
 use crate::admit;
@@ -101,6 +101,12 @@ fn text(report: &Report<'_>) -> String {
     for chain in &report.handover {
         text += &format!("\n{}", handover::text(chain));
     }
-    text += &format!("\n{} blobs, {}\n", m.blobs.len(), console::bytes(m.total_bytes()));
+    let left: Vec<_> = m.blobs.iter().filter(|b| b.stored == Stored::Base).collect();
+    let carried = m.blobs.len() - left.len();
+    text += &format!("\n{carried} blobs, {}, in {} volumes\n", console::bytes(m.total_bytes()), m.volumes.count);
+    if let Some(base) = &m.base {
+        let bytes = console::bytes(left.iter().map(|b| b.size).sum());
+        text += &format!("{} blobs, {bytes}, are left to the base {}-{}\n", left.len(), base.stream, base.sequence);
+    }
     text
 }

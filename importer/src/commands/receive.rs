@@ -26,7 +26,7 @@ pub struct Receive {
     #[arg(long)]
     prompt: bool,
     /// Receive what is mounted below this folder, one bundle after the other, and never ask; the configuration must allow it
-    #[arg(long, value_name = "DIR", env = "SEALIFT_WATCH", conflicts_with_all = ["bundle", "prompt", "dry_run"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["bundle", "prompt", "dry_run"])]
     watch: Option<PathBuf>,
     /// Show what would be pushed; write nothing
     #[arg(long)]
@@ -51,11 +51,12 @@ impl Receive {
     }
 
     fn receive(self, quiet: bool, state: &mut String) -> Result<(), Error> {
-        let site = Site::resolve(self.site, self.production)?;
         let progress = Progress::new(quiet);
         if let Some(folder) = &self.watch {
+            let site = || Site::resolve(self.site.clone(), self.production.clone());
             return watch::watch(&site, folder, self.json, &progress, state);
         }
+        let site = Site::resolve(self.site, self.production)?;
         if self.dry_run {
             return dry_run(&site, from(&self.bundle, Box::new(AsFarAsNeeded))?, self.json, &progress);
         }

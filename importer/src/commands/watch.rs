@@ -6,9 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use blobs::sha256;
-use bundle::{Folder, SEAL, media_folders};
+use bundle::{Folder, SEAL, SEAL_SIGNATURE, Seal, media_folders};
 use console::Progress;
-use manifest_schema::{Digest, LIMITS};
+use manifest_schema::{BundleId, Digest, LIMITS};
 
 use crate::commands::receive;
 use crate::error::Error;
@@ -21,43 +21,60 @@ const EVERY: Duration = Duration::from_secs(2);
 /// How deep below the folder bundles are looked for: a mount point, and a folder in it.
 const DEPTH: usize = 2;
 
+/// A folder with a seal, of which nothing has been judged.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Found {
+    /// Stream and sequence as the seal says them, so that of two releases the earlier is received first.
+    order: (String, u64),
+    bundle: BundleId,
+    /// The digest of seal and signature.
+    seal: Digest,
+    path: PathBuf,
+    /// Names and sizes of what lies in it: a file that is still being copied changes them.
+    content: Digest,
+}
+
 /// Receives one bundle after the other, until the program is stopped. What failed is tried again when its medium is put in
-/// again.
+/// again. `site` reads keys and configuration afresh for each: they may have changed, and time has passed.
 ///
 /// # Errors
 /// [`Error`] if the folder cannot be read. What is wrong with a bundle is said, and the next one is waited for.
 pub(crate) fn watch(
-    site: &Site,
+    site: &dyn Fn() -> Result<Site, Error>,
     folder: &Path,
     json: bool,
     progress: &Progress,
     state: &mut String,
 ) -> Result<(), Error> {
-    site.may_watch()?;
-    let mut done: BTreeSet<Digest> = BTreeSet::new();
+    site()?.may_watch()?;
+    let mut done: BTreeSet<(PathBuf, Digest)> = BTreeSet::new();
     progress.say(format_args!("watching {}", folder.display()));
     loop {
         let found = bundles(folder)?;
-        done.retain(|seal| found.iter().any(|(_, other)| other == seal));
-        let new = found.iter().find(|(_, seal)| !done.contains(seal));
-        let Some((path, seal)) = new else {
+        done.retain(|(path, seal)| found.iter().any(|f| (&f.path, &f.seal) == (path, seal)));
+        let Some(new) = found.iter().find(|f| !done.contains(&(f.path.clone(), f.seal))) else {
             std::thread::sleep(EVERY);
             continue;
         };
-        done.insert(*seal);
-        // Every medium of a bundle has the same seal, unless a volume was made again.
-        let paths: Vec<_> = found.iter().filter(|(_, other)| other == seal).map(|(path, _)| path.clone()).collect();
-        match receive(site, folder, paths, progress, state) {
+        let same: Vec<_> = found.iter().filter(|f| f.bundle == new.bundle).collect();
+        done.extend(same.iter().map(|f| (f.path.clone(), f.seal)));
+        let paths = same.into_iter().map(|f| f.path.clone()).collect();
+        *state = "nothing was published".into();
+        let received = site().and_then(|site| receive(&site, folder, new.bundle, paths, progress, state));
+        match received {
             Ok(Some(received)) => receive::print(received, json)?,
             Ok(None) => {}
-            Err(e) => progress.warn(format_args!("{}: {}; {state}", path.display(), console::chain(&e))),
+            Err(e) => progress.warn(format_args!("{}: {}; {state}", new.path.display(), console::chain(&e))),
         }
+        // What came meanwhile for this bundle has been looked at.
+        done.extend(bundles(folder)?.into_iter().filter(|f| f.bundle == new.bundle).map(|f| (f.path, f.seal)));
     }
 }
 
 fn receive(
     site: &Site,
     folder: &Path,
+    bundle: BundleId,
     paths: Vec<PathBuf>,
     progress: &Progress,
     state: &mut String,
@@ -76,60 +93,89 @@ fn receive(
     }
     let Some(shown) = ours.first().map(|path| path.display().to_string()) else { return Ok(None) };
     progress.say(format_args!("receiving {shown}"));
-    let wait = Box::new(Watch { folder: folder.into(), seen: Mutex::new(BTreeSet::new()) });
+    let wait = Box::new(Watch { folder: folder.into(), bundle, seen: Mutex::new(BTreeSet::new()) });
     crate::receive(site, From::Folders(ours, wait), progress, state).map(Some)
 }
 
-/// The folders with a seal, each with the seal's digest.
-fn bundles(folder: &Path) -> Result<BTreeSet<(PathBuf, Digest)>, Error> {
+/// The folders with a seal.
+fn bundles(folder: &Path) -> Result<BTreeSet<Found>, Error> {
     let mut found = BTreeSet::new();
-    look(folder, DEPTH, &mut found).map_err(|source| Error::Watch { path: folder.into(), source })?;
+    std::fs::read_dir(folder).map_err(|source| Error::Watch { path: folder.into(), source })?;
+    look(folder, DEPTH, &mut found);
     Ok(found)
 }
 
-fn look(folder: &Path, depth: usize, found: &mut BTreeSet<(PathBuf, Digest)>) -> std::io::Result<()> {
-    for path in media_folders(folder) {
-        let seal = Folder::open(&path).and_then(|folder| folder.read_file(SEAL, LIMITS.seal));
-        if let Ok(bytes) = seal {
-            found.insert((path, sha256(&bytes)));
-        }
+/// A medium may be taken out at any moment: what cannot be read is not there.
+fn look(folder: &Path, depth: usize, found: &mut BTreeSet<Found>) {
+    found.extend(media_folders(folder).into_iter().filter_map(|path| sealed(&path)));
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    if depth > 0 {
+        folders.for_each(|entry| look(&entry.path(), depth - 1, found));
     }
-    if depth == 0 {
-        return Ok(());
-    }
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            // A medium may be taken out at any moment.
-            let _ = look(&entry.path(), depth - 1, found);
-        }
-    }
-    Ok(())
+}
+
+fn sealed(path: &Path) -> Option<Found> {
+    let folder = Folder::open(path).ok()?;
+    let bytes = folder.read_file(SEAL, LIMITS.seal).ok()?;
+    let signature = folder.read_file(SEAL_SIGNATURE, LIMITS.signature).ok()?;
+    let seal = Seal::parse(&bytes).ok()?;
+    let (stream, sequence) = seal.name.rsplit_once('-')?;
+    let size =
+        |name: &String| folder.open_file(name).and_then(|f| Ok(f.metadata().map_or(0, |m| m.len()))).unwrap_or(0);
+    let content: String = folder.names().ok()?.iter().map(|name| format!("{} {name}\n", size(name))).collect();
+    Some(Found {
+        order: (stream.into(), sequence.parse().ok()?),
+        bundle: seal.bundle,
+        seal: sha256(&[bytes, signature].concat()),
+        path: path.into(),
+        content: sha256(content.as_bytes()),
+    })
 }
 
 /// Waits for the system to mount another medium.
 struct Watch {
     folder: PathBuf,
+    bundle: BundleId,
     /// What was there when it did not help.
-    seen: Mutex<BTreeSet<(PathBuf, Digest)>>,
+    seen: Mutex<BTreeSet<Found>>,
 }
 
 impl Wait for Watch {
+    /// Until something changes; if that is another bundle, this one has to be continued later.
     fn wait(&self, wanted: &Wanted) -> Result<Option<Vec<PathBuf>>, Error> {
-        console::say(&format!("waiting for {wanted}"));
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut said = false;
         loop {
-            let now = bundles(&self.folder)?;
-            if now != *seen {
-                let paths = now.iter().map(|(path, _)| path.clone()).collect();
+            let (ours, others): (BTreeSet<_>, BTreeSet<_>) =
+                bundles(&self.folder)?.into_iter().partition(|f| f.bundle == self.bundle);
+            let now: BTreeSet<_> = ours.union(&others).cloned().collect();
+            let is_first = seen.is_empty();
+            if ours.iter().any(|f| !seen.contains(f)) {
                 *seen = now;
-                return Ok(Some(paths));
+                return Ok(Some(ours.into_iter().map(|f| f.path).collect()));
+            }
+            if !is_first && others.iter().any(|f| !seen.iter().any(|s| (s.bundle, s.seal) == (f.bundle, f.seal))) {
+                return Ok(None);
+            }
+            if is_first {
+                *seen = now;
+            }
+            if !std::mem::replace(&mut said, true) {
+                console::say(&format!("waiting for {wanted}"));
             }
             std::thread::sleep(EVERY);
         }
     }
 
     fn reject(&self, reason: &Error) {
-        tracing::info!("{reason}");
+        console::say(&format!("left alone: {}", console::chain(reason)));
+    }
+
+    fn checked(&self, name: &str, problem: Option<&Error>) {
+        match problem {
+            None => console::say(&format!("{name} is good, and has to wait for the first volume")),
+            Some(problem) => self.reject(problem),
+        }
     }
 }

@@ -110,8 +110,8 @@ fn a_damaged_blob_of_the_base_is_found_by_reading() {
     receive(&site, &[&first], &[]).expect_code(0);
     site.production.damage_blob(&shared(&site, &second));
     let tags = site.production.tags();
-    let ran = receive(&site, &[&second], &["--base-proof", "read"]);
-    assert_ne!(ran.code, Some(0), "{ran}");
+    let ran = receive(&site, &[&second], &["--base-proof", "read"]).expect_code(1);
+    assert!(ran.stderr.contains("a blob of the base cannot be read"), "{ran}");
     assert_eq!(tags, site.production.tags());
 }
 
@@ -139,7 +139,7 @@ fn only_sealed_bundles_and_manifests_are_bases() {
     let mut site = Site::new();
     let (first, second, _) = two(&mut site);
     let unknown = site.pack(5, &["--base", "payments-77"]).expect_code(2);
-    assert!(unknown.stderr.contains("payments-77 was not packed"), "{unknown}");
+    assert!(unknown.stderr.contains("no bundle of this name was packed and sealed here"), "{unknown}");
     let missing = site.pack(5, &["--base", "./none.json"]).expect_code(2);
     assert!(missing.stderr.contains("cannot serve as a base"), "{missing}");
     // A manifest from elsewhere.
@@ -147,8 +147,57 @@ fn only_sealed_bundles_and_manifests_are_bases() {
     fs::write(&file, Opened::open(&first, 1, &site.identity).content(testkit::hostile::MANIFEST)).unwrap();
     let third = packed(&site, 6, &["--base", "./first.json"]);
     assert!(bytes(&third) < 50_000);
+    // Begun, and never sealed: nobody may have it.
+    let kept = site.release.clone();
+    site.release["images"] = serde_json::json!(["127.0.0.1:1/payments/large:1"]);
+    let record = site.export_dir().join("home/.local/state/sealift/bundles/payments-1/record.json");
+    site.release = kept;
+    let text = fs::read_to_string(&record).unwrap();
+    let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    json["sealed"] = serde_json::Value::Null;
+    fs::write(&record, json.to_string()).unwrap();
+    let unsealed = site.pack(7, &["--base", "payments-1"]).expect_code(2);
+    assert!(unsealed.stderr.contains("no bundle of this name was packed and sealed here"), "{unsealed}");
+    fs::write(&record, text).unwrap();
+    // Of another release line.
+    site.release["stream"] = "other".into();
+    let other = site.pack(8, &["--base", "payments-1"]).expect_code(2);
+    assert!(other.stderr.contains("it is of stream payments, and not of other"), "{other}");
+    site.release["stream"] = "payments".into();
     // Another base is another bundle.
     let other = site.pack(2, &[]).expect_code(2);
     assert!(other.stderr.contains("payments-2"), "{other}");
     let _ = second;
+}
+
+/// What the ledger knows of a base must be what the bundle says of it.
+#[test]
+fn a_base_is_the_bundle_that_was_published() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let (first, second, _) = two(&mut site);
+    let verify = |bundle: &Path| run(site.import(&["verify"]).arg(bundle));
+    let before = verify(&second).expect_code(3);
+    assert!(before.stdout.contains("PROBLEM  base in the ledger"), "{before}");
+    let inspected = run(site.import(&["inspect"]).arg(&second)).expect_code(0);
+    assert!(inspected.stdout.contains("are left to the base payments-1"), "{inspected}");
+    // Begun, and stopped before anything was published: its blobs may be there, and nothing refers to them.
+    let whole = fs::read(testkit::hostile::volume_file(&first, 1)).unwrap();
+    fs::write(testkit::hostile::volume_file(&first, 1), &whole[..whole.len() - 1]).unwrap();
+    receive(&site, &[&first], &[]).expect_code(4);
+    assert!(!site.production.uploaded_blobs().is_empty());
+    let ran = receive(&site, &[&second], &[]).expect_code(3);
+    assert!(ran.stderr.contains("which the ledger does not have recorded"), "{ran}");
+    fs::write(testkit::hostile::volume_file(&first, 1), whole).unwrap();
+    receive(&site, &[&first], &[]).expect_code(0);
+    verify(&second).expect_code(0);
+    // The same id with another manifest is another bundle.
+    let manifest = Opened::open(&first, 1, &site.identity).content(testkit::hostile::MANIFEST).to_vec();
+    let other = String::from_utf8(manifest).unwrap().replacen("\"labels\":{}", "\"labels\":{\"a\":\"b\"}", 1);
+    fs::write(site.export_dir().join("other.json"), other).unwrap();
+    let third = packed(&site, 3, &["--base", "./other.json"]);
+    let ran = receive(&site, &[&third], &[]).expect_code(3);
+    assert!(ran.stderr.contains("which the ledger does not have recorded"), "{ran}");
 }

@@ -96,6 +96,12 @@ impl Asking {
         command.arg(drive).stdin(Stdio::piped()).stderr(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let said = BufReader::new(child.stderr.take().unwrap());
+        // A test that waits for the wrong words ends.
+        let pid = child.id().to_string();
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_secs(90));
+            std::process::Command::new("kill").args(["-9", &pid]).stderr(Stdio::null()).status()
+        });
         Self { child, said }
     }
 
@@ -134,11 +140,7 @@ fn one_drive_is_enough() {
     }
     let mut site = Site::new();
     let (digest, bundle) = on_discs(&mut site);
-    let other = {
-        let mut other = Site::new();
-        other.release_key = testkit::Key::new(&site.scratch("other-key"), "release");
-        packed(&site, 2, &["--media", MEDIUM, "--volume-size", "1MiB"])
-    };
+    let other = packed(&site, 2, &["--media", MEDIUM, "--volume-size", "1MiB"]);
     let drive = site.scratch("mnt").join("cdrom");
     let insert = |folder: &Path| {
         if drive.exists() {
@@ -149,15 +151,20 @@ fn one_drive_is_enough() {
     insert(&bundle.join("medium-2"));
     let mut asking = Asking::new(&site, &drive);
     // Not the first one: it is only checked.
-    asking.until("volume 1 of 6 of payments-1 (on medium 1 of 2), please");
+    asking.until("volume 1 of 7 of payments-1 (on medium 1 of 2), please");
+    // The disc can be taken out: nothing on it is held open.
+    let open = fs::read_dir(format!("/proc/{}/fd", asking.child.id())).unwrap();
+    let held: Vec<_> =
+        open.filter_map(|fd| fs::read_link(fd.unwrap().path()).ok()).filter(|to| to.starts_with(&drive)).collect();
+    assert!(held.is_empty(), "{held:?}");
     insert(&bundle.join("medium-2"));
     asking.answer("");
     asking.until("good");
-    asking.until("volume 1 of 6 of payments-1 (on medium 1 of 2), please");
+    asking.until("volume 1 of 7 of payments-1 (on medium 1 of 2), please");
     insert(&other.join("medium-1"));
     asking.answer("");
     asking.until("this does not help: ");
-    asking.until("volume 1 of 6");
+    asking.until("volume 1 of 7");
     insert(&bundle.join("medium-1"));
     asking.answer("");
     let wanted = asking.until("please");
@@ -201,7 +208,7 @@ fn media_of_another_bundle_are_refused_by_name() {
     let (_, bundle) = on_discs(&mut site);
     let other = packed(&site, 2, &["--media", MEDIUM, "--volume-size", "1MiB"]);
     let before = site.traces();
-    let ran = receive(&site, &[&bundle.join("medium-1"), &other.join("medium-2")], &[]).expect_code(2);
+    let ran = receive(&site, &[&bundle.join("medium-1"), &other.join("medium-2")], &[]).expect_code(3);
     assert!(ran.stderr.contains("holds payments-2") && ran.stderr.contains("and not payments-1"), "{ran}");
     // Its volume under this bundle's name.
     let mixed = site.copy(&bundle.join("medium-2"), "mixed");
@@ -233,6 +240,8 @@ fn a_station_receives_what_is_mounted() {
     let refused = run(site.import(&["receive", "--watch"]).arg(&mounts)).expect_code(2);
     assert!(refused.stderr.contains("--watch receives into staging"), "{refused}");
     site.import["watch"] = json!({ "into": "production" });
+    site.import["clock_tolerance"] = 1.into();
+    site.import["on_existing_tag"] = "replace".into();
     let mut station = site.import(&["receive", "--watch"]).arg(&mounts).spawn().unwrap();
     // What is no bundle, and what nobody here trusts, is left alone.
     fs::create_dir_all(mounts.join("stick/photos")).unwrap();
@@ -246,9 +255,32 @@ fn a_station_receives_what_is_mounted() {
     eventually("the tag", || !site.production.tags().is_empty());
     let recorded = || run(&mut site.import(&["ledger", "list", "--json"])).stdout.contains("\"recorded\"");
     eventually("the ledger entry", recorded);
+    is_in_production(&site, &digest);
+    // Two releases on one stick, made long after the station was started: the earlier one comes first.
+    site.list_layers("1", &[b"ten"]);
+    let ten = packed(&site, 10, &[]);
+    site.list_layers("1", &[b"nine"]);
+    let nine = packed(&site, 9, &[]);
+    site.list_layers("1", &[b"old"]);
+    let old = packed(&site, 11, &["--expires", &in_seconds(3)]);
+    std::thread::sleep(Duration::from_secs(4));
+    hostile::copy(&old, &mounts.join("stick/payments-11"));
+    let stick = site.scratch("prepared").join("both");
+    hostile::copy(&ten, &stick.join("payments-10"));
+    hostile::copy(&nine, &stick.join("payments-9"));
+    fs::rename(&stick, mounts.join("both")).unwrap();
+    let rows = || run(&mut site.import(&["ledger", "list", "--json"])).json();
+    let count = |status: &str| rows().to_string().matches(status).count();
+    eventually("both releases", || count("\"recorded\"") >= 3);
     station.kill().unwrap();
     station.wait().unwrap();
-    is_in_production(&site, &digest);
+    let rows = rows();
+    assert!(!rows.to_string().contains("\"sequence\":11"), "it had expired when it was put in: {rows}");
+}
+
+/// A time so many seconds from now.
+fn in_seconds(seconds: i64) -> String {
+    manifest_schema::Timestamp::from_unix(manifest_schema::Timestamp::now().unix() + seconds).unwrap().to_string()
 }
 
 /// A FAT32 stick and an ISO 9660 disc, made with stock tools and of just the capacity that was planned with, hold what was

@@ -110,12 +110,12 @@ fn finished_volumes_are_not_read_again_if_production_still_has_what_is_in_them()
     receive(&site, &[&bundle], &[]).expect_code(4);
     let uploaded = site.production.uploaded_blobs();
     fs::write(volume_file(&bundle, last), whole).unwrap();
-    let traces = site.production.snapshot();
-    // What is known to be done is not even looked at: volume 1 only as far as admission needs it.
-    let ran = receive(&site, &[&bundle], &["-v"]).expect_code(0);
-    assert!(ran.stderr.contains("already done: volume 1"), "{ran}");
+    // What is done is not even opened: of volume 1 no more than admission needs, of the second nothing at all.
+    fs::write(volume_file(&bundle, 2), "unreadable").unwrap();
+    let ran = receive(&site, &[&bundle], &[]).expect_code(0);
+    assert!(ran.stderr.contains("already done: volume 1, 2"), "{ran}");
     is_in_production(&site, &digest);
-    assert!(site.production.uploaded_blobs().is_superset(&uploaded) && !traces.is_empty());
+    assert!(site.production.uploaded_blobs().is_superset(&uploaded));
 
     // The registry has lost a blob meanwhile: its volume is read again.
     let mut site = Site::new();
@@ -123,11 +123,9 @@ fn finished_volumes_are_not_read_again_if_production_still_has_what_is_in_them()
     let bundle = packed(&site, 1, &["--volume-size", "1MiB"]);
     testkit::hostile::flip_bit(&volume_file(&bundle, last));
     receive(&site, &[&bundle], &[]).expect_code(4);
-    let layer = blobs::sha256(&testkit::layout::noise(1, 700_000));
     let manifest = Opened::open(&bundle, 1, &site.identity).manifest();
     let small = manifest["blobs"].as_array().unwrap().iter().find(|b| b["section"] == "layers").unwrap();
     let small: manifest_schema::Digest = small["digest"].as_str().unwrap().parse().unwrap();
-    assert_ne!(layer, digest);
     site.production.lose_blob(&small);
     testkit::hostile::flip_bit(&volume_file(&bundle, last));
     let ran = receive(&site, &[&bundle], &[]).expect_code(0);

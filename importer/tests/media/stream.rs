@@ -166,3 +166,74 @@ fn what_a_stream_cannot_have_is_said() {
     let both = run(site.import(&["receive", "-"]).arg(site.media())).expect_code(2);
     assert!(both.stderr.contains("`-` reads one stream"), "{both}");
 }
+
+/// What was cut is sent again under the same number and id; until the seal has come it holds no number.
+#[test]
+fn a_stream_that_broke_is_sent_again() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let digest = large(&mut site);
+    let proxy = testkit::Proxy::before(&site.origin);
+    let direct = site.release.clone();
+    let at_proxy = site.release["images"][0].as_str().unwrap().replace(site.origin.host(), proxy.host());
+    site.release["images"][0] = at_proxy.into();
+    for part in ["origins", "to"] {
+        let value = &mut site.import["streams"]["payments"][part][0];
+        let slot = if part == "to" { &mut value["from"] } else { value };
+        *slot = format!("{}/payments", proxy.host()).into();
+    }
+    proxy.rule(testkit::Rule::new(testkit::Fault::status(403)).method("GET").path("/blobs/").nth(3));
+    let to = site.scratch("stream").join("cut");
+    let (code, said) = run_into(&mut site.export(&["pack", "--output", "-", "--sequence", "1"]), &to);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("the same command sends it again"), "{said}");
+    let cut = std::fs::read(&to).unwrap();
+    fed(&site, &["receive", "-"], &cut).expect_code(4);
+    proxy.clear();
+    let whole = sent(&site, 1);
+    // Whoever holds the number now is the first that is sealed.
+    let begun = run(&mut site.import(&["ledger", "list", "--json"])).expect_code(0);
+    assert!(!begun.stdout.contains("payments"), "{begun}");
+    fed(&site, &["receive", "-"], &whole).expect_code(0);
+    is_in_production(&site, &digest);
+    let manifest = |bytes: &[u8]| {
+        let folder = site.scratch("opened");
+        std::fs::write(folder.join("payments-1.0001.tar.zst.age"), bytes).unwrap();
+        Opened::open(&folder, 1, &site.identity).manifest()
+    };
+    let again = sent(&site, 1);
+    assert_eq!(manifest(&whole), manifest(&again), "the same bundle each time");
+    site.release = direct;
+}
+
+/// What could not be kept on this side is not the stream's fault.
+#[test]
+fn a_full_folder_for_temporary_files_is_said() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    large(&mut site);
+    let stream = sent(&site, 1);
+    let from = site.scratch("stream").join("whole");
+    std::fs::write(&from, &stream).unwrap();
+    let mut command = site.import(&["receive", "-"]);
+    command.stdin(File::open(from).unwrap()).env("TMPDIR", "/nonexistent");
+    let ran = run(&mut command).expect_code(1);
+    assert!(ran.stderr.contains("temporary files cannot be written") && ran.stderr.contains("TMPDIR"), "{ran}");
+}
+
+#[test]
+fn a_plan_for_a_folder_is_not_streamed() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    large(&mut site);
+    let plan = site.scratch("plans").join("plan");
+    run(site.export(&["plan", "--sequence", "1", "--volume-size", "1MiB", "--write"]).arg(&plan)).expect_code(0);
+    let ran = run(site.export(&["pack", "--output", "-"]).arg(&plan)).expect_code(2);
+    assert!(ran.stderr.contains("and a stream is one"), "{ran}");
+}

@@ -49,7 +49,7 @@ fn parts_are_joined_with_stock_tools_as_the_label_says() {
     let layout = site.unpack_with_stock_tools(&bundle);
     let label = fs::read_to_string(bundle.join("LABEL.txt")).unwrap();
     let commands: Vec<_> =
-        label.lines().filter(|l| l.starts_with("    (cd blobs") || l.starts_with("    for p in")).collect();
+        label.lines().filter(|l| l.starts_with("    find blobs") || l.starts_with("    for p in")).collect();
     assert_eq!(commands.len(), 2, "{label}");
     run_ok(testkit::command("bash", &layout).args(["-e", "-c", &commands.join("\n")]).current_dir(&layout));
     let reference = format!("oci:{}:{}/payments/large:1", layout.display(), site.origin.host());
@@ -135,6 +135,128 @@ fn a_volume_made_again_fits_between_the_old_ones() {
     let line = |seal: &str, volume: &str| seal.lines().find(|l| l.ends_with(volume)).map(str::to_string);
     assert_eq!(line(&third, "0003.tar.zst.age"), line(&second, "0003.tar.zst.age"));
     assert_ne!(line(&third, "0001.tar.zst.age"), line(&second, "0001.tar.zst.age"));
+}
+
+/// The bundle has left, and packing it once more failed: what its seal says is still known.
+#[test]
+fn a_failed_run_does_not_forget_what_was_sealed() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let digest = large(&mut site);
+    let proxy = testkit::Proxy::before(&site.origin);
+    let at_proxy = site.release["images"][0].as_str().unwrap().replace(site.origin.host(), proxy.host());
+    site.release["images"][0] = at_proxy.into();
+    site.import["streams"]["payments"]["origins"][0] = format!("{}/payments", proxy.host()).into();
+    site.import["streams"]["payments"]["to"][0]["from"] = format!("{}/payments", proxy.host()).into();
+    let args = ["--volume-size", "1MiB"];
+    let bundle = packed(&site, 1, &args);
+    let away = site.scratch("stick").join("payments-1");
+    fs::rename(&bundle, &away).unwrap();
+    proxy.rule(testkit::Rule::new(testkit::Fault::status(403)).method("GET").path("/blobs/").nth(4));
+    site.pack(1, &args).expect_code(1);
+    proxy.clear();
+    site.pack(1, &["--volume-size", "1MiB", "--volume", "5"]).expect_code(0);
+    let again = site.media().join("payments-1.revision-2");
+    let seal = fs::read_to_string(again.join("SHA256SUMS")).unwrap();
+    let old = fs::read_to_string(away.join("SHA256SUMS")).unwrap();
+    assert_eq!(seal.lines().count(), old.lines().count(), "every volume is named");
+    let differs = seal.lines().zip(old.lines()).skip(2).filter(|(new, old)| new != old).count();
+    assert_eq!(differs, 1, "and one of them is new: {old}{seal}");
+    fs::write(volume_file(&away, 5), "scratched").unwrap();
+    receive(&site, &[&away, &again], &[]).expect_code(0);
+    is_in_production(&site, &digest);
+}
+
+/// Two people sign, on two machines; one of them makes volume 1 again, with both signatures in it.
+#[test]
+fn volume_1_made_again_keeps_the_signatures_of_all() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let digest = large(&mut site);
+    let second = testkit::Key::new(&site.scratch("second"), "second");
+    let trust = &mut site.import["streams"]["payments"]["release"];
+    trust["certificates"] = serde_json::json!(["trust/release.asc", &second.certificate_file]);
+    trust["threshold"] = 2.into();
+    let plan = site.scratch("plans").join("plan");
+    run(site.export(&["plan", "--sequence", "1", "--volume-size", "1MiB", "--write"]).arg(&plan)).expect_code(0);
+    let sign = |what: &std::path::Path| {
+        run(site.export(&["sign", "--sign-key"]).arg(&second.secret_file).arg(what)).expect_code(0);
+    };
+    sign(&plan);
+    let pack = |args: &[&str]| {
+        run(site.export(&["pack"]).arg(&plan).arg("--output").arg(site.media()).args(args)).expect_code(0)
+    };
+    pack(&[]);
+    let bundle = site.media().join("payments-1");
+    sign(&bundle);
+    fs::write(volume_file(&bundle, 1), "scratched").unwrap();
+    pack(&["--volume", "1"]);
+    let again = site.media().join("payments-1.revision-2");
+    let one = receive(&site, &[&bundle, &again], &[]).expect_code(3);
+    assert!(one.stderr.contains("the seal is not signed"), "{one}");
+    sign(&again);
+    run(site.import(&["check"]).arg(&again)).expect_code(0);
+    receive(&site, &[&bundle, &again], &[]).expect_code(0);
+    is_in_production(&site, &digest);
+}
+
+/// Of two copies of a volume, one is enough.
+#[test]
+fn a_good_copy_is_taken_for_a_damaged_one() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let digest = large(&mut site);
+    let bundle = packed(&site, 1, &["--volume-size", "1MiB"]);
+    let copy = site.copy(&bundle, "copy");
+    for (folder, number) in [(&bundle, 3), (&copy, 5)] {
+        hostile::flip_bit(&volume_file(folder, number));
+        receive(&site, &[folder], &[]).expect_code(4);
+    }
+    let ran = receive(&site, &[&bundle, &copy], &[]).expect_code(0);
+    assert!(ran.stderr.contains("another copy is looked for"), "{ran}");
+    is_in_production(&site, &digest);
+}
+
+#[test]
+fn a_lock_file_says_how_the_bundle_is_cut() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    large(&mut site);
+    packed(&site, 1, &[]);
+    let lock = site.scratch("lock").join("lock.yaml");
+    let args = [
+        "plan",
+        "--sequence",
+        "2",
+        "--media",
+        "4MiB",
+        "--volume-size",
+        "1MiB",
+        "--recovery",
+        "5%",
+        "--base",
+        "payments-1",
+    ];
+    run(site.export(&args).args(["--with-importer", "release.yaml", "--lock"]).arg(&lock)).expect_code(0);
+    let text = fs::read_to_string(&lock).unwrap();
+    for line in [
+        "base: \"payments-1\"",
+        "\"media\":\"4194304\"",
+        "\"size\":\"1048576\"",
+        "\"recovery\":\"5%\"",
+        "export/release.yaml",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+    run(site.export(&["pack", "--file"]).arg(&lock).arg("--output").arg(site.media())).expect_code(0);
 }
 
 #[test]
