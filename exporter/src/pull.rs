@@ -114,7 +114,9 @@ pub fn pull(
             to_write.retain(|v| !claim.volumes().contains_key(&v.number));
         }
         Which::Again(numbers) => {
-            remove(&folder)?;
+            let left = claim.revisions_partial();
+            let left = left.map_err(|source| Error::Output { path: request.output.clone(), source })?;
+            left.iter().try_for_each(|folder| remove(folder))?;
             to_write.retain(|v| numbers.contains(&v.number));
         }
     }

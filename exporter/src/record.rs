@@ -248,6 +248,27 @@ impl Claim {
         self.output.join(format!("{}.revision-{}.partial", self.name(), self.revision()))
     }
 
+    /// The folders that interrupted runs left while volumes were made again. A run that was about to seal has used up its
+    /// revision, so that the next one's folder has another name.
+    ///
+    /// # Errors
+    /// If the output folder cannot be read.
+    pub(crate) fn revisions_partial(&self) -> std::io::Result<Vec<PathBuf>> {
+        let begin = format!("{}.revision-", self.name());
+        let is_one = |name: &str| {
+            let revision = name.strip_prefix(&begin).and_then(|rest| rest.strip_suffix(".partial"));
+            revision.is_some_and(|revision| revision.parse::<u32>().is_ok())
+        };
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(&self.output)? {
+            let entry = entry?;
+            if entry.file_name().to_str().is_some_and(is_one) {
+                found.push(entry.path());
+            }
+        }
+        Ok(found)
+    }
+
     /// The folder of volumes that were made again.
     pub(crate) fn revision_complete(&self) -> PathBuf {
         self.output.join(format!("{}.revision-{}", self.name(), self.revision()))
