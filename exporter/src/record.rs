@@ -35,6 +35,9 @@ struct Record {
     /// The volumes that are finished, of that manifest.
     #[serde(default)]
     volumes: BTreeMap<u32, FinishedVolume>,
+    /// The volumes that those of the last revision are to replace.
+    #[serde(default)]
+    replaced: BTreeMap<u32, FinishedVolume>,
     /// Set when the bundle was sealed.
     sealed: Option<Finished>,
 }
@@ -165,6 +168,7 @@ fn claim_number(request: &Request, bundles: &Path, digest: &str, sequence: Seque
         created: request.now,
         manifest: None,
         volumes: BTreeMap::new(),
+        replaced: BTreeMap::new(),
         sealed: None,
     })
 }
@@ -189,7 +193,11 @@ pub fn claim_sealed(request: &Request) -> Result<Claim, Error> {
     let record = load(&folder)?.filter(|r| r.request == digest && r.sealed.is_some()).ok_or_else(not_packed)?;
     let lock = File::options().create(true).truncate(false).write(true).open(folder.join("lock")).map_err(state)?;
     match lock.try_lock() {
-        Ok(()) => Ok(Claim { record, folder, output: request.output.clone(), _lock: lock }),
+        Ok(()) => {
+            let mut claim = Claim { record, folder, output: request.output.clone(), _lock: lock };
+            claim.forget_unfinished_revision();
+            Ok(claim)
+        }
         Err(TryLockError::WouldBlock) => Err(Error::Busy { name: name.unwrap_or_default() }),
         Err(TryLockError::Error(e)) => Err(state(e)),
     }
@@ -305,6 +313,17 @@ impl Claim {
         self.save()
     }
 
+    /// If a run was killed after it had noted its seal, nobody has the volumes that it made, and no later seal names them.
+    fn forget_unfinished_revision(&mut self) {
+        let Some(sealed) = &self.record.sealed else { return };
+        let mut partial = sealed.folder.clone().into_os_string();
+        partial.push(".partial");
+        if Path::new(&partial).exists() {
+            let replaced = std::mem::take(&mut self.record.replaced);
+            self.record.volumes.extend(replaced);
+        }
+    }
+
     /// Where signatures of images are kept that were made for this bundle.
     pub(crate) fn signatures(&self) -> PathBuf {
         self.folder.join("signatures")
@@ -367,7 +386,9 @@ impl Claim {
     /// # Errors
     /// If the record cannot be written.
     pub(crate) fn note_sealed(&mut self, sealed: &Sealed, volumes: BTreeMap<u32, FinishedVolume>) -> Result<(), Error> {
-        self.record.volumes = volumes;
+        let before = std::mem::replace(&mut self.record.volumes, volumes);
+        let now = &self.record.volumes;
+        self.record.replaced = before.into_iter().filter(|(n, v)| now.get(n).is_some_and(|other| other != v)).collect();
         self.record.manifest = Some(sealed.manifest);
         self.record.sealed =
             Some(Finished { folder: sealed.path.clone(), bytes: sealed.bytes.unwrap_or(0), revision: sealed.revision });

@@ -408,6 +408,36 @@ fn a_pack_of_single_volumes_that_is_killed_at_random_moments() {
     chance.report(WHAT, &wrong);
 }
 
+/// Volumes of a revision that nobody ever got are in no later seal.
+#[test]
+fn a_killed_revision_is_not_what_later_seals_speak_of() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    in_parts(&mut site);
+    let (folder, mut command) = pack_in(&site, "again", SMALLEST, PLAIN);
+    run(&mut command).expect_code(0);
+    let bundle = folder.join("payments-1");
+    let again =
+        |number: &str| pack_in(&site, "again", SMALLEST, &["--recovery", "20%", "--volume", number, "--json"]).1;
+    let partial = folder.join("payments-1.revision-2.partial");
+    let killed = killed_when(&mut again("3"), || partial.join("SHA256SUMS").exists());
+    assert!(killed && partial.exists(), "killed while it seals");
+    let made = PathBuf::from(run(&mut again("2")).expect_code(0).json()["bundle"]["path"].as_str().unwrap());
+    let name = hostile::volume_file(&bundle, 3).file_name().unwrap().to_str().unwrap().to_string();
+    let sealed = |folder: &Path| {
+        let seal = fs::read_to_string(folder.join("SHA256SUMS")).unwrap();
+        seal.lines().find(|line| line.ends_with(&name)).unwrap().to_string()
+    };
+    assert_eq!(sealed(&made), sealed(&bundle), "volume 3 is what it was");
+    // In place of what they replace, the new files make a whole bundle.
+    for (name, bytes) in files(&made) {
+        fs::write(bundle.join(name), bytes).unwrap();
+    }
+    is_whole(&site, &[&bundle]).unwrap();
+}
+
 #[test]
 fn a_repair_that_is_killed_at_random_moments() {
     if !need(Site::NEEDS) {
