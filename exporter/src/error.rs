@@ -347,6 +347,14 @@ pub enum Error {
         /// The limit.
         limit: u32,
     },
+    /// Media of one bundle with seals of several revisions.
+    #[error("{} and {} have different seals", .first.display(), .other.display())]
+    OtherSeal {
+        /// A medium.
+        first: PathBuf,
+        /// Another one.
+        other: PathBuf,
+    },
     /// Recovery data.
     #[error("{}: no recovery data can be made", .path.display())]
     MakeRecovery {
@@ -425,7 +433,7 @@ pub enum Error {
         partial: Option<PathBuf>,
     },
     /// Released before with other content.
-    #[error("{name} has been released before, and its images have changed since")]
+    #[error("{name} has been released before, and its images or volumes have changed since")]
     Released {
         /// The bundle.
         name: String,

@@ -57,7 +57,8 @@ impl Explain for Error {
             | Error::PlanChanged { .. }
             | Error::PlanSignature { .. }
             | Error::Unplanned { .. }
-            | Error::OtherPlan { .. } => Fault::Refused,
+            | Error::OtherPlan { .. }
+            | Error::OtherSeal { .. } => Fault::Refused,
             Error::Common(e) => e.fault(),
             Error::Registry(e) => commands::registry_fault(e),
             Error::Source(e) => commands::source_fault(e),
@@ -137,20 +138,23 @@ impl Explain for Error {
                 ));
             }
             Error::OtherRequest { partial: None, .. } => {
-                "a number stands for one release: the same images, recipients, labels and platforms; choose the next sequence"
+                "a number stands for one release: the same images, recipients, labels, platforms, volumes and base; choose the next sequence"
             }
             Error::Released { .. } => {
-                "choose the next sequence; `plan --lock` keeps tags from moving between two runs of the same release"
+                "choose the next sequence; `plan --lock` keeps tags from moving between two runs of the same release (a stream and several \
+                 volumes are two releases, too)"
             }
             Error::Busy { .. } => "wait for it to end",
             Error::VolumeTooSmall { .. } => "choose a larger --volume-size or --media, or less --recovery",
             Error::TooManyVolumes { .. } => "choose a larger --volume-size or --media, or split the release",
             Error::NotPacked { .. } => {
-                "give the same request and the same --state as when it was packed; without that record, pack the release anew"
+                "give the same request and the same --state as when it was packed; a base may also be the file of its manifest.json; without \
+                 that record, pack the release anew"
             }
             Error::Base { .. } => {
                 "name a bundle that was packed with this --state (payments-41), or the manifest.json of one"
             }
+            Error::OtherSeal { .. } => "sign them one after the other",
             Error::NotForStream { .. } => "leave it out, or name a folder with --output",
             Error::Terminal => "send it on: sealift-export pack --output - ... | PROGRAM",
             Error::NoSpace { .. } => "choose another --output, or make room",
@@ -163,7 +167,7 @@ impl Explain for Error {
                 "choose another --output, or make room"
             }
             Error::Pull { source, .. } if source.kind() == ErrorKind::FileTooLarge => {
-                "this file system does not hold so large a file (FAT32: 4 GiB); choose another --output, or split the release"
+                "this file system does not hold so large a file; leave --volume-size out (FAT32 takes the default), or choose another --output"
             }
             Error::Pull { source, .. } if blobs::BlobError::of(source).is_some() => {
                 "run the same command again; if it fails in the same way, the source is damaged"

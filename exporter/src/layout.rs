@@ -122,6 +122,7 @@ pub fn lay_out(cut: &Cut, first: VolumeBound, later: VolumeBound, blobs: &[ToPla
         bound: first,
         limit: cut.largest_volume(cut.capacity(1)),
         ends_in_parts: false,
+        whole: cut.largest_volume(cut.capacity(2)),
     };
     if filling.bound.bytes() > filling.limit {
         return Err(Error::VolumeTooSmall { needed: filling.bound.bytes(), limit: filling.limit });
@@ -152,28 +153,29 @@ struct Filling<'c> {
     limit: u64,
     /// This volume holds the last part of a blob, and nothing else may follow.
     ends_in_parts: bool,
+    /// What a volume may become that has a medium to itself.
+    whole: u64,
 }
 
 impl Filling<'_> {
     fn place(&mut self, size: u64) -> Result<Stored, Error> {
-        let whole = self.cut.largest_volume(self.cut.capacity(2));
         if self.ends_in_parts || self.bound.blob(size).bytes() > self.limit {
             let beside = self.cut.largest_volume(self.left_behind());
             if self.later.blob(size).bytes() <= beside {
                 self.next_volume(false)?;
-            } else if self.later.blob(size).bytes() <= whole {
+            } else if self.later.blob(size).bytes() <= self.whole {
                 self.next_volume(true)?;
             } else {
-                return self.place_parts(size, whole);
+                return self.place_parts(size);
             }
         }
         self.bound = self.bound.blob(size);
         Ok(Stored::Whole { volume: self.number })
     }
 
-    fn place_parts(&mut self, size: u64, whole: u64) -> Result<Stored, Error> {
+    fn place_parts(&mut self, size: u64) -> Result<Stored, Error> {
         let (mut sizes, mut rest) = (Vec::new(), size);
-        self.next_volume_for_part(whole)?;
+        self.next_volume_for_part()?;
         let volume = self.number;
         loop {
             let part = rest.min(self.bound.room_for_part(self.limit));
@@ -187,13 +189,13 @@ impl Filling<'_> {
                 self.ends_in_parts = true;
                 return Ok(Stored::Parts { volume, sizes });
             }
-            self.next_volume_for_part(whole)?;
+            self.next_volume_for_part()?;
         }
     }
 
-    fn next_volume_for_part(&mut self, whole: u64) -> Result<(), Error> {
+    fn next_volume_for_part(&mut self) -> Result<(), Error> {
         let beside = self.cut.largest_volume(self.left_behind());
-        let is_worth_it = self.later.room_for_part(beside) >= whole / WORTH_A_PART;
+        let is_worth_it = self.later.room_for_part(beside) >= self.whole / WORTH_A_PART;
         self.next_volume(!is_worth_it)
     }
 
@@ -239,5 +241,122 @@ impl Filling<'_> {
         }
         self.limit = self.cut.largest_volume(self.left);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn lay(cut: &Cut, sizes: &[u64]) -> Result<Layout, Error> {
+        let blobs: Vec<_> = sizes.iter().map(|size| ToPlace::Carried(*size)).collect();
+        lay_out(cut, VolumeBound::first(10_000, 500, 1), VolumeBound::later(1), &blobs)
+    }
+
+    /// What must hold of any layout.
+    #[track_caller]
+    fn is_sound(cut: &Cut, sizes: &[u64], layout: &Layout) {
+        let mut volumes = BTreeMap::from([(1, VolumeBound::first(10_000, 500, 1))]);
+        let (mut at, mut in_parts) = (1, 0);
+        for (size, stored) in sizes.iter().zip(&layout.stored) {
+            for piece in stored.pieces() {
+                assert!(piece.volume == at || piece.volume == at + 1, "{stored:?} behind volume {at}");
+                assert_ne!(piece.volume, in_parts, "a blob in parts has its volumes for itself");
+                at = piece.volume;
+                let bound = volumes.entry(at).or_insert(VolumeBound::later(1));
+                *bound = piece.part.map_or(bound.blob(*size), |part| bound.part(part.size));
+                in_parts = if piece.part.is_some() { at } else { in_parts };
+            }
+            if let Stored::Parts { sizes, .. } = stored {
+                assert_eq!(sizes.iter().sum::<u64>(), *size);
+                assert!(sizes.len() > 1 && !sizes.contains(&0), "{sizes:?}");
+            }
+        }
+        assert_eq!(layout.volumes.len(), volumes.len(), "no volume is empty");
+        let mut used: BTreeMap<u32, u64> = BTreeMap::new();
+        for (planned, (number, bound)) in layout.volumes.iter().zip(&volumes) {
+            assert_eq!((planned.number, planned.at_most_bytes), (*number, bound.bytes()));
+            assert!(planned.at_most_bytes <= cut.volume_size.bytes(), "{planned:?}");
+            *used.entry(planned.medium).or_default() += cut.on_medium(planned.at_most_bytes);
+        }
+        let numbers: Vec<_> = layout.media.iter().map(|m| m.number).collect();
+        match cut.medium {
+            None => assert!(numbers.is_empty()),
+            Some(medium) => {
+                assert_eq!(numbers, used.keys().copied().collect::<Vec<_>>());
+                for (number, bytes) in used {
+                    assert!(bytes <= cut.capacity(number), "medium {number}: {bytes} of {medium:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_layout_is_sound() {
+        let mut state = 42_u64;
+        let mut random = move |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        for round in 0..400 {
+            let medium = (random(2) == 0).then(|| Medium { capacity: (4 + random(40)) * MIB });
+            let cut = Cut {
+                volume_size: match random(4) {
+                    0 if medium.is_some() => VolumeSize::Unlimited,
+                    1 => VolumeSize::default(),
+                    _ => VolumeSize::AtMost((1 + random(8)) * MIB),
+                },
+                medium,
+                recovery: (random(2) == 0).then(|| Share(1 + random(30) as u8)),
+                tool: medium.map_or(0, |_| random(MIB)),
+            };
+            let sizes: Vec<u64> =
+                (0..random(30)).map(|_| [0, random(1000), random(MIB), random(20 * MIB)][random(4) as usize]).collect();
+            let layout = lay(&cut, &sizes).unwrap_or_else(|e| panic!("round {round}: {cut:?} {sizes:?}: {e}"));
+            is_sound(&cut, &sizes, &layout);
+        }
+    }
+
+    #[test]
+    fn what_just_fits_is_not_cut() {
+        let limit = VolumeSize::AtMost(4 * MIB);
+        let cut = Cut { volume_size: limit, ..Cut::default() };
+        let fits = (0..4 * MIB).rev().step_by(512).find(|size| VolumeBound::later(1).blob(*size).bytes() <= 4 * MIB);
+        let fits = fits.expect("something fits");
+        let layout = lay(&cut, &[3 * MIB, fits, 10]).expect("laid out");
+        let whole = |volume| Stored::Whole { volume };
+        assert_eq!(layout.stored, [whole(1), whole(2), whole(3)]);
+        let layout = lay(&cut, &[3 * MIB, fits + 1024, 10]).expect("laid out");
+        assert!(matches!(&layout.stored[1], Stored::Parts { volume: 2, sizes } if sizes.len() == 2), "{layout:?}");
+        assert_eq!(layout.stored[2], whole(4));
+    }
+
+    #[test]
+    fn what_fits_nowhere_is_refused() {
+        let cut = Cut { volume_size: VolumeSize::AtMost(MIB), ..Cut::default() };
+        let head = VolumeBound::first(2 * MIB, 500, 1);
+        let refused = lay_out(&cut, head, VolumeBound::later(1), &[]);
+        assert!(matches!(refused, Err(Error::VolumeTooSmall { limit: MIB, .. })));
+        let many = lay(&cut, &[u64::from(LIMITS.volumes) * MIB]);
+        assert!(matches!(many, Err(Error::TooManyVolumes { .. })));
+        // Recovery data of all of it, on a medium that has hardly more room than that takes.
+        let cut = Cut { medium: Some(Medium { capacity: 4 * MIB }), recovery: Some(Share(100)), ..Cut::default() };
+        match lay(&cut, &[10 * MIB]) {
+            Ok(layout) => is_sound(&cut, &[10 * MIB], &layout),
+            Err(e) => assert!(matches!(e, Error::VolumeTooSmall { .. }), "{e}"),
+        }
+    }
+
+    #[test]
+    fn the_importing_program_takes_its_place_on_the_first_medium() {
+        let medium = Some(Medium { capacity: 16 * MIB });
+        let sizes = [6 * MIB, 6 * MIB];
+        let without = lay(&Cut { medium, ..Cut::default() }, &sizes).expect("laid out");
+        let with = lay(&Cut { medium, tool: 5 * MIB, ..Cut::default() }, &sizes).expect("laid out");
+        assert_eq!((without.media.len(), with.media.len()), (1, 2));
     }
 }

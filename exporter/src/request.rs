@@ -77,16 +77,16 @@ pub struct RequestArgs {
     /// The folder in which the bundle's folder is made [default: .]; `-` writes one stream to stdout
     #[arg(short, long, value_name = "DIR", env = "SEALIFT_OUTPUT")]
     pub output: Option<PathBuf>,
-    /// The largest file: fat32, none, or a size (700MB, 2GiB) [default: fat32, which is 4 GiB - 1]
+    /// The largest file: fat32 (4 GiB - 1), none, or a size (700MB, 2GiB) [default: fat32]
     #[arg(long, value_name = "SIZE", env = "SEALIFT_VOLUME_SIZE")]
     pub volume_size: Option<VolumeSize>,
-    /// Lay the bundle out on media of this kind or size: cd, dvd, dvd-dl, bd, bd-dl, or a size (64GB)
+    /// Lay the bundle out on media, with a folder for each: cd, dvd, dvd-dl, bd, bd-dl, or a size (64GB)
     #[arg(long, value_name = "MEDIUM", env = "SEALIFT_MEDIA")]
     pub media: Option<Medium>,
     /// Add recovery data (PAR2) to each volume, as a share of its size (10%)
     #[arg(long, value_name = "SHARE", env = "SEALIFT_RECOVERY")]
     pub recovery: Option<Share>,
-    /// Leave out what the other side has from an earlier bundle: its name if it was packed here, or its manifest.json
+    /// Leave out the layers of an earlier bundle that the other side has: its name if it was packed here, or its manifest.json
     #[arg(long, value_name = "NAME|FILE", env = "SEALIFT_BASE")]
     pub base: Option<String>,
     /// Put the importing program on the medium, for a first installation

@@ -79,7 +79,9 @@ fn a_bundle_made_again_has_the_same_manifest_and_a_later_seal() {
     // A number stands for one content.
     fs::remove_dir_all(&bundle).unwrap();
     site.origin.load_layout(&fixtures(), BUSYBOX, "payments/api", "2.3.1");
-    site.pack(42, &[]).expect_code(2).expect_stderr("has been released before, and its images have changed since");
+    site.pack(42, &[])
+        .expect_code(2)
+        .expect_stderr("has been released before, and its images or volumes have changed since");
     assert!(!bundle.exists());
 }
 

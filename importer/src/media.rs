@@ -535,6 +535,11 @@ impl Media<'_> {
         }
     }
 
+    /// Whether somebody may bring what is not at hand.
+    pub(crate) fn waits(&self) -> bool {
+        matches!(self, Self::Folders(folders) if folders.waits())
+    }
+
     /// The volumes that are at hand.
     pub(crate) fn here(&self) -> BTreeSet<u32> {
         match self {

@@ -22,8 +22,9 @@ const PASSES: u32 = 4;
 /// So many blobs in a row that fail for a passing reason say that it does not pass: each had its own retries.
 const GIVE_UP: u32 = 5;
 
-/// From this size on, in bytes, an upload is made in chunks that a later run can continue. Smaller blobs go faster whole.
-const CONTINUED: u64 = 64 << 20;
+/// From this size on, in bytes, an upload is made in chunks that a later run can continue. In one piece it is faster by up to
+/// a third, which is worth more as long as sending it again costs little.
+const CONTINUED: u64 = 512 << 20;
 
 /// A bundle whose blobs are all in the registry, and whose volumes are what was sealed.
 #[must_use]
@@ -49,13 +50,10 @@ pub fn push<'s>(admitted: Admitted<'s>, ledger: &Ledger, progress: &Progress) ->
     let to_read = |b: &&Blob| b.stored.pieces().any(|p| runs.iter().any(|r| r.has(p.volume)));
     progress.begin("verifying and pushing", manifest.blobs.iter().filter(to_read).map(|b| b.size).sum());
     let journal = Journal { ledger, subject: &admitted.subject };
-    let mut failures = InARow(0);
+    let mut pusher = Pusher { admitted: &admitted, users: &users, journal, in_a_row: 0, progress };
     while !runs.is_empty() {
-        // What is at hand first; otherwise the next in order, for which the reader waits.
-        let here = bundle.media.here();
-        let next = runs.iter().position(|run| (run.first..=run.last).all(|n| here.contains(&n))).unwrap_or(0);
-        let run = runs.remove(next);
-        for (number, ciphertext) in push_run(&admitted, run, users.clone(), &journal, &mut failures, progress)? {
+        let next = if bundle.media.waits() { at_hand(&runs, &bundle.media.here()) } else { 0 };
+        for (number, ciphertext) in pusher.run(runs.remove(next))? {
             ledger.note_finished_volume(&admitted.subject, number, &ciphertext)?;
         }
     }
@@ -126,91 +124,98 @@ fn finished(admitted: &Admitted<'_>, users: &Users, ledger: &Ledger) -> Result<B
 /// The repositories that need a blob.
 type Users = BTreeMap<Digest, BTreeSet<Repository>>;
 
-/// Blobs that failed since the last that did not.
-struct InARow(u32);
-
-/// Reads a run until every blob in it has been pushed. Gives the volumes, with the digest of their ciphertext.
-fn push_run(
-    admitted: &Admitted<'_>,
-    run: Run,
-    mut open: Users,
-    journal: &Journal<'_>,
-    in_a_row: &mut InARow,
-    progress: &Progress,
-) -> Result<Ciphertexts, Error> {
-    let mut pass = 1;
-    loop {
-        let (mut failed, ended) = one_pass(admitted, run, &open, journal, in_a_row, progress)?;
-        let Some((digest, last)) = failed.pop_last() else { return Ok(ended) };
-        if pass == PASSES || matches!(admitted.bundle.media, Media::Piped(_)) {
-            return Err(last);
-        }
-        let count = failed.len() + 1;
-        progress.warn(format_args!("{count} blobs are tried again, the last one {digest}: {last}"));
-        open.retain(|d, _| *d == digest || failed.contains_key(d));
-        std::thread::sleep(Duration::from_secs(1 << (pass - 1)));
-        pass += 1;
-    }
+/// What is at hand comes first; otherwise the next in order, for which the reader waits.
+fn at_hand(runs: &[Run], here: &BTreeSet<u32>) -> usize {
+    runs.iter().position(|run| (run.first..=run.last).all(|number| here.contains(&number))).unwrap_or(0)
 }
 
-/// Reads the volumes of a run once, whole; their ciphertext is held against the seal in the same read. Gives the blobs that
-/// failed for a passing reason, of which `in_a_row` counts those since the last that did not; and the volumes.
-fn one_pass(
-    admitted: &Admitted<'_>,
-    run: Run,
-    open: &Users,
-    journal: &Journal<'_>,
-    in_a_row: &mut InARow,
-    progress: &Progress,
-) -> Result<(BTreeMap<Digest, Error>, Ciphertexts), Error> {
-    let mut failed = BTreeMap::new();
-    let bundle = &admitted.bundle;
-    let ended = read_blobs(bundle, Range::Volumes(run.first, run.last), true, |content| {
-        let (blob, is_whole) = (content.blob(), content.is_whole());
-        let item = progress.item(&blob.digest.to_string(), blob.size);
-        let mut content = item.reader(content);
-        if !is_whole {
-            // It is there as a whole since an earlier run; the reader checks each part.
-            return io::copy(&mut content, &mut io::sink()).map(|_| ()).map_err(Stop::Content);
+/// Pushes what is in volumes.
+struct Pusher<'p, 's> {
+    admitted: &'p Admitted<'s>,
+    users: &'p Users,
+    journal: Journal<'p>,
+    /// Blobs that failed since the last that did not.
+    in_a_row: u32,
+    progress: &'p Progress,
+}
+
+impl Pusher<'_, '_> {
+    /// Reads a run until every blob in it has been pushed. Gives the volumes, with the digest of their ciphertext.
+    fn run(&mut self, run: Run) -> Result<Ciphertexts, Error> {
+        let (mut pass, mut again) = (1, None);
+        loop {
+            let (mut failed, ended) = self.pass(run, again.as_ref())?;
+            let Some((digest, last)) = failed.pop_last() else { return Ok(ended) };
+            if pass == PASSES || matches!(self.admitted.bundle.media, Media::Piped(_)) {
+                return Err(last);
+            }
+            let count = failed.len() + 1;
+            self.progress.warn(format_args!("{count} blobs are tried again, the last one {digest}: {last}"));
+            again = Some(failed.into_keys().chain([digest]).collect());
+            std::thread::sleep(Duration::from_secs(1 << (pass - 1)));
+            pass += 1;
         }
-        let mut content = VerifyingReader::new(content, blob.digest, blob.size);
-        let result = match open.get(&blob.digest) {
-            Some(repositories) => {
-                let placed = place(&admitted.placement, blob, repositories, &mut content, journal);
-                in_a_row.0 = if placed.is_ok() { 0 } else { in_a_row.0 + 1 };
-                placed
+    }
+
+    /// Reads the volumes of a run once, whole; their ciphertext is held against the seal in the same read. Pushes every blob, or
+    /// only some again. Gives those that failed for a passing reason, and the volumes.
+    fn pass(
+        &mut self,
+        run: Run,
+        only: Option<&BTreeSet<Digest>>,
+    ) -> Result<(BTreeMap<Digest, Error>, Ciphertexts), Error> {
+        let mut failed = BTreeMap::new();
+        let bundle = &self.admitted.bundle;
+        let ended = read_blobs(bundle, Range::Volumes(run.first, run.last), true, |content| {
+            let (blob, is_whole) = (content.blob(), content.is_whole());
+            let item = self.progress.item(&blob.digest.to_string(), blob.size);
+            let mut content = item.reader(content);
+            if !is_whole {
+                // It is there as a whole since an earlier run; the reader checks each part.
+                return io::copy(&mut content, &mut io::sink()).map(|_| ()).map_err(Stop::Content);
             }
-            None => Ok(()),
-        };
-        let result = match result {
-            // The medium failed under the upload: reading on would only hide why.
-            Err(Error::Registry(registry::Error::Read { source, .. })) if registry::Error::of(&source).is_none() => {
-                return Err(Stop::Content(source));
-            }
-            Err(Error::Registry(e)) if !e.is_transient() && !e.is_content() => {
-                return Err(Stop::Ours(Box::new(e.into())));
-            }
-            other => other,
-        };
-        // What the registry did not take is verified all the same. If the content is at fault, that is what counts.
-        let _verified = content.finish().map_err(Stop::Content)?;
-        match result {
-            Err(Error::Registry(e)) if e.is_transient() => {
-                if in_a_row.0 >= GIVE_UP {
+            let mut content = VerifyingReader::new(content, blob.digest, blob.size);
+            let wanted = self.users.get(&blob.digest).filter(|_| only.is_none_or(|only| only.contains(&blob.digest)));
+            let result = match wanted {
+                Some(repositories) => {
+                    let placed = place(&self.admitted.placement, blob, repositories, &mut content, &self.journal);
+                    self.in_a_row = if placed.is_ok() { 0 } else { self.in_a_row + 1 };
+                    placed
+                }
+                None => Ok(()),
+            };
+            let result = match result {
+                // The medium failed under the upload: reading on would only hide why.
+                Err(Error::Registry(registry::Error::Read { source, .. }))
+                    if registry::Error::of(&source).is_none() =>
+                {
+                    return Err(Stop::Content(source));
+                }
+                Err(Error::Registry(e)) if !e.is_transient() && !e.is_content() => {
                     return Err(Stop::Ours(Box::new(e.into())));
                 }
-                progress.warn(format_args!("{e}; the blob is tried again later"));
-                failed.insert(blob.digest, Error::Registry(e));
-                Ok(())
+                other => other,
+            };
+            // What the registry did not take is verified all the same. If the content is at fault, that is what counts.
+            let _verified = content.finish().map_err(Stop::Content)?;
+            match result {
+                Err(Error::Registry(e)) if e.is_transient() => {
+                    if self.in_a_row >= GIVE_UP {
+                        return Err(Stop::Ours(Box::new(e.into())));
+                    }
+                    self.progress.warn(format_args!("{e}; the blob is tried again later"));
+                    failed.insert(blob.digest, Error::Registry(e));
+                    Ok(())
+                }
+                other => other.map_err(|e| Stop::Ours(Box::new(e))),
             }
-            other => other.map_err(|e| Stop::Ours(Box::new(e))),
-        }
-    })?;
-    match ended {
-        Ended::Volumes(ended) => Ok((failed, ended)),
-        Ended::Stream { seal, signature } => {
-            stream_sealed(bundle, seal, &signature)?;
-            Ok((failed, Vec::new()))
+        })?;
+        match ended {
+            Ended::Volumes(ended) => Ok((failed, ended)),
+            Ended::Stream { seal, signature } => {
+                stream_sealed(bundle, seal, &signature)?;
+                Ok((failed, Vec::new()))
+            }
         }
     }
 }

@@ -666,6 +666,83 @@ mod tests {
         }
     }
 
+    #[test]
+    fn blobs_stand_in_volumes_one_after_the_other() {
+        let layer = |n: u8, stored| Blob {
+            digest: Digest::Sha256([n; 32]),
+            size: 10,
+            media_type: MediaType::OCI_LAYER_TAR.parse().expect("a media type"),
+            section: Section::Layers,
+            stored,
+        };
+        let whole = |volume| Stored::Whole { volume };
+        let parts = |volume, sizes: &[u64]| Stored::Parts { volume, sizes: sizes.into() };
+        let with = |count, layers: &[Stored]| {
+            let mut m = sample();
+            m.volumes.count = count;
+            m.blobs.truncate(1);
+            m.blobs.extend((20..).zip(layers).map(|(n, stored)| layer(n, stored.clone())));
+            m
+        };
+        let base = || Base {
+            bundle: BundleId::generate(),
+            stream: "payments".parse().expect("a stream"),
+            sequence: 41.try_into().expect("a sequence"),
+            manifest: Digest::Sha256([8; 32]),
+        };
+        for (count, layers) in [
+            (1, vec![whole(1)]),
+            (2, vec![whole(1), whole(2), whole(2)]),
+            (2, vec![whole(2)]),
+            (3, vec![parts(1, &[3, 3, 4]), whole(3)]),
+            (3, vec![parts(2, &[5, 5])]),
+            (4, vec![whole(1), parts(1, &[5, 5]), parts(2, &[1, 1, 8]), whole(4)]),
+        ] {
+            let bytes = with(count, &layers).to_bytes().unwrap_or_else(|e| panic!("{layers:?}: {e}"));
+            Manifest::parse(&bytes).unwrap_or_else(|e| panic!("{layers:?}: {e}"));
+        }
+        for (count, layers) in [
+            (1, vec![whole(2)]),
+            (2, vec![whole(1)]),
+            (3, vec![whole(1), whole(3)]),
+            (2, vec![whole(2), whole(1)]),
+            (2, vec![whole(0), whole(2)]),
+            (1, vec![parts(1, &[10])]),
+            (2, vec![parts(1, &[5, 6])]),
+            (2, vec![parts(1, &[4, 5])]),
+            (3, vec![parts(1, &[10, 0, 0])]),
+            (2, vec![parts(1, &[u64::MAX, 11])]),
+            (2, vec![parts(1, &[3, 3, 4])]),
+            (4, vec![parts(3, &[5, 5])]),
+            (2, vec![whole(2), parts(1, &[5, 5])]),
+            (1, vec![Stored::Base]),
+        ] {
+            let m = with(count, &layers);
+            assert!(m.to_bytes().is_err(), "written: {count} {layers:?}");
+            assert!(Manifest::parse(&serde_json::to_vec(&m).expect("json")).is_err(), "read: {count} {layers:?}");
+        }
+        let mut incremental = with(1, &[Stored::Base, whole(1)]);
+        incremental.base = Some(base());
+        let bytes = incremental.to_bytes().expect("a base");
+        assert_eq!(Manifest::parse(&bytes).expect("a base").total_bytes(), 20, "what is carried");
+        // Documents and configurations are always carried, and a base that nothing is left to is none.
+        incremental.blobs[0].stored = Stored::Base;
+        assert!(incremental.to_bytes().is_err());
+        let mut idle = with(1, &[whole(1)]);
+        idle.base = Some(base());
+        assert!(idle.to_bytes().is_err());
+        // The admission section ends where it is said to end.
+        let mut wrong = with(2, &[whole(2)]);
+        wrong.volumes.admission = 2;
+        assert!(wrong.to_bytes().is_err());
+        // A layer in front of the end of the admission section.
+        let mut early = with(2, &[]);
+        early.blobs.insert(0, layer(30, whole(1)));
+        early.blobs[1].stored = whole(2);
+        early.volumes.admission = 2;
+        assert!(early.to_bytes().is_err());
+    }
+
     /// A manifest with one image, one signature, one referrer and the list of a release.
     fn with_attachments() -> Manifest {
         let digest = |n| Digest::Sha256([n; 32]);

@@ -11,7 +11,7 @@ use manifest_schema::{Algorithm, Digest, LIMITS, OutsideText};
 use rustix::fs::{Mode, OFlags};
 use walkdir::WalkDir;
 
-use crate::names::{HANDOVER, SEAL, is_volume_like, medium_name, medium_number};
+use crate::names::{HANDOVER, SEAL, is_volume_like, medium_number};
 
 /// The folder, or something in it, is not as it should be.
 #[derive(Debug, thiserror::Error)]
@@ -302,14 +302,13 @@ pub fn digest_of(mut file: impl Read, mut progress: impl FnMut(u64)) -> std::io:
     }
 }
 
-/// The folders that a path stands for: itself, or the folders of its media if it has those and no seal of its own.
+/// The folders that a path stands for: itself, or the folders of its media if it has those and no seal of its own. There is
+/// at least one; whether it can be opened is for the opener to find out.
 pub fn media_folders(path: &Path) -> Vec<PathBuf> {
-    if path.join(SEAL).symlink_metadata().is_ok() {
-        return vec![path.into()];
-    }
-    let media = (1..=LIMITS.volumes).map(|number| path.join(medium_name(number)));
-    let found: Vec<_> = media.filter(|folder| folder.join(SEAL).symlink_metadata().is_ok()).collect();
-    if found.is_empty() { vec![path.into()] } else { found }
+    let has_seal = path.join(SEAL).symlink_metadata().is_ok();
+    let media =
+        Folder::open(path).and_then(|folder| folder.media()).ok().filter(|media| !has_seal && !media.is_empty());
+    media.map_or(vec![path.into()], |media| media.iter().map(|medium| medium.path().to_path_buf()).collect())
 }
 
 /// Bytes that a user may still write to the file system of a folder.

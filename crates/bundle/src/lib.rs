@@ -27,9 +27,7 @@ mod tarball;
 mod volume;
 mod write;
 
-pub use check::{
-    CheckedFile, FileKind, FileState, Medium, Repairable, Verdict, check_again, check_files, check_media, newest,
-};
+pub use check::{CheckedFile, FileKind, Medium, Repairable, Verdict, check_again, check_media, newest};
 pub use contents::{
     BlobContent, Contents, ContentsError, Head, Packer, Packing, Range, SourceBlob, VolumeBound, Volumes, WrittenPart,
     WrittenVolume, stream_seal,

@@ -105,4 +105,10 @@ images: []
 
 # After this the bundle is not admitted any more: a time, or a span such as 30d.
 # expires: 30d
+
+# The largest file (fat32, none, or a size), what one medium holds (cd, dvd, dvd-dl, bd, bd-dl, or a size), and recovery data.
+# volumes: {size: fat32, media: dvd, recovery: 10%}
+
+# An earlier bundle that the other side has received, of which no layer is carried again.
+# base: payments-41
 "#;

@@ -23,10 +23,10 @@ pub struct Pack {
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
-    /// Make only these volumes again, of a bundle that was packed before, in a folder beside it
+    /// Make only these volumes (3,7) again, of a bundle that was packed before, in a folder beside it
     #[arg(long, value_name = "NUMBER", value_delimiter = ',')]
     volume: Vec<u32>,
-    /// Do not read back what was written
+    /// Do not read back from the medium what was written
     #[arg(long)]
     no_check: bool,
     #[command(flatten)]

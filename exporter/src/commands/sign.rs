@@ -2,9 +2,8 @@
 
 use std::path::PathBuf;
 
-use bundle::{FileState, Folder, LABEL, SEAL, SEAL_SIGNATURE, Seal};
+use bundle::{Folder, LABEL, SEAL_SIGNATURE, Seal, Verdict, media_folders};
 use clap::Args;
-use commands::check::Damage;
 use commands::settings::{KeySource, SignArgs};
 use console::{Failure, Progress};
 use manifest_schema::{LIMITS, Manifest, OutsideText, Timestamp};
@@ -50,7 +49,7 @@ impl Sign {
         let progress = Progress::new(quiet);
         if Planned::is_at(&self.folder) {
             self.sign_plan(&progress)
-        } else if self.folder.join(SEAL).is_file() {
+        } else if media_folders(&self.folder)[0].join(bundle::SEAL).is_file() {
             self.sign_seal(&progress)
         } else {
             Err(Error::NothingToSign(self.folder))
@@ -80,11 +79,10 @@ impl Sign {
     }
 
     fn sign_seal(&self, progress: &Progress) -> Result<(), Error> {
-        let folder = Folder::open(&self.folder)?;
-        let (bytes, signature) = commands::check::read_seal(&folder)?;
+        let folders = media_folders(&self.folder);
+        let first = Folder::open(&folders[0])?;
+        let (bytes, _) = commands::check::read_seal(&first)?;
         let seal = Seal::parse(&bytes).map_err(commands::Error::Seal)?;
-        // Whose they are is not known here; that they are signatures is.
-        let mut signatures = join_signatures(&[&signature])?;
         if let Some(plan) = &self.plan {
             let planned = Planned::open(plan)?;
             let (expected, sealed) = (planned.digest(), seal.manifest);
@@ -93,28 +91,34 @@ impl Sign {
                 return Err(Error::OtherPlan { path: self.folder.clone(), expected, sealed });
             }
         }
-        let names: Vec<&str> = seal.files().map(|(name, _)| name).chain([SEAL, SEAL_SIGNATURE]).collect();
-        folder.survey(&names)?;
-        progress.begin("checking", folder.sizes(&names));
-        let files = bundle::check_files(&folder, &seal, |n| progress.advance(n))?;
-        progress.end();
-        let bad: Vec<_> = files.iter().filter(|f| !f.is_good()).map(|f| f.name.clone()).collect();
-        if !bad.is_empty() {
-            let sealed = files.len();
-            return Err(commands::Error::Damaged(Box::new(Damage { files: bad, sealed, ..Damage::default() })).into());
+        let mut report = commands::check::check_bundle(&folders, &commands::check::Options::default(), progress)?;
+        if seal.revision > 1 {
+            // Volumes that were made again lie without the others.
+            report.files.retain(|file| file.state != Verdict::Missing);
         }
+        report.verdict(false)?;
         if !self.json {
-            let label = folder.read_file(LABEL, LIMITS.seal)?;
-            console::print(&seal_text(&seal, &files, &label)).map_err(Error::Stdout)?;
+            let label = first.read_file(LABEL, LIMITS.seal)?;
+            console::print(&seal_text(&seal, &commands::check::text(&report), &label)).map_err(Error::Stdout)?;
         }
         let mut signed = Vec::new();
         for key in self.keys(progress)? {
             let trust = Trust::new(key.certificates(), 1, Timestamp::now())?;
-            let new = trust.verify_detached(bytes.clone(), &signatures).is_err();
-            if new {
-                signatures = join_signatures(&[&signatures, &key.sign_detached_armored(&bytes)?])?;
-                let output = |source| Error::Output { path: self.folder.join(SEAL_SIGNATURE), source };
-                crate::record::replace(&self.folder, SEAL_SIGNATURE, &signatures).map_err(output)?;
+            let mut new = false;
+            // The same seal is on every medium.
+            for path in &folders {
+                let (found, signature) = commands::check::read_seal(&Folder::open(path)?)?;
+                if found != bytes {
+                    return Err(Error::OtherSeal { first: folders[0].clone(), other: path.clone() });
+                }
+                // Whose they are is not known here; that they are signatures is.
+                let signatures = join_signatures(&[&signature])?;
+                if trust.verify_detached(found, &signatures).is_err() {
+                    new = true;
+                    let signatures = join_signatures(&[&signatures, &key.sign_detached_armored(&bytes)?])?;
+                    let output = |source| Error::Output { path: path.join(SEAL_SIGNATURE), source };
+                    crate::record::replace(path, SEAL_SIGNATURE, &signatures).map_err(output)?;
+                }
             }
             signed.push((key.fingerprint(), new));
         }
@@ -161,15 +165,8 @@ fn text(planned: &Planned) -> String {
 }
 
 /// What a signer of a seal says yes to.
-fn seal_text(seal: &Seal, files: &[FileState], label: &[u8]) -> String {
-    let mut text = format!(
-        "seal of {} (bundle {}), revision {}\nmanifest {}\n",
-        seal.name, seal.bundle, seal.revision, seal.manifest
-    );
-    let size = |f: &FileState| f.size.map_or("-".into(), console::bytes);
-    let rows: Vec<_> = files.iter().map(|f| vec![f.name.clone(), size(f), f.word().into()]).collect();
-    text += &console::table(&["FILE", ">SIZE", "STATE"], &rows);
-    text += "the label says:\n";
+fn seal_text(seal: &Seal, files: &str, label: &[u8]) -> String {
+    let mut text = format!("manifest {}\n{files}the label says:\n", seal.manifest);
     for line in String::from_utf8_lossy(label).lines().take_while(|line| !line.is_empty()) {
         text += &format!("  {}\n", OutsideText::new(line).escaped());
     }

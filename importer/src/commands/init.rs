@@ -123,4 +123,10 @@ production:
 
 # A tag that names another image already: fail, skip or replace.
 on_existing_tag: fail
+
+# Certificates of couriers whose statements of custody count as signed by someone known.
+# couriers: [trust/couriers/]
+
+# Let `receive --watch` receive into production whatever medium has a good seal, without a person.
+# watch: {into: production}
 "#;

@@ -11,17 +11,18 @@ use serde::Serialize;
 use crate::admit;
 use crate::authenticate::authenticate;
 use crate::commands::evidence;
+use crate::commands::receive::from;
 use crate::error::Error;
 use crate::media::AsFarAsNeeded;
-use crate::open;
 use crate::provenance::Judged;
 use crate::site::{ProductionArgs, Site, SiteArgs};
 
 /// Shows what is inside a bundle, and what vouches for it; reads no layer
 #[derive(Debug, Args)]
 pub struct Inspect {
-    /// The bundle's folder
-    bundle: PathBuf,
+    /// The bundle's folder, or of several media the first; `-` reads a stream from stdin
+    #[arg(value_name = "BUNDLE", required = true)]
+    bundle: Vec<PathBuf>,
     /// Print the whole manifest as JSON
     #[arg(long)]
     json: bool,
@@ -51,8 +52,7 @@ impl Inspect {
 
     fn inspect(self) -> Result<(), Error> {
         let site = Site::resolve(self.site, ProductionArgs::default())?;
-        let sealed = open::seal(&site, std::slice::from_ref(&self.bundle), Box::new(AsFarAsNeeded))?;
-        let bundle = authenticate(sealed.open(&site, &site.identities()?)?)?;
+        let bundle = authenticate(from(&self.bundle, Box::new(AsFarAsNeeded))?.open(&site)?)?;
         let (graph, evidence) = admit::documents(&bundle)?;
         let report = Report {
             judged: admit::judged(&site, &bundle, &graph, &evidence)?,

@@ -22,10 +22,10 @@ pub struct Receive {
     /// The bundle's folder; several if it is on several media; `-` reads a stream from stdin
     #[arg(value_name = "BUNDLE", required_unless_present = "watch")]
     bundle: Vec<PathBuf>,
-    /// Ask for media that are missing also where stdin is no terminal: a line on stdin goes on
+    /// Ask for missing media even if stdin is no terminal; each line on stdin goes on
     #[arg(long)]
     prompt: bool,
-    /// Receive what is mounted below this folder, one bundle after the other, and never ask
+    /// Receive what is mounted below this folder, one bundle after the other, and never ask; the configuration must allow it
     #[arg(long, value_name = "DIR", env = "SEALIFT_WATCH", conflicts_with_all = ["bundle", "prompt", "dry_run"])]
     watch: Option<PathBuf>,
     /// Show what would be pushed; write nothing

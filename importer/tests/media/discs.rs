@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use testkit::hostile::{self, flip_bit, volume_file};
+use testkit::layout::noise;
 use testkit::{Site, need, run, run_ok};
 
 use crate::{is_in_production, large, names, packed, receive};
@@ -250,24 +251,30 @@ fn a_station_receives_what_is_mounted() {
     is_in_production(&site, &digest);
 }
 
-/// What a FAT32 stick and an ISO 9660 disc, made with stock tools, give back is what was packed.
+/// A FAT32 stick and an ISO 9660 disc, made with stock tools and of just the capacity that was planned with, hold what was
+/// laid out for them, and give it back.
 #[test]
 fn media_are_real_file_systems() {
     if !need(Site::NEEDS) || !need(&["mformat", "mcopy", "xorriso"]) {
         return;
     }
+    // FAT32 has at least 65 525 clusters: this is about the smallest such stick.
+    const CAPACITY: u64 = 36 << 20;
     let mut site = Site::new();
-    let digest = large(&mut site);
-    let bundle = packed(&site, 1, &["--media", MEDIUM, "--volume-size", "1MiB", "--recovery", "10%"]);
+    let layers = [noise(1, 9_000_000), noise(2, 20_000_000), noise(3, 9_000_000), noise(4, 20_000_000)];
+    let digest = site.list_layers("1", &layers.each_ref().map(Vec::as_slice));
+    let bundle = packed(&site, 1, &["--media", "36MiB", "--volume-size", "8MiB", "--recovery", "10%"]);
     let media = names(&bundle);
+    assert_eq!(media, ["medium-1", "medium-2"]);
+    let used: u64 = files(&bundle.join("medium-1")).iter().map(|file| fs::metadata(file).unwrap().len()).sum();
+    assert!(used > CAPACITY / 100 * 85, "the first medium is nearly full: {used}");
     let home = site.scratch("images");
     let mut read = Vec::new();
     for (n, medium) in media.iter().enumerate() {
         let (folder, back) = (bundle.join(medium), site.scratch(&format!("back-{medium}")));
         if n == 0 {
-            // FAT32 has at least 65 525 clusters: the smallest such stick.
             let image = home.join("stick.img");
-            fs::File::create(&image).unwrap().set_len(40 << 20).unwrap();
+            fs::File::create(&image).unwrap().set_len(CAPACITY).unwrap();
             run_ok(testkit::command("mformat", &home).arg("-F").arg("-i").arg(&image).arg("::"));
             run_ok(testkit::command("mcopy", &home).arg("-s").arg("-i").arg(&image).args(files(&folder)).arg("::"));
             run_ok(testkit::command("mcopy", &home).arg("-s").arg("-i").arg(&image).arg("::*").arg(&back));
@@ -279,7 +286,7 @@ fn media_are_real_file_systems() {
                     .arg(&image)
                     .arg(&folder),
             );
-            assert!(fs::metadata(&image).unwrap().len() <= 4 << 20, "the disc holds it");
+            assert!(fs::metadata(&image).unwrap().len() <= CAPACITY, "the disc holds it");
             run_ok(
                 testkit::command("xorriso", &home)
                     .args(["-osirrox", "on", "-indev"])
@@ -299,4 +306,31 @@ fn media_are_real_file_systems() {
 
 fn files(folder: &Path) -> Vec<PathBuf> {
     names(folder).iter().map(|name| folder.join(name)).collect()
+}
+
+/// A second signer signs the seal of every medium at once.
+#[test]
+fn a_bundle_on_media_is_signed_by_several() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let (_, bundle) = on_discs(&mut site);
+    let second = testkit::Key::new(&site.scratch("second"), "second");
+    let trusting = |folder: &Path| run(site.import(&["check", "--trust"]).arg(&second.certificate_file).arg(folder));
+    trusting(&bundle).expect_code(3);
+    let sign = |word: &str| {
+        let ran = run(site.export(&["sign", "--sign-key"]).arg(&second.secret_file).arg(&bundle)).expect_code(0);
+        assert!(ran.stdout.contains(&format!("{word}: {}", second.fingerprint)), "{ran}");
+    };
+    sign("signed");
+    sign("already signed");
+    trusting(&bundle).expect_code(0);
+    for medium in names(&bundle) {
+        trusting(&bundle.join(medium)).expect_code(0);
+    }
+    run(site.import(&["inspect"]).arg(bundle.join("medium-1"))).expect_code(0);
+    // What is damaged is not signed.
+    flip_bit(&volume_file(&bundle.join("medium-2"), 6));
+    run(site.export(&["sign", "--sign-key"]).arg(&second.secret_file).arg(&bundle)).expect_code(4);
 }

@@ -43,6 +43,7 @@ fn a_bundle_goes_through_a_pipe() {
     let mut site = Site::new();
     let digest = large(&mut site);
     let stream = sent(&site, 1);
+    fed(&site, &["inspect", "-"], &stream).expect_code(0);
     fed(&site, &["verify", "-"], &stream).expect_code(0);
     fed(&site, &["receive", "--dry-run", "-"], &stream).expect_code(0);
     assert!(site.production.is_empty());
@@ -141,6 +142,12 @@ fn a_stream_without_its_seal_is_not_released() {
     fed(&site, &["receive", "-"], &volume).expect_code(3);
     assert!(site.production.tags().is_empty());
     fed(&site, &["receive", "-"], &edited(&|_| ())).expect_code(0);
+    let mut site = site;
+    large(&mut site);
+    site.pack(3, &["--volume-size", "1MiB"]).expect_code(0);
+    let first = std::fs::read(hostile::volume_file(&site.media().join("payments-3"), 1)).unwrap();
+    let ran = fed(&site, &["receive", "-"], &first).expect_code(3);
+    assert!(ran.stderr.contains("the seal names 1 volumes, the manifest"), "{ran}");
 }
 
 #[test]

@@ -154,3 +154,117 @@ fn what_cannot_be_made_again_is_said() {
     let too_small = site.pack(2, &["--volume-size", "4096"]).expect_code(2);
     assert!(too_small.stderr.contains("at least 1 MiB"), "{too_small}");
 }
+
+/// Sealed by the release key, so that only what stands inside is at fault.
+#[test]
+fn parts_that_are_not_what_the_manifest_says_are_refused() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    large(&mut site);
+    let bundle = packed(&site, 1, &["--volume-size", "1MiB"]);
+    let part = |volume: u32, end: &str| {
+        let names = Opened::open(&bundle, volume, &site.identity).names();
+        names.into_iter().find(|name| name.contains(".part-") && name.ends_with(end))
+    };
+    let first = (1..10).find(|volume| part(*volume, ".sha256").is_some()).expect("a blob in parts");
+    let (one, two) = (first, first + 1);
+    let (sum, content) = (part(one, ".sha256").unwrap(), part(one, "-0001").unwrap());
+    let second = part(two, "-0002").expect("its second part");
+    type Edit<'e> = Box<dyn Fn(&mut Opened) + 'e>;
+    let cases: Vec<(&str, u32, &str, Edit<'_>)> = vec![
+        (
+            "another digest behind it",
+            one,
+            "is not what follows from the manifest",
+            Box::new(|o| {
+                let other = String::from_utf8(o.content(&sum).to_vec()).unwrap().replacen(|c| c != '0', "0", 1);
+                o.replace(&sum, other.as_bytes());
+            }),
+        ),
+        ("no digest behind it", one, "expected the entry", Box::new(|o| drop(o.remove(&sum)))),
+        (
+            "other bytes and their digest",
+            one,
+            "the bundle's blob is wrong",
+            Box::new(|o| {
+                let mut bytes = o.content(&content).to_vec();
+                bytes[1000] ^= 1;
+                let line = format!("{}  {}\n", blobs::sha256(&bytes).hex(), content.rsplit('/').next().unwrap());
+                o.replace(&content, &bytes);
+                o.replace(&sum, line.as_bytes());
+            }),
+        ),
+        (
+            "one byte less",
+            one,
+            "bytes, expected",
+            Box::new(|o| {
+                let bytes = o.content(&content).to_vec();
+                o.replace(&content, &bytes[1..]);
+            }),
+        ),
+        (
+            "another part's name",
+            two,
+            "expected the entry",
+            Box::new(|o| {
+                let entry = o.remove(&second).pop().unwrap();
+                let at = o.entries.len() - 1;
+                o.entries.insert(at, testkit::hostile::TarEntry::file(&content, &entry.content));
+            }),
+        ),
+        (
+            "another volume's head",
+            two,
+            "is not what follows from the manifest",
+            Box::new(|o| {
+                let head = String::from_utf8(o.content("sealift/volume.json").to_vec()).unwrap();
+                o.replace("sealift/volume.json", head.replace(&format!("\"volume\":{two}"), "\"volume\":9").as_bytes());
+            }),
+        ),
+        (
+            "another bundle's head",
+            two,
+            "is not what follows from the manifest",
+            Box::new(|o| {
+                let head = String::from_utf8(o.content("sealift/volume.json").to_vec()).unwrap();
+                let at = head.find("\"bundle\":\"").unwrap() + 10;
+                let mut other = head.into_bytes();
+                other[at + 30] = if other[at + 30] == b'0' { b'1' } else { b'0' };
+                o.replace("sealift/volume.json", &other);
+            }),
+        ),
+        ("no head", two, "expected the entry", Box::new(|o| drop(o.remove("sealift/volume.json")))),
+        (
+            "one entry too many",
+            two,
+            "one entry too many",
+            Box::new(|o| {
+                o.entries.push(testkit::hostile::TarEntry::file("more", b"x"));
+            }),
+        ),
+    ];
+    for (what, volume, says, edit) in cases {
+        let copy = site.copy(&bundle, &what.replace(' ', "-"));
+        let mut opened = Opened::open(&copy, volume, &site.identity);
+        edit(&mut opened);
+        opened.encrypt(&site.identity);
+        hostile::reseal(&copy, &|bytes| site.release_key.sign(bytes));
+        for command in ["verify", "receive"] {
+            let ran = run(site.import(&[command]).arg(&copy));
+            assert_eq!(ran.code, Some(3), "{what}, {command}: {ran}");
+            let text = if command == "verify" { &ran.stdout } else { &ran.stderr };
+            assert!(text.contains(says), "{what}, {command}: {ran}");
+        }
+        assert!(site.production.tags().is_empty() && !site.lookaside().join("payments").exists(), "{what}");
+    }
+    // Two volumes in each other's place.
+    let copy = site.copy(&bundle, "swapped");
+    fs::copy(volume_file(&bundle, one), volume_file(&copy, two)).unwrap();
+    fs::copy(volume_file(&bundle, two), volume_file(&copy, one)).unwrap();
+    hostile::reseal(&copy, &|bytes| site.release_key.sign(bytes));
+    receive(&site, &[&copy], &[]).expect_code(3);
+    assert!(site.production.tags().is_empty());
+}
