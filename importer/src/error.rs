@@ -126,6 +126,10 @@ pub enum Error {
         of: usize,
         /// The media that they are on, if the bundle is split.
         media: std::collections::BTreeSet<u32>,
+        /// Those that recovery data can make again.
+        repairable: Vec<u32>,
+        /// The folders that are here.
+        folders: Vec<PathBuf>,
     },
     /// A folder of another bundle.
     #[error("{}: holds {found}, and not {expected}", .path.display())]

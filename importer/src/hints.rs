@@ -159,13 +159,23 @@ impl Explain for Error {
             Error::Damaged { .. } | Error::MissingFile { .. } | Error::UnreadableFile { .. } => {
                 "copy the file from the medium again, or ask the sender for it; the other files stay good"
             }
-            Error::MissingVolumes { missing, .. } => {
-                let numbers: Vec<_> = missing.iter().map(ToString::to_string).collect();
-                return Some(format!(
-                    "name every folder of the bundle, or run it at a terminal to be asked for them; what is lost is made again by \
-                     `sealift-export pack --volume {}`",
-                    numbers.join(",")
-                ));
+            Error::MissingVolumes { missing, repairable, folders, .. } => {
+                let list = |numbers: &[u32]| numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+                let lost: Vec<u32> = missing.iter().copied().filter(|number| !repairable.contains(number)).collect();
+                let mut hint =
+                    "name every folder of the bundle, or run it at a terminal to be asked for them".to_string();
+                if !repairable.is_empty() {
+                    let folders: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
+                    let what = if lost.is_empty() { "it".into() } else { format!("volume {}", list(repairable)) };
+                    hint += &format!(
+                        "; if it is lost, recovery data can repair {what}: `sealift-import check --repair {}`",
+                        folders.join(" ")
+                    );
+                }
+                if !lost.is_empty() {
+                    hint += &format!("; what is lost is made again by `sealift-export pack --volume {}`", list(&lost));
+                }
+                return Some(hint);
             }
             Error::UnknownBase { .. } => {
                 "receive that bundle first, prove what is there by reading it with --base-proof read, or ask for a bundle that was \

@@ -262,7 +262,11 @@ impl<'s> Folders<'s> {
     fn missing(&self, missing: Vec<u32>) -> Error {
         let media = missing.iter().filter_map(|number| self.wanted(*number).medium).map(|(medium, _)| medium);
         let media = media.collect::<BTreeSet<_>>();
-        Error::MissingVolumes { bundle: self.sealed.name.clone(), missing, of: self.sealed.volumes, media }
+        let can_be_made = |number: &u32| self.repairable(*number) == Repairable::Yes;
+        let repairable: Vec<u32> = missing.iter().copied().filter(can_be_made).collect();
+        let folders = self.paths();
+        let bundle = self.sealed.name.clone();
+        Error::MissingVolumes { bundle, missing, of: self.sealed.volumes, media, repairable, folders }
     }
 
     fn wanted(&self, volume: u32) -> Wanted {
@@ -383,20 +387,24 @@ impl<'s> Folders<'s> {
         }
     }
 
-    /// Whether the recovery data beside a volume can repair it.
+    /// Whether the recovery data of a volume that is damaged or missing can repair it.
     fn repairable(&self, number: u32) -> Repairable {
         let state = self.state();
         let judge = |SealedFolder { folder, seal }: &SealedFolder| {
-            let volume = seal.get().volume(number).filter(|v| folder.open_file(&v.name).is_ok())?;
+            let volume = seal.get().volume(number)?;
             let recovery: Vec<&str> = volume.recovery.iter().map(|file| file.name.as_str()).collect();
+            if !recovery.iter().any(|name| folder.open_file(name).is_ok()) {
+                return None;
+            }
             Some(match bundle::recovery::assess(folder, &volume.name, &recovery, |_| ()) {
-                _ if recovery.is_empty() => Repairable::NoData,
+                // It belongs to this volume, and not to the one that was sealed.
+                Ok(found) if found.is_intact() => Repairable::NoData,
                 Ok(found) if found.is_repairable() => Repairable::Yes,
                 Ok(_) => Repairable::TooLittle,
                 Err(_) => Repairable::NoData,
             })
         };
-        state.folders.iter().find_map(judge).unwrap_or(Repairable::NoData)
+        state.folders.iter().filter_map(judge).max().unwrap_or(Repairable::NoData)
     }
 }
 

@@ -121,8 +121,7 @@ fn sealed(path: &Path) -> Option<Found> {
     let signature = folder.read_file(SEAL_SIGNATURE, LIMITS.signature).ok()?;
     let seal = Seal::parse(&bytes).ok()?;
     let (stream, sequence) = seal.name.rsplit_once('-')?;
-    let size =
-        |name: &String| folder.open_file(name).and_then(|f| Ok(f.metadata().map_or(0, |m| m.len()))).unwrap_or(0);
+    let size = |name: &String| folder.open_file(name).map(|f| f.metadata().map_or(0, |m| m.len())).unwrap_or(0);
     let content: String = folder.names().ok()?.iter().map(|name| format!("{} {name}\n", size(name))).collect();
     Some(Found {
         order: (stream.into(), sequence.parse().ok()?),

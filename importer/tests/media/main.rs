@@ -6,6 +6,7 @@
 mod common;
 
 mod base;
+mod damage;
 mod discs;
 mod resume;
 mod stream;

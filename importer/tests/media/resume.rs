@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::time::Duration;
 
 use testkit::hostile::volume_file;
 use testkit::{Fault, Opened, Proxy, Rule, Site, need, run};
@@ -131,4 +132,92 @@ fn finished_volumes_are_not_read_again_if_production_still_has_what_is_in_them()
     let ran = receive(&site, &[&bundle], &[]).expect_code(0);
     assert!(!ran.stderr.contains("already done: volume 1,"), "{ran}");
     is_in_production(&site, &digest);
+}
+
+const CHUNK: usize = 32 << 20;
+
+/// A layer that is larger than two chunks of an upload, in parts, on its way through a proxy.
+struct Uploading {
+    site: Site,
+    proxy: Proxy,
+    digest: manifest_schema::Digest,
+    bundle: std::path::PathBuf,
+    /// The ranges of the chunks.
+    chunks: Vec<String>,
+}
+
+impl Uploading {
+    fn new() -> Self {
+        let mut site = Site::new();
+        let layer: Vec<u8> = (0..(2 * CHUNK + (6 << 20)) / 4096).flat_map(|page| [page as u8; 4096]).collect();
+        let digest = site.list_layers("1", &[&layer]);
+        let bundle = packed(&site, 1, &["--volume-size", "24MiB"]);
+        let volumes = names(&bundle).iter().filter(|name| name.ends_with(".age")).count();
+        assert!(volumes >= 3, "the layer comes in parts: {volumes} volumes");
+        let proxy = Proxy::before(&site.production);
+        site.import["streams"]["payments"]["to"][0]["to"] = format!("{}/payments", proxy.host()).into();
+        let size = testkit::layout::tar_of("file-0", &layer).len();
+        let chunks = [(0, CHUNK), (CHUNK, 2 * CHUNK), (2 * CHUNK, size)];
+        let chunks = chunks.map(|(from, to)| format!("{from}-{}", to - 1)).into();
+        Self { site, proxy, digest, bundle, chunks }
+    }
+
+    /// The ranges that were sent since the proxy was cleared.
+    fn sent(&self) -> Vec<String> {
+        let seen = self.proxy.seen();
+        let patches = seen.iter().filter(|seen| seen.method == "PATCH");
+        patches.map(|seen| seen.header("content-range").unwrap().to_string()).collect()
+    }
+
+    /// Kills the program at the nth request of a kind, which does not reach the registry.
+    fn killed_at(&self, method: &str, path: &str, n: usize) {
+        let hangs = Fault::Delay(Duration::from_secs(3600));
+        self.proxy.rule(Rule::new(hangs).method(method).path(path).nth(n));
+        let mut child = self.site.import(&["receive", "-q"]).arg(&self.bundle).spawn().unwrap();
+        while self.proxy.count(method, path) < n {
+            assert!(child.try_wait().unwrap().is_none(), "it has ended: {:?}", self.sent());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(self.site.production.tags().is_empty());
+    }
+
+    fn ends(&self) {
+        receive(&self.site, &[&self.bundle], &[]).expect_code(0);
+        assert_eq!(self.site.production.tags().values().collect::<Vec<_>>(), [&self.digest]);
+    }
+}
+
+/// What the registry took is not sent again by another process.
+#[test]
+fn a_killed_upload_goes_on_in_the_middle_of_a_blob() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let uploading = Uploading::new();
+    for run in 0..2 {
+        uploading.proxy.clear();
+        uploading.killed_at("PATCH", "", 2);
+        assert_eq!(uploading.sent(), uploading.chunks[run..run + 2], "run {run}");
+    }
+    uploading.proxy.clear();
+    uploading.ends();
+    assert_eq!(uploading.sent(), uploading.chunks[2..], "what the registry has is not sent again");
+    assert_eq!(uploading.site.production.open_uploads(), 0);
+}
+
+/// The registry has some bytes of a chunk that it did not confirm. Debian's gives such an upload up; the blob is sent anew.
+#[test]
+fn an_upload_that_is_killed_within_a_chunk_ends_all_the_same() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let uploading = Uploading::new();
+    uploading.proxy.rule(Rule::new(Fault::CutRequest(10 << 20)).method("PATCH").nth(2));
+    uploading.killed_at("GET", "/blobs/uploads/", 1);
+    assert_eq!(uploading.sent(), uploading.chunks[..2]);
+    uploading.proxy.clear();
+    uploading.ends();
+    assert_eq!(uploading.sent(), uploading.chunks);
 }
