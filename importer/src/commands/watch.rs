@@ -62,12 +62,15 @@ pub(crate) fn watch(
         *state = "nothing was published".into();
         let received = site().and_then(|site| receive(&site, folder, new.bundle, paths, progress, state));
         match received {
-            Ok(Some(received)) => receive::print(received, json)?,
+            Ok(Some(received)) => {
+                receive::print(received, json)?;
+                // The media that were put in for it meanwhile.
+                let others = bundles(folder)?.into_iter().filter(|f| f.bundle == new.bundle);
+                done.extend(others.map(|f| (f.path, f.seal)));
+            }
             Ok(None) => {}
             Err(e) => progress.warn(format_args!("{}: {}; {state}", new.path.display(), console::chain(&e))),
         }
-        // What came meanwhile for this bundle has been looked at.
-        done.extend(bundles(folder)?.into_iter().filter(|f| f.bundle == new.bundle).map(|f| (f.path, f.seal)));
     }
 }
 
