@@ -190,6 +190,8 @@ fn a_stream_that_broke_is_sent_again() {
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("the same command sends it again"), "{said}");
     let cut = std::fs::read(&to).unwrap();
+    let record = site.export_dir().join("home/.local/state/sealift/bundles/payments-1/record.json");
+    let record: serde_json::Value = serde_json::from_slice(&std::fs::read(record).unwrap()).unwrap();
     fed(&site, &["receive", "-"], &cut).expect_code(4);
     proxy.clear();
     let whole = sent(&site, 1);
@@ -203,6 +205,7 @@ fn a_stream_that_broke_is_sent_again() {
         std::fs::write(folder.join("payments-1.0001.tar.zst.age"), bytes).unwrap();
         Opened::open(&folder, 1, &site.identity).manifest()
     };
+    assert_eq!(manifest(&whole)["bundle"], record["bundle"], "what was begun goes on under its id");
     let again = sent(&site, 1);
     assert_eq!(manifest(&whole), manifest(&again), "the same bundle each time");
     site.release = direct;

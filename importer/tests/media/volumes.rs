@@ -167,6 +167,13 @@ fn a_failed_run_does_not_forget_what_was_sealed() {
     fs::write(volume_file(&away, 5), "scratched").unwrap();
     receive(&site, &[&away, &again], &[]).expect_code(0);
     is_in_production(&site, &digest);
+    // A record that does not know every volume makes no seal.
+    let record = site.export_dir().join("home/.local/state/sealift/bundles/payments-1/record.json");
+    let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
+    json["sealed"]["volumes"].as_object_mut().unwrap().remove("2").unwrap();
+    fs::write(&record, json.to_string()).unwrap();
+    let refused = site.pack(1, &["--volume-size", "1MiB", "--volume", "5"]).expect_code(1);
+    assert!(refused.stderr.contains("and a seal must name them all"), "{refused}");
 }
 
 /// Two people sign, on two machines; one of them makes volume 1 again, with both signatures in it.
