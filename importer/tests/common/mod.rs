@@ -149,7 +149,7 @@ pub fn signatures(site: &Site) -> std::collections::BTreeMap<String, Digest> {
     files(&site.lookaside()).into_iter().map(|(name, bytes)| (name, blobs::sha256(&bytes))).collect()
 }
 
-/// All files below a folder, with their content.
+/// All files below a folder, with their content; a program may be writing there.
 pub fn files(folder: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
     fn walk(at: &Path, base: &Path, found: &mut std::collections::BTreeMap<String, Vec<u8>>) {
         let Ok(entries) = fs::read_dir(at) else { return };
@@ -157,8 +157,9 @@ pub fn files(folder: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 walk(&path, base, found);
-            } else {
-                found.insert(path.strip_prefix(base).unwrap().display().to_string(), fs::read(&path).unwrap());
+            } else if let Ok(bytes) = fs::read(&path) {
+                // A program that is running may have taken it away.
+                found.insert(path.strip_prefix(base).unwrap().display().to_string(), bytes);
             }
         }
     }

@@ -245,9 +245,10 @@ fn a_station_receives_what_is_mounted() {
     let mut station = site.import(&["receive", "--watch"]).arg(&mounts).spawn().unwrap();
     // What is no bundle, and what nobody here trusts, is left alone.
     fs::create_dir_all(mounts.join("stick/photos")).unwrap();
-    let forged = mounts.join("forged");
+    let forged = site.scratch("prepared").join("forged");
     hostile::copy(&bundle.join("medium-1"), &forged);
     hostile::sign_seal(&forged, &|bytes| testkit::Key::new(&site.scratch("mallory"), "mallory").sign(bytes));
+    fs::rename(&forged, mounts.join("forged")).unwrap();
     hostile::copy(&bundle.join("medium-1"), &mounts.join("one"));
     eventually("the first medium", || !site.production.uploaded_blobs().is_empty());
     assert!(site.production.tags().is_empty());
