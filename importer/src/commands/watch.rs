@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use blobs::sha256;
@@ -60,25 +60,24 @@ pub(crate) fn watch(
         done.extend(same.iter().map(|f| (f.path.clone(), f.seal)));
         let paths = same.into_iter().map(|f| f.path.clone()).collect();
         *state = "nothing was published".into();
-        let received = site().and_then(|site| receive(&site, folder, new.bundle, paths, progress, state));
+        let wait = Watch { folder: folder.into(), bundle: new.bundle, seen: Arc::default() };
+        let seen = wait.seen.clone();
+        let received = site().and_then(|site| receive(&site, paths, wait, progress, state));
         match received {
-            Ok(Some(received)) => {
-                receive::print(received, json)?;
-                // The media that were put in for it meanwhile.
-                let others = bundles(folder)?.into_iter().filter(|f| f.bundle == new.bundle);
-                done.extend(others.map(|f| (f.path, f.seal)));
-            }
+            Ok(Some(received)) => receive::print(received, json)?,
             Ok(None) => {}
             Err(e) => progress.warn(format_args!("{}: {}; {state}", new.path.display(), console::chain(&e))),
         }
+        // What came meanwhile counts only if it was looked at.
+        let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        done.extend(seen.iter().filter(|f| f.bundle == new.bundle).map(|f| (f.path.clone(), f.seal)));
     }
 }
 
 fn receive(
     site: &Site,
-    folder: &Path,
-    bundle: BundleId,
     paths: Vec<PathBuf>,
+    wait: Watch,
     progress: &Progress,
     state: &mut String,
 ) -> Result<Option<Received>, Error> {
@@ -96,8 +95,7 @@ fn receive(
     }
     let Some(shown) = ours.first().map(|path| path.display().to_string()) else { return Ok(None) };
     progress.say(format_args!("receiving {shown}"));
-    let wait = Box::new(Watch { folder: folder.into(), bundle, seen: Mutex::new(BTreeSet::new()) });
-    crate::receive(site, From::Folders(ours, wait), progress, state).map(Some)
+    crate::receive(site, From::Folders(ours, Box::new(wait)), progress, state).map(Some)
 }
 
 /// The folders with a seal.
@@ -140,7 +138,7 @@ struct Watch {
     folder: PathBuf,
     bundle: BundleId,
     /// What was there when it did not help.
-    seen: Mutex<BTreeSet<Found>>,
+    seen: Arc<Mutex<BTreeSet<Found>>>,
 }
 
 impl Wait for Watch {

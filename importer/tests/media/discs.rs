@@ -279,6 +279,49 @@ fn a_station_receives_what_is_mounted() {
     assert!(!rows.to_string().contains("\"sequence\":11"), "it had expired when it was put in: {rows}");
 }
 
+/// Nobody brings the last disc of one bundle; the next bundle does not wait for it.
+#[test]
+fn a_station_receives_what_is_whole_while_another_lacks_a_disc() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    site.import["watch"] = json!({ "into": "production" });
+    site.list_layers("1", &[&noise(1, 8_500_000)]);
+    let bundle = packed(&site, 1, &["--media", MEDIUM, "--volume-size", "1MiB"]);
+    assert_eq!(names(&bundle).len(), 3);
+    let digest = site.list_layers("2", &[b"whole"]);
+    let next = packed(&site, 2, &[]);
+    let mounts = site.scratch("media");
+    let mount = |folder: &Path, name: &str| {
+        let made = site.scratch("made").join(name);
+        hostile::copy(folder, &made);
+        fs::rename(made, mounts.join(name)).unwrap();
+    };
+    mount(&bundle.join("medium-1"), "one");
+    let mut station = site.import(&["receive", "--watch"]).arg(&mounts).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(station.stderr.take().unwrap());
+    let mut until = |text: &str| {
+        let mut line = String::new();
+        while !line.contains(text) {
+            line.clear();
+            assert_ne!(said.read_line(&mut line).unwrap(), 0, "expected `{text}`");
+        }
+    };
+    until("(on medium 2 of 3)");
+    mount(&bundle.join("medium-2"), "two");
+    until("(on medium 3 of 3)");
+    mount(&next, "three");
+    std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+    let begun = Instant::now();
+    while site.production.tags().is_empty() && begun.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    station.kill().unwrap();
+    station.wait().unwrap();
+    assert_eq!(site.production.tags().values().collect::<Vec<_>>(), [&digest]);
+}
+
 /// A time so many seconds from now.
 fn in_seconds(seconds: i64) -> String {
     manifest_schema::Timestamp::from_unix(manifest_schema::Timestamp::now().unix() + seconds).unwrap().to_string()
