@@ -410,3 +410,28 @@ fn a_bundle_on_media_is_signed_by_several() {
     flip_bit(&volume_file(&bundle.join("medium-2"), 6));
     run(site.export(&["sign", "--sign-key"]).arg(&second.secret_file).arg(&bundle)).expect_code(4);
 }
+
+/// What is asked for is made again on the other side, long after the first disc was judged.
+#[test]
+fn a_disc_that_is_made_while_somebody_waits_is_taken() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let (digest, bundle) = on_discs(&mut site);
+    site.import["clock_tolerance"] = 1.into();
+    let mut asking = Asking::new(&site, &bundle.join("medium-1"));
+    asking.until("(on medium 2 of 2), please");
+    std::thread::sleep(Duration::from_secs(3));
+    let second = names(&bundle.join("medium-2")).into_iter().filter(|name| name.ends_with(".age"));
+    let numbers: Vec<_> =
+        second.map(|name| name.split('.').nth(1).unwrap().trim_start_matches('0').to_string()).collect();
+    site.pack(1, &["--media", MEDIUM, "--volume-size", "1MiB", "--volume", &numbers.join(",")]).expect_code(0);
+    let again = site.media().join("payments-1.revision-2");
+    assert_eq!(names(&again), ["medium-2"]);
+    let seal = fs::read_to_string(again.join("medium-2/SHA256SUMS")).unwrap();
+    assert!(seal.contains("  sealift-import\n"), "the seal still names what is on the first medium: {seal}");
+    asking.answer(&again.display().to_string());
+    asking.ends_with(0);
+    is_in_production(&site, &digest);
+}
