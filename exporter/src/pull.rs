@@ -19,7 +19,7 @@ use crate::plan::{Plan, pinned};
 use crate::planned::{PlanSignatures, Planned, Sources};
 use crate::record::{Claim, FinishedVolume};
 use crate::request::Request;
-use crate::resolve::ResolvedBlob;
+use crate::resolve::{Resolved, ResolvedBlob};
 use crate::seal::Sealed;
 
 /// What label and seal need on a disk, about.
@@ -132,12 +132,7 @@ pub fn pull(
     let sizes = manifest.blobs.iter().flat_map(|b| b.stored.pieces().filter(is_written).map(move |p| (b.size, p.part)));
     progress.begin("packing", sizes.map(|(size, part)| part.map_or(size, |part| part.size)).sum());
     let resolved = plan.resolved;
-    let puller = Puller {
-        sources: &resolved.sources,
-        blobs: resolved.blobs.iter().map(|b| (b.descriptor.digest, b)).collect(),
-        documents: &resolved.documents,
-        progress,
-    };
+    let puller = Puller::new(&resolved, progress);
     let packing = Packing {
         recipients: &recipients,
         manifest: &manifest,
@@ -204,12 +199,7 @@ pub fn send(
     let seal_signature = join_signatures(&sealed.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
     progress.begin("sending", manifest.total_bytes());
     let resolved = plan.resolved;
-    let puller = Puller {
-        sources: &resolved.sources,
-        blobs: resolved.blobs.iter().map(|b| (b.descriptor.digest, b)).collect(),
-        documents: &resolved.documents,
-        progress,
-    };
+    let puller = Puller::new(&resolved, progress);
     let packing = Packing {
         recipients: &recipients,
         manifest: &manifest,
@@ -336,6 +326,13 @@ struct Puller<'a> {
     blobs: HashMap<Digest, &'a ResolvedBlob>,
     documents: &'a HashMap<Digest, VerifiedBytes>,
     progress: &'a Progress,
+}
+
+impl<'a> Puller<'a> {
+    fn new(resolved: &'a Resolved, progress: &'a Progress) -> Self {
+        let blobs = resolved.blobs.iter().map(|b| (b.descriptor.digest, b)).collect();
+        Self { sources: &resolved.sources, blobs, documents: &resolved.documents, progress }
+    }
 }
 
 /// Counts for the progress display, and takes the item away at the end.

@@ -326,23 +326,11 @@ fn a_stream_ends_with_its_seal() {
     assert!(contents.finish_stream().is_err(), "a volume of a folder has no seal inside");
 }
 
-/// Incompressible content, as layers are.
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 32) as u8
-    };
-    (0..length).map(|_| next()).collect()
-}
-
 #[test]
 fn no_volume_is_larger_than_its_bound() {
     for length in [0, 1, 511, 512, 131_072, 1_000_000, 3_000_000] {
         let mut fixture = Fixture::new();
-        let content = noise(length);
+        let content = testkit::layout::noise(1, length);
         let blob = &mut fixture.manifest.blobs[2];
         (blob.digest, blob.size) = (sha256(&content), length as u64);
         fixture.source.0.insert(blob.digest, content);

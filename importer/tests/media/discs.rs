@@ -82,6 +82,14 @@ fn the_importing_program_travels_on_the_first_medium() {
     run(site.import(&["check"]).arg(&bundle)).expect_code(0);
     flip_bit(&carried);
     run(site.import(&["check"]).arg(&bundle)).expect_code(4);
+    // Made again, the first medium needs it, and no more of it than there was room left for.
+    let again = ["--media", MEDIUM, "--volume-size", "1MiB", "--volume", "1"];
+    let without = site.pack(1, &again).expect_code(2);
+    assert!(without.stderr.contains("the importing program (--with-importer)"), "{without}");
+    fs::write(site.export_dir().join("larger"), vec![1; bytes.len() + 1]).unwrap();
+    let larger = site.pack(1, &[&again[..], &["--with-importer", "larger"]].concat()).expect_code(2);
+    assert!(larger.stderr.contains("it is larger than planned"), "{larger}");
+    site.pack(1, &[&again[..], &["--with-importer", "release.yaml"]].concat()).expect_code(0);
 }
 
 /// A child that asks for media, with what it says.

@@ -226,6 +226,14 @@ fn a_full_folder_for_temporary_files_is_said() {
     command.stdin(File::open(from).unwrap()).env("TMPDIR", "/nonexistent");
     let ran = run(&mut command).expect_code(1);
     assert!(ran.stderr.contains("temporary files cannot be written") && ran.stderr.contains("TMPDIR"), "{ran}");
+    // No file may grow beyond 8 KiB.
+    let mut command = testkit::command("bash", &site.scratch("limited"));
+    const LIMITED: &str = "trap '' XFSZ; ulimit -f 8; exec \"$@\"";
+    let importer = testkit::sealift_import(&site.scratch("limited"));
+    command.args(["-c", LIMITED, "bash"]).arg(importer.get_program()).args(["verify", "-", "--config"]);
+    command.arg(site.import_dir().join("import.yaml")).stdin(File::open(site.scratch("stream").join("whole")).unwrap());
+    let ran = run(&mut command).expect_code(1);
+    assert!(ran.stdout.contains("temporary files cannot be written"), "{ran}");
 }
 
 #[test]
