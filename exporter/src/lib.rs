@@ -140,5 +140,5 @@ fn prepare(
         }
     }
     let plan = plan::plan(request, resolved)?;
-    pull::sign(claim, plan, request, planned, keys)
+    pull::sign(claim, plan, request, planned, keys, progress)
 }

@@ -239,6 +239,12 @@ impl Planned {
     /// # Errors
     /// [`Error::PlanSignature`] for one that is over something else, or whose key is not good now.
     pub(crate) fn signatures(&self) -> Result<PlanSignatures, Error> {
+        let signers = self.signers()?;
+        let signatures = signers.iter().map(|signer| self.verify(signer)).collect::<Result<_, _>>()?;
+        Ok(PlanSignatures { signers, signatures })
+    }
+
+    fn signers(&self) -> Result<Vec<Fingerprint>, Error> {
         let fail = |source| Error::PlanRead { path: self.folder.clone(), source };
         let mut signers = Vec::new();
         for entry in fs::read_dir(&self.folder).map_err(fail)? {
@@ -251,8 +257,25 @@ impl Planned {
             signers.push(signer);
         }
         signers.sort();
-        let signatures = signers.iter().map(|signer| self.verify(signer)).collect::<Result<_, _>>()?;
-        Ok(PlanSignatures { signers, signatures })
+        Ok(signers)
+    }
+
+    /// The signatures that were added, as far as they are good now; `left_out` is told of the others.
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
+    pub(crate) fn good_signatures(&self, left_out: &mut dyn FnMut(&Error)) -> Result<PlanSignatures, Error> {
+        let mut good = PlanSignatures { signers: Vec::new(), signatures: Vec::new() };
+        for signer in self.signers()? {
+            match self.verify(&signer) {
+                Ok(signature) => {
+                    good.signers.push(signer);
+                    good.signatures.push(signature);
+                }
+                Err(e) => left_out(&e),
+            }
+        }
+        Ok(good)
     }
 
     fn verify(&self, signer: &Fingerprint) -> Result<Vec<u8>, Error> {

@@ -63,6 +63,7 @@ pub fn sign(
     request: &Request,
     planned: Option<&Planned>,
     keys: &[SecretKey],
+    progress: &Progress,
 ) -> Result<Signed, Error> {
     let manifest = plan.manifest(request, claim.bundle(), claim.sequence(), claim.created())?;
     let bytes = manifest.to_bytes()?;
@@ -78,7 +79,8 @@ pub fn sign(
     for key in keys {
         let _ = recorded.sign(key)?;
     }
-    let PlanSignatures { signers, signatures } = recorded.signatures()?;
+    let mut left_out = |e: &Error| progress.warn(format_args!("a signature is left out: {}", console::chain(e)));
+    let PlanSignatures { signers, signatures } = recorded.good_signatures(&mut left_out)?;
     let signatures = join_signatures(&signatures.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
     Ok(Signed { plan, manifest, bytes, signatures, signers })
 }
@@ -114,7 +116,7 @@ pub fn pull(
     let mut to_write: Vec<&PlannedVolume> = plan.layout.volumes.iter().collect();
     match which {
         Which::Missing => {
-            take_over(claim, &place, &plan.layout.volumes, progress)?;
+            take_over(claim, &place, &plan.layout.volumes, blobs::sha256(&signatures), progress)?;
             to_write.retain(|v| !claim.volumes().contains_key(&v.number));
         }
         Which::Again(numbers) => {
@@ -166,7 +168,8 @@ pub fn pull(
             None => Vec::new(),
         };
         sync_folder(&place.medium(volume.medium))?;
-        let finished = FinishedVolume::new(made, recovery);
+        let held = (volume.number == 1).then(|| blobs::sha256(&signatures));
+        let finished = FinishedVolume::new(made, recovery, held);
         if matches!(which, Which::Missing) {
             claim.note_volume(volume.number, finished.clone())?;
         }
@@ -260,6 +263,7 @@ fn take_over(
     claim: &mut Claim,
     place: &Place<'_>,
     planned: &[PlannedVolume],
+    signatures: Digest,
     progress: &Progress,
 ) -> Result<(), Error> {
     if !place.folder.exists() {
@@ -281,7 +285,8 @@ fn take_over(
                 folder.digest_of(name, |n| progress.advance(n)).is_ok_and(|(found, _)| found == digest)
             })
         });
-        if is_there {
+        // Signatures may have been added to the plan since.
+        if is_there && noted.holds((volume.number == 1).then_some(signatures)) {
             good.insert(volume.number);
             names.extend(expected.map(|(name, _)| at.join(name)));
         }

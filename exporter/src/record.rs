@@ -52,7 +52,10 @@ struct Finished {
     /// Every volume as it was sealed last.
     #[serde(default)]
     volumes: BTreeMap<u32, FinishedVolume>,
-    /// What the record said before volumes were made again, until their folder has its name.
+    /// The folder has its name: it was released.
+    #[serde(default)]
+    named: bool,
+    /// Until it has, what was sealed before.
     #[serde(default)]
     before: Option<Box<Finished>>,
 }
@@ -69,16 +72,25 @@ pub struct FinishedVolume {
     parts: Vec<(Digest, u32, Digest)>,
     /// Its recovery data: file name and digest.
     recovery: Vec<(String, Digest)>,
+    /// Of volume 1, the digest of the manifest's signatures in it.
+    #[serde(default)]
+    signatures: Option<Digest>,
 }
 
 impl FinishedVolume {
-    pub(crate) fn new(written: WrittenVolume, recovery: Vec<SealedFile>) -> Self {
+    pub(crate) fn new(written: WrittenVolume, recovery: Vec<SealedFile>, signatures: Option<Digest>) -> Self {
         Self {
             digest: written.digest,
             size: written.size,
             parts: written.parts.into_iter().map(|p| (p.blob, p.number, p.digest)).collect(),
             recovery: recovery.into_iter().map(|f| (f.name, f.digest)).collect(),
+            signatures,
         }
+    }
+
+    /// Whether it holds these signatures of the manifest, or is to hold none.
+    pub(crate) fn holds(&self, signatures: Option<Digest>) -> bool {
+        signatures.is_none() || self.signatures == signatures
     }
 
     /// The parts of blobs in it.
@@ -206,10 +218,10 @@ pub fn claim_sealed(request: &Request) -> Result<Claim, Error> {
         Err(TryLockError::WouldBlock) => return Err(Error::Busy { name: name.unwrap_or_default() }),
         Err(TryLockError::Error(e)) => return Err(state(e)),
     }
-    let record = load(&folder)?.filter(|r| r.request == digest && r.sealed.is_some()).ok_or_else(not_packed)?;
-    let mut claim = Claim { record, folder, output: request.output.clone(), _lock: lock };
-    claim.undo_unnamed()?;
-    Ok(claim)
+    let record = load(&folder)?.filter(|record| record.request == digest).ok_or_else(not_packed)?;
+    let mut claim = Claim { record, folder: folder.clone(), output: request.output.clone(), _lock: lock };
+    claim.settle()?;
+    if claim.record.sealed.is_some() { Ok(claim) } else { Err(not_packed()) }
 }
 
 /// The manifest of a bundle that was sealed with this state folder.
@@ -392,25 +404,34 @@ impl Claim {
             revision: sealed.revision,
             tool: sealed.tool,
             volumes,
+            named: false,
             before,
         });
         self.save()
     }
 
+    /// Notes that the folder has its name.
+    ///
+    /// # Errors
+    /// If the record cannot be written.
+    pub(crate) fn note_named(&mut self) -> Result<(), Error> {
+        if let Some(sealed) = &mut self.record.sealed {
+            (sealed.named, sealed.before) = (true, None);
+        }
+        self.save()
+    }
+
     /// A run that was killed between noting a seal and giving the folder its name released nothing: what was sealed before
     /// stands.
-    fn undo_unnamed(&mut self) -> Result<(), Error> {
-        let Some(sealed) = &self.record.sealed else { return Ok(()) };
-        let Some(before) = sealed.before.clone() else { return Ok(()) };
+    fn settle(&mut self) -> Result<(), Error> {
+        let Some(sealed) = self.record.sealed.as_ref().filter(|sealed| !sealed.named) else { return Ok(()) };
         let mut unnamed = sealed.folder.clone().into_os_string();
         unnamed.push(".partial");
-        let unnamed = PathBuf::from(unnamed);
-        if sealed.folder.exists() || !unnamed.exists() {
-            return Ok(());
+        if sealed.folder.exists() || !Path::new(&unnamed).exists() {
+            return self.note_named();
         }
-        self.record.sealed = Some(*before);
-        self.save()?;
-        std::fs::remove_dir_all(&unnamed).map_err(|source| Error::Output { path: unnamed, source })
+        self.record.sealed = sealed.before.clone().map(|before| *before);
+        self.save()
     }
 
     fn save(&self) -> Result<(), Error> {

@@ -120,6 +120,10 @@ pub fn seal(
         revision,
         manifest: pulled.manifest_digest,
         name,
+        again: match into {
+            Into::Bundle => Vec::new(),
+            Into::Revision => here.iter().copied().collect(),
+        },
         label: blobs::sha256(label.as_bytes()),
         tool,
         split: pulled.media.is_some(),
@@ -151,6 +155,7 @@ pub fn seal(
         }
     }
     bundle::rename_new(folder, &sealed.path).map_err(|source| Error::Output { path: sealed.path.clone(), source })?;
+    claim.note_named()?;
     Ok(sealed)
 }
 

@@ -241,16 +241,18 @@ fn releases(bundle: &Authenticated<'_>, lists: &[&ReleaseList]) -> Result<Releas
         return Ok(releases);
     }
     let mut says = HashMap::new();
-    each_admitted(bundle, |blob, content| {
-        if wanted.contains(&blob.digest) {
-            let found = find_in_layer(&mut *content, IMAGE_REFERENCES).or_else(|source| {
-                // What the layer says is at fault only if the bundle can be read on and the layer is what it should be.
-                std::io::copy(content, &mut std::io::sink()).map_err(Stop::Content)?;
-                Err(Stop::Ours(Box::new(Error::ReleaseLayer { digest: blob.digest, source })))
-            })?;
-            says.insert(blob.digest, found);
-        }
-        Ok(())
+    bundle.media.reading(|| {
+        each_admitted(bundle, |blob, content| {
+            if wanted.contains(&blob.digest) {
+                let found = find_in_layer(&mut *content, IMAGE_REFERENCES).or_else(|source| {
+                    // What the layer says is at fault only if the bundle can be read on and the layer is what it should be.
+                    std::io::copy(content, &mut std::io::sink()).map_err(Stop::Content)?;
+                    Err(Stop::Ours(Box::new(Error::ReleaseLayer { digest: blob.digest, source })))
+                })?;
+                says.insert(blob.digest, found);
+            }
+            Ok(())
+        })
     })?;
     for list in lists {
         releases.add(list, &says)?;
@@ -317,6 +319,10 @@ pub fn destinations(bundle: &Authenticated<'_>) -> Result<Vec<(Image, TagRef)>, 
 
 /// Every document of the admission section, checked; and what the images are to be judged by.
 pub fn documents<'s>(bundle: &Authenticated<'s>) -> Result<(Graph, Evidence<'s>), Error> {
+    bundle.media.reading(|| read_documents(bundle))
+}
+
+fn read_documents<'s>(bundle: &Authenticated<'s>) -> Result<(Graph, Evidence<'s>), Error> {
     let manifest = bundle.manifest.get();
     let listed = manifest.blobs_by_digest();
     let (mut graph, mut evidence) = (Graph::of(manifest), Evidence::of(manifest, bundle.rules));
@@ -344,7 +350,8 @@ pub fn for_each_document(
     mut act: impl FnMut(&Blob, &VerifiedBytes) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let Some(held) = bundle.documents.get() else {
-        return for_each_admitted(bundle, |blob| blob.media_type.is_document(), |blob, bytes| act(blob, &bytes));
+        let is_document = |blob: &Blob| blob.media_type.is_document();
+        return bundle.media.reading(|| for_each_admitted(bundle, is_document, |blob, bytes| act(blob, &bytes)));
     };
     let blobs = bundle.manifest.get().blobs_by_digest();
     for document in held {

@@ -41,9 +41,13 @@ impl std::fmt::Display for Wanted {
 
 /// Who brings media that are not there yet.
 pub trait Wait: Send + Sync {
-    /// Whether anybody does.
+    /// Whether the bundle may be begun before all of it is there.
     fn waits(&self) -> bool {
         true
+    }
+    /// Whether anybody brings what is missing.
+    fn brings(&self) -> bool {
+        self.waits()
     }
     /// Waits for another medium, and gives the folders to look into; `None` if it will not come. No folder is held open
     /// meanwhile.
@@ -76,6 +80,9 @@ impl Wait for AllHere {
 pub struct AsFarAsNeeded;
 
 impl Wait for AsFarAsNeeded {
+    fn brings(&self) -> bool {
+        false
+    }
     fn wait(&self, _: &Wanted) -> Result<Option<Vec<PathBuf>>, Error> {
         Ok(None)
     }
@@ -113,6 +120,16 @@ impl Media<'_> {
             (Self::Piped(_), ContentsError::Volume(source @ (Io(_) | NotAge | Corrupt(_)))) => Error::Stream { source },
             (Self::Piped(_), ContentsError::Volume(source @ Tar(TarError::Cut(_)))) => Error::Stream { source },
             (Self::Piped(_), error) => Error::Contents { file: "-".into(), source: Box::new(error) },
+        }
+    }
+
+    /// Reads, and again if a copy of a volume turns out to be damaged and there is another.
+    pub(crate) fn reading<T>(&self, mut read: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+        loop {
+            match (read(), self) {
+                (Err(e), Self::Folders(folders)) => folders.another_copy(e)?,
+                (result, _) => return result,
+            }
         }
     }
 

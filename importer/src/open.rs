@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::PathBuf;
 
-use bundle::{Head, Identities};
+use bundle::{Head, Identities, Volumes as _};
 use manifest_schema::Stream;
 
 use crate::error::Error;
@@ -57,10 +57,12 @@ impl<'s> Sealed<'s> {
     pub fn open(self, site: &'s Site, identities: &Identities) -> Result<Opened<'s>, Error> {
         let folders = self.folders;
         folders.check_here()?;
-        let file = folders.volume(1)?.file;
         let sealed = Some((folders.sealed.clone(), folders.stream.clone(), folders.rules));
         let media = Media::Folders(Box::new(folders));
-        let head = Head::read(Box::new(file), identities).map_err(|e| media.judge(1, e.into()))?;
+        let head = media.reading(|| {
+            let file = media.volumes(false).open(1).map_err(|e| media.judge(1, e))?;
+            Head::read(file, identities).map_err(|e| media.judge(1, e.into()))
+        })?;
         Ok(Opened { identities: identities.clone(), head, media, sealed, site })
     }
 }

@@ -144,13 +144,8 @@ impl Pusher<'_, '_> {
     fn run(&mut self, run: Run) -> Result<Ciphertexts, Error> {
         let (mut pass, mut again) = (1, None);
         loop {
-            let (mut failed, ended) = match self.pass(run, again.as_ref()) {
-                Err(e @ Error::Damaged { .. }) => {
-                    self.other_copy(e)?;
-                    continue;
-                }
-                other => other?,
-            };
+            let media = &self.admitted.bundle.media;
+            let (mut failed, ended) = media.reading(|| self.pass(run, again.as_ref()))?;
             let Some((digest, last)) = failed.pop_last() else { return Ok(ended) };
             if pass == PASSES || matches!(self.admitted.bundle.media, Media::Piped(_)) {
                 return Err(last);
@@ -160,19 +155,6 @@ impl Pusher<'_, '_> {
             again = Some(failed.into_keys().chain([digest]).collect());
             std::thread::sleep(Duration::from_secs(1 << (pass - 1)));
             pass += 1;
-        }
-    }
-
-    /// Goes on after a damaged copy of a volume, if there is another or somebody may bring one.
-    fn other_copy(&self, error: Error) -> Result<(), Error> {
-        match (&error, &self.admitted.bundle.media) {
-            (Error::Damaged { file, repair: Some((number, _)), .. }, Media::Folders(folders))
-                if folders.pass_over(*number, file) =>
-            {
-                self.progress.warn(format_args!("{error}; another copy is looked for"));
-                Ok(())
-            }
-            _ => Err(error),
         }
     }
 

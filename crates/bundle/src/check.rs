@@ -215,15 +215,16 @@ fn check_some(
         }
     }
     let mut here: BTreeSet<u32> = rows.iter().filter_map(|(_, row)| row.medium).collect();
-    // Volumes that were made again come without the others.
-    let again = newest(media).is_some_and(|medium| medium.seal.revision > 1) && media.len() == 1;
+    // A seal of volumes that were made again comes without the others.
+    let comes = |medium: &Medium, volume| medium.seal.again.is_empty() || medium.seal.again.contains(&volume);
+    let demanded = |volume: Option<u32>| volume.is_none_or(|number| media.iter().any(|medium| comes(medium, number)));
     if newest(media).is_some_and(|medium| !medium.seal.split) {
         here.insert(1);
     }
     let found: BTreeSet<usize> = rows.iter().map(|(place, _)| *place).collect();
     for (place, file) in sealed.iter().enumerate().filter(|(place, file)| file.current && !found.contains(place)) {
         let state = match file.medium {
-            Some(medium) if again || !here.contains(&medium) => Verdict::Elsewhere,
+            Some(medium) if !here.contains(&medium) || !demanded(file.volume) => Verdict::Elsewhere,
             _ => Verdict::Missing,
         };
         rows.push((place, CheckedFile { state, ..file.row() }));

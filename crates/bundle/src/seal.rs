@@ -40,6 +40,8 @@ pub struct Seal {
     pub manifest: Digest,
     /// `<stream>-<sequence>`, from the volumes' names.
     pub name: String,
+    /// Of volumes that were made again, those that come with this seal; none if all do.
+    pub again: Vec<u32>,
     /// The label's digest. It is on every medium.
     pub label: Digest,
     /// The digest of the importing program, if it is on the first medium.
@@ -70,6 +72,10 @@ impl Seal {
     /// The bytes to sign.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut text = format!("# sealift/seal/1 {} {} {}\n", self.bundle, self.revision, self.manifest);
+        if !self.again.is_empty() {
+            let numbers: Vec<_> = self.again.iter().map(ToString::to_string).collect();
+            text += &format!("# again {}\n", numbers.join(" "));
+        }
         text += &format!("{}  {LABEL}\n", self.label.hex());
         if let Some(tool) = &self.tool {
             text += &format!("{}  {TOOL}\n", tool.hex());
@@ -126,18 +132,31 @@ impl Seal {
             revision,
             manifest,
             name: String::new(),
+            again: Vec::new(),
             label: manifest,
             tool: None,
             split: false,
             volumes: Vec::new(),
         };
+        // The label stands behind this line, if it is there.
+        let mut label_line = 2;
         let mut medium = 1;
         // A medium begins with a volume.
         let mut opened = false;
         for (n, line) in lines {
+            if let Some(numbers) = line.strip_prefix("# again ").filter(|_| n == 2) {
+                seal.again = numbers.split(' ').map(|n| n.parse().unwrap_or(0)).collect();
+                label_line = 3;
+                let rising = seal.again.is_sorted_by(|a, b| a < b) && seal.again.first() > Some(&0);
+                if revision < 2 || !rising || numbers.split(' ').zip(&seal.again).any(|(text, n)| text != n.to_string())
+                {
+                    return wrong(n, "the numbers of volumes that were made again, rising");
+                }
+                continue;
+            }
             if let Some(number) = line.strip_prefix("# medium ") {
                 let next = if seal.volumes.is_empty() { 1 } else { medium + 1 };
-                let in_place = n > 2 && !opened && (seal.split || seal.volumes.is_empty());
+                let in_place = n > label_line && !opened && (seal.split || seal.volumes.is_empty());
                 if !in_place || number != next.to_string() {
                     return wrong(n, "the media numbered from 1, each in front of its volumes");
                 }
@@ -148,14 +167,14 @@ impl Seal {
             let Some(digest) = from_hex(hex).map(Digest::Sha256) else {
                 return wrong(n, "a SHA-256 digest in lower-case hexadecimal");
             };
-            if n == 2 {
+            if n == label_line {
                 if file != LABEL {
                     return wrong(n, "LABEL.txt first");
                 }
                 seal.label = digest;
                 continue;
             }
-            if n == 3 && file == TOOL {
+            if n == label_line + 1 && file == TOOL {
                 seal.tool = Some(digest);
                 continue;
             }
@@ -178,6 +197,9 @@ impl Seal {
                 _ => return wrong(n, "the volumes of one bundle, numbered from 0001, each once"),
             }
         }
+        if seal.again.last().is_some_and(|last| *last as usize > seal.volumes.len()) {
+            return wrong(2, "volumes of this bundle");
+        }
         if seal.volumes.is_empty() || opened {
             return Err(SealError::Incomplete("it names no volume"));
         }
@@ -199,6 +221,7 @@ mod tests {
             revision: 1,
             manifest: Digest::Sha256([1; 32]),
             name: "payments-42".into(),
+            again: vec![],
             label: Digest::Sha256([2; 32]),
             tool: None,
             split: false,
@@ -230,7 +253,8 @@ mod tests {
 
     #[test]
     fn a_seal_reads_back_as_written() {
-        for seal in [sample(), split()] {
+        let again = Seal { revision: 2, again: vec![1, 2], ..split() };
+        for seal in [sample(), split(), again] {
             assert_eq!(Seal::parse(&seal.to_bytes()).expect("the seal"), seal);
         }
         let mut one = sample();
@@ -269,6 +293,28 @@ mod tests {
             let text: String = swapped.iter().flat_map(|l| [*l, "\n"]).collect();
             assert!(Seal::parse(text.as_bytes()).is_err(), "lines {a} and {b}");
         }
+    }
+
+    #[test]
+    fn what_was_made_again_is_said_in_one_way() {
+        let good = String::from_utf8(Seal { revision: 3, again: vec![1, 2], ..sample() }.to_bytes()).expect("text");
+        for to in [
+            "",
+            "# again 2 1\n",
+            "# again 1 1\n",
+            "# again 0 1\n",
+            "# again 01 2\n",
+            "# again 1  2\n",
+            "# again \n",
+            "# again 1 3\n",
+        ] {
+            let bad = good.replacen("# again 1 2\n", to, 1);
+            assert!(to.is_empty() || Seal::parse(bad.as_bytes()).is_err(), "{to}");
+        }
+        let first = good.replacen(" 3 sha256", " 1 sha256", 1);
+        assert!(Seal::parse(first.as_bytes()).is_err(), "nothing was made before");
+        let late = good.replacen("# again 1 2\n", "", 1) + "# again 1 2\n";
+        assert!(Seal::parse(late.as_bytes()).is_err());
     }
 
     #[test]

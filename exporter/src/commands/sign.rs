@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bundle::{Folder, LABEL, SEAL_SIGNATURE, Seal, Verdict, media_folders};
+use bundle::{Folder, LABEL, SEAL_SIGNATURE, Seal, media_folders};
 use clap::Args;
 use commands::settings::{KeySource, SignArgs};
 use console::{Failure, Progress};
@@ -91,11 +91,7 @@ impl Sign {
                 return Err(Error::OtherPlan { path: self.folder.clone(), expected, sealed });
             }
         }
-        let mut report = commands::check::check_bundle(&folders, &commands::check::Options::default(), progress)?;
-        if seal.revision > 1 {
-            // Volumes that were made again lie without the others.
-            report.files.retain(|file| file.state != Verdict::Missing);
-        }
+        let report = commands::check::check_bundle(&folders, &commands::check::Options::default(), progress)?;
         report.verdict(false)?;
         if !self.json {
             let label = first.read_file(LABEL, LIMITS.seal)?;

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bundle::{ContentsError, Folder, FolderError, LABEL, Repairable, SEAL, SEAL_SIGNATURE, Seal, media_folders};
+use bundle::{ContentsError, Folder, FolderError, LABEL, Repairable, SEAL, SEAL_SIGNATURE, Seal, TOOL, media_folders};
 use commands::handover::Chain;
 use manifest_schema::{BundleId, Digest, OutsideText, Sequence, Stream, Timestamp};
 use signing::Authentic;
@@ -269,12 +269,22 @@ impl<'s> Folders<'s> {
     /// Label and volumes, each against the seals. Recovery data is of no account here.
     pub fn check_files(&self, mut progress: impl FnMut(u64)) -> Vec<(String, Result<(), Error>)> {
         let mut results = Vec::new();
-        for folder in &self.state().folders {
-            results.push((LABEL.to_string(), check_label(folder)));
+        for SealedFolder { folder, seal } in &self.state().folders {
+            results.push((LABEL.to_string(), check_small(folder, LABEL, seal.get().label)));
+            if let Some(digest) = seal.get().tool.filter(|_| folder.open_file(TOOL).is_ok()) {
+                results.push((TOOL.to_string(), check_small(folder, TOOL, digest)));
+            }
         }
         for number in 1..=u32::try_from(self.sealed.volumes).unwrap_or(u32::MAX) {
             let name = bundle::volume_name(&self.sealed.name, number);
-            results.push((name, self.check_volume(number, &mut progress)));
+            let copies = copies(&self.state(), number);
+            if copies.is_empty() {
+                results.push((name.clone(), Err(self.missing(vec![number]))));
+            }
+            for copy in copies {
+                let result = copy.map_err(Error::from).and_then(|copy| self.check_copy(number, copy, &mut progress));
+                results.push((name.clone(), result));
+            }
         }
         results
     }
@@ -282,7 +292,11 @@ impl<'s> Folders<'s> {
     /// The ciphertext of a volume that is at hand, against the seals.
     fn check_volume(&self, number: u32, progress: impl FnMut(u64)) -> Result<(), Error> {
         let found = find(&self.state(), number)?;
-        let OpenVolume { file, path } = found.ok_or_else(|| self.missing(vec![number]))?;
+        self.check_copy(number, found.ok_or_else(|| self.missing(vec![number]))?, progress)
+    }
+
+    fn check_copy(&self, number: u32, copy: OpenVolume, progress: impl FnMut(u64)) -> Result<(), Error> {
+        let OpenVolume { file, path } = copy;
         match bundle::digest_of(file, progress) {
             Ok((found, _)) if self.sealed_digests(number).contains(&found) => Ok(()),
             Ok((found, _)) => Err(self.damaged(number, path, found)),
@@ -291,12 +305,31 @@ impl<'s> Folders<'s> {
     }
 
     /// Passes over a damaged copy from now on. Whether there is another one, or somebody may bring it.
-    pub(crate) fn pass_over(&self, number: u32, path: &Path) -> bool {
+    fn pass_over(&self, path: &Path) -> bool {
         let mut state = self.state();
-        state.damaged.insert(path.into());
-        let another = matches!(find(&state, number), Ok(Some(_)));
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let numbers = 1..=u32::try_from(self.sealed.volumes).unwrap_or(u32::MAX);
+        let number = numbers.into_iter().find(|number| bundle::volume_name(&self.sealed.name, *number) == name);
+        let another = number.is_some_and(|number| {
+            state.damaged.insert(path.into());
+            matches!(find(&state, number), Ok(Some(_)))
+        });
         drop(state);
-        another || self.waits()
+        another || (number.is_some() && self.wait.brings())
+    }
+
+    /// Goes on after a copy of a volume that is damaged or cannot be read, if there is another or somebody may bring one.
+    ///
+    /// # Errors
+    /// The error, if there is none.
+    pub(crate) fn another_copy(&self, error: Error) -> Result<(), Error> {
+        match &error {
+            Error::Damaged { file, .. } | Error::UnreadableFile { file, .. } if self.pass_over(file) => {
+                console::say(&format!("warning: {}; another copy is looked for", console::chain(&error)));
+                Ok(())
+            }
+            _ => Err(error),
+        }
     }
 
     /// Tells damage from deceit: if a volume's ciphertext is not what was sealed, the medium is at fault, whatever the
@@ -315,7 +348,7 @@ impl<'s> Folders<'s> {
                 Error::NoIdentity { file: open.path }
             }
             Ok(_) => Error::Contents { file: open.path, source: Box::new(error) },
-            Err(source) => FolderError::Read { path: open.path, source }.into(),
+            Err(e) => Error::UnreadableFile { file: open.path, reason: e.to_string() },
         }
     }
 
@@ -353,26 +386,42 @@ impl<'s> Folders<'s> {
     }
 }
 
-/// The first copy of a volume that is not known to be damaged.
-fn find(state: &State, number: u32) -> Result<Option<OpenVolume>, FolderError> {
-    for SealedFolder { folder, seal } in &state.folders {
-        let Some(volume) = seal.get().volume(number) else { continue };
+/// The copies of a volume that are not known to be damaged, those of the highest revision first.
+fn copies(state: &State, number: u32) -> Vec<Result<OpenVolume, FolderError>> {
+    let copy = |SealedFolder { folder, seal }: &SealedFolder| {
+        let volume = seal.get().volume(number)?;
         let path = folder.path().join(&volume.name);
         if state.damaged.contains(&path) {
-            continue;
+            return None;
         }
         match folder.open_file(&volume.name) {
-            Ok(file) => return Ok(Some(OpenVolume { file, path })),
-            Err(FolderError::Missing(_)) => {}
-            Err(e) => return Err(e),
+            Err(FolderError::Missing(_)) => None,
+            opened => Some(opened.map(|file| OpenVolume { file, path })),
+        }
+    };
+    state.folders.iter().filter_map(copy).collect()
+}
+
+/// The first copy of a volume that can be opened.
+fn find(state: &State, number: u32) -> Result<Option<OpenVolume>, FolderError> {
+    let mut unreadable = None;
+    for copy in copies(state, number) {
+        match copy {
+            Ok(open) => return Ok(Some(open)),
+            Err(e) => unreadable = Some(e),
         }
     }
-    Ok(None)
+    unreadable.map_or(Ok(None), Err)
 }
 
 fn check_label(sealed: &SealedFolder) -> Result<(), Error> {
-    let (expected, file) = (sealed.seal.get().label, sealed.folder.path().join(LABEL));
-    match sealed.folder.digest_of(LABEL, |_| ()) {
+    check_small(&sealed.folder, LABEL, sealed.seal.get().label)
+}
+
+/// A sealed file that is no volume.
+fn check_small(folder: &Folder, name: &str, expected: Digest) -> Result<(), Error> {
+    let file = folder.path().join(name);
+    match folder.digest_of(name, |_| ()) {
         Ok((found, _)) if found == expected => Ok(()),
         Ok((found, _)) => Err(Error::Damaged { file, expected, found, repair: None }),
         Err(FolderError::Missing(file)) => Err(Error::MissingFile { file }),

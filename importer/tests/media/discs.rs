@@ -82,6 +82,8 @@ fn the_importing_program_travels_on_the_first_medium() {
     run(site.import(&["check"]).arg(&bundle)).expect_code(0);
     flip_bit(&carried);
     run(site.import(&["check"]).arg(&bundle)).expect_code(4);
+    let verified = run(site.import(&["verify"]).arg(&bundle)).expect_code(4);
+    assert!(verified.stdout.contains("PROBLEM  file sealift-import"), "{verified}");
     // Made again, the first medium needs it, and no more of it than there was room left for.
     let again = ["--media", MEDIUM, "--volume-size", "1MiB", "--volume", "1"];
     let without = site.pack(1, &again).expect_code(2);

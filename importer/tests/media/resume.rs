@@ -221,3 +221,41 @@ fn an_upload_that_is_killed_within_a_chunk_ends_all_the_same() {
     uploading.ends();
     assert_eq!(uploading.sent(), uploading.chunks);
 }
+
+/// A signature that comes between two runs is in the bundle, or the label would name a signer in vain.
+#[test]
+fn a_signature_that_comes_between_two_runs_is_carried() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let digest = large(&mut site);
+    let second = testkit::Key::new(&site.scratch("second"), "second");
+    let proxy = Proxy::before(&site.origin);
+    let at_proxy = site.release["images"][0].as_str().unwrap().replace(site.origin.host(), proxy.host());
+    site.release["images"][0] = at_proxy.into();
+    let payments = &mut site.import["streams"]["payments"];
+    payments["origins"][0] = format!("{}/payments", proxy.host()).into();
+    payments["to"][0]["from"] = format!("{}/payments", proxy.host()).into();
+    payments["release"]["certificates"] = serde_json::json!(["trust/release.asc", &second.certificate_file]);
+    payments["release"]["threshold"] = 2.into();
+    let plan = site.scratch("plans").join("plan");
+    run(site.export(&["plan", "--sequence", "1", "--volume-size", "1MiB", "--write"]).arg(&plan)).expect_code(0);
+    let pack = || run(site.export(&["pack"]).arg(&plan).arg("--output").arg(site.media()));
+    proxy.rule(Rule::new(Fault::status(403)).method("GET").path("/blobs/").nth(4));
+    pack().expect_code(1);
+    let partial = site.media().join("payments-1.partial");
+    assert!(volume_file(&partial, 1).exists() && volume_file(&partial, 2).exists());
+    proxy.clear();
+    let sign = |what: &std::path::Path| {
+        run(site.export(&["sign", "--sign-key"]).arg(&second.secret_file).arg(what)).expect_code(0);
+    };
+    sign(&plan);
+    let before = fs::read(volume_file(&partial, 2)).unwrap();
+    pack().expect_code(0);
+    let bundle = site.media().join("payments-1");
+    assert_eq!(before, fs::read(volume_file(&bundle, 2)).unwrap(), "only the first volume is made anew");
+    sign(&bundle);
+    receive(&site, &[&bundle], &[]).expect_code(0);
+    is_in_production(&site, &digest);
+}

@@ -159,7 +159,7 @@ fn a_failed_run_does_not_forget_what_was_sealed() {
     proxy.clear();
     site.pack(1, &["--volume-size", "1MiB", "--volume", "5"]).expect_code(0);
     let again = site.media().join("payments-1.revision-2");
-    let seal = fs::read_to_string(again.join("SHA256SUMS")).unwrap();
+    let seal = fs::read_to_string(again.join("SHA256SUMS")).unwrap().replacen("# again 5\n", "", 1);
     let old = fs::read_to_string(away.join("SHA256SUMS")).unwrap();
     assert_eq!(seal.lines().count(), old.lines().count(), "every volume is named");
     let differs = seal.lines().zip(old.lines()).skip(2).filter(|(new, old)| new != old).count();
@@ -206,9 +206,42 @@ fn volume_1_made_again_keeps_the_signatures_of_all() {
     let one = receive(&site, &[&bundle, &again], &[]).expect_code(3);
     assert!(one.stderr.contains("the seal is not signed"), "{one}");
     sign(&again);
-    run(site.import(&["check"]).arg(&again)).expect_code(0);
+    let seal = fs::read_to_string(again.join("SHA256SUMS")).unwrap();
+    assert_eq!(seal.lines().nth(1), Some("# again 1"), "{seal}");
+    let alone = run(site.import(&["check"]).arg(&again)).expect_code(0);
+    assert!(alone.stdout.contains("come without the others: 2, 3"), "{alone}");
+    run(site.import(&["check", "--all"]).arg(&again)).expect_code(4);
     receive(&site, &[&bundle, &again], &[]).expect_code(0);
     is_in_production(&site, &digest);
+}
+
+/// All of it packed once more: the seal is of a higher revision, and still speaks of all of it.
+#[test]
+fn a_bundle_packed_twice_must_be_whole() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    large(&mut site);
+    let args = ["--volume-size", "1MiB"];
+    let bundle = packed(&site, 1, &args);
+    fs::rename(&bundle, site.scratch("stick").join("payments-1")).unwrap();
+    let bundle = packed(&site, 1, &args);
+    let seal = fs::read_to_string(bundle.join("SHA256SUMS")).unwrap();
+    assert!(seal.lines().next().unwrap().contains(" 2 sha256:") && !seal.contains("# again"), "{seal}");
+    run(site.import(&["check"]).arg(&bundle)).expect_code(0);
+    fs::remove_file(volume_file(&bundle, 3)).unwrap();
+    run(site.import(&["check"]).arg(&bundle)).expect_code(4);
+    run(&mut site.export(&["sign"]).arg(&bundle)).expect_code(4);
+    // What was sealed last stands, whatever a later run left behind.
+    fs::rename(&bundle, site.scratch("stick").join("second")).unwrap();
+    fs::create_dir(site.media().join("payments-1.partial")).unwrap();
+    fs::write(site.media().join("payments-1.partial/begun"), "").unwrap();
+    site.pack(1, &["--volume-size", "1MiB", "--volume", "3"]).expect_code(0);
+    let third = fs::read_to_string(site.media().join("payments-1.revision-3/SHA256SUMS")).unwrap();
+    let line = |seal: &str| seal.lines().find(|l| l.ends_with("0004.tar.zst.age")).map(str::to_string);
+    assert_eq!(line(&seal), line(&third));
+    assert!(site.media().join("payments-1.partial/begun").exists());
 }
 
 /// Of two copies of a volume, one is enough.
@@ -225,6 +258,13 @@ fn a_good_copy_is_taken_for_a_damaged_one() {
         hostile::flip_bit(&volume_file(folder, number));
         receive(&site, &[folder], &[]).expect_code(4);
     }
+    // Of the first volume, whose head is needed before anything is known.
+    fs::write(volume_file(&bundle, 1), "scratched").unwrap();
+    let alone = run(site.import(&["inspect"]).arg(&bundle)).expect_code(4);
+    assert!(alone.stderr.contains("differs from the seal"), "{alone}");
+    run(site.import(&["inspect"]).arg(&bundle).arg(&copy)).expect_code(0);
+    let all = run(site.import(&["verify"]).arg(&bundle).arg(&copy)).expect_code(4);
+    assert_eq!(all.stdout.matches("PROBLEM  file payments-1").count(), 3, "every copy is looked at: {all}");
     let ran = receive(&site, &[&bundle, &copy], &[]).expect_code(0);
     assert!(ran.stderr.contains("another copy is looked for"), "{ran}");
     is_in_production(&site, &digest);

@@ -183,6 +183,11 @@ impl Report {
         self.bad_files().filter(move |f| good.contains(f.name.as_str()))
     }
 
+    /// The volumes that are not here, and need not be.
+    pub fn others(&self) -> impl Iterator<Item = &CheckedFile> {
+        self.files.iter().filter(|f| f.kind == FileKind::Volume && f.state == Verdict::Elsewhere)
+    }
+
     fn bad_files(&self) -> impl Iterator<Item = &CheckedFile> {
         self.files.iter().filter(|f| f.state.is_problem() && f.kind != FileKind::Recovery)
     }
@@ -212,8 +217,10 @@ impl Report {
         };
         let repairable = lost(|r| r == Some(Repairable::Yes));
         let resend = lost(|r| r != Some(Repairable::Yes)).iter().filter(|v| !repairable.contains(*v)).collect();
+        // Of a bundle that is not split, everything is wanted with `all`.
+        let others = self.others().filter(|_| all && self.media.is_empty());
         let damage = Damage {
-            files: self.problems().map(|f| f.name.clone()).collect(),
+            files: self.problems().chain(others).map(|f| f.name.clone()).collect(),
             sealed: self.files.iter().filter(|f| f.state != Verdict::Elsewhere).count(),
             empty: self.empty_folders().map(|f| f.path.clone()).collect(),
             absent: self.media.iter().filter(|m| all && m.state == Presence::NotHere).map(|m| m.number).collect(),

@@ -33,6 +33,10 @@ pub fn text(report: &Report) -> String {
         text += &format!("medium {}: {word}, volumes {}\n", medium.number, medium.volumes);
     }
     text += &files(report, several);
+    let others: Vec<_> = report.others().filter_map(|f| f.volume).map(|number| number.to_string()).collect();
+    if report.media.is_empty() && !others.is_empty() {
+        text += &format!("these volumes were made again, and come without the others: {}\n", others.join(", "));
+    }
     for name in &report.repaired {
         text += &format!("repaired: {name}\n");
     }

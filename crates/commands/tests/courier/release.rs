@@ -81,7 +81,7 @@ impl Release {
         let label = folders.iter().fold(None, |_, folder| Some(put(folder, LABEL, b"a label\n"))).unwrap();
         let manifest = Digest::Sha256([u8::try_from(self.name.len()).unwrap(); 32]);
         let (bundle, name) = (self.id, self.name.clone());
-        let seal = Seal { bundle, revision, manifest, name, label, tool, split, volumes };
+        let seal = Seal { bundle, revision, manifest, name, again: Vec::new(), label, tool, split, volumes };
         for folder in &folders {
             fs::write(folder.join(SEAL), seal.to_bytes()).unwrap();
             fs::write(folder.join(SEAL_SIGNATURE), self.key.sign(&seal.to_bytes())).unwrap();
