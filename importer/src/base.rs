@@ -78,13 +78,13 @@ pub fn prove(
     Err(Error::BaseLacks { base: format!("{}-{}", base.stream, base.sequence), missing })
 }
 
-/// Whether the ledger has the base recorded, if there is one; nothing is asked of a registry.
+/// Whether the ledger has the base recorded, if the bundle has one; nothing is asked of a registry.
 ///
 /// # Errors
 /// [`Error::UnknownBase`].
-pub fn is_recorded(ledger: Option<&Ledger>, bundle: &Authenticated<'_>) -> Result<(), Error> {
+pub fn is_recorded(ledger: &Ledger, bundle: &Authenticated<'_>) -> Result<(), Error> {
     match &bundle.manifest.get().base {
-        Some(base) => published(ledger, base).map(|_| ()),
+        Some(base) => published(Some(ledger), base).map(|_| ()),
         None => Ok(()),
     }
 }

@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::admit;
 use crate::authenticate::{Authenticated, authenticate};
 use crate::base;
+use crate::config::BaseProof;
 use crate::error::Error;
 use crate::media::{AllHere, Folders};
 use crate::open::{self, Opened};
@@ -98,16 +99,13 @@ pub fn verify_stream(site: &Site, input: Box<dyn Read + Send>, progress: &Progre
 fn judge(v: &mut Verification, site: &Site, opened: Opened<'_>, progress: &Progress) {
     let Some(bundle) = v.note("manifest", authenticate(opened)) else { return };
     v.bundle = Some(describe(&bundle));
-    let base = bundle.manifest.get().base.is_some();
     match site.read_ledger() {
         Ok(Some(ledger)) => {
             v.note("sequence", admit::sequence(Some(&ledger), &bundle));
-            if base {
-                v.note("base in the ledger", base::is_recorded(Some(&ledger), &bundle));
+            // A base that is proven by reading needs no entry; the registry that is read is not asked here.
+            if bundle.manifest.get().base.is_some() && site.base_proof == BaseProof::Published {
+                v.note("base in the ledger", base::is_recorded(&ledger, &bundle));
             }
-        }
-        Ok(None) if base => {
-            v.note("base in the ledger", base::is_recorded(None, &bundle));
         }
         Ok(None) => {}
         Err(e) => {

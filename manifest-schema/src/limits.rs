@@ -1,11 +1,11 @@
-//! Every limit against hostile input, in one place.
+//! The limits against hostile input, in one place. Recovery data has its own, and so have a few readers, beside their code.
 
 /// Limits against hostile input. Sizes are in bytes unless the name says otherwise.
 ///
 /// A value that is over its limit is refused with an error that names it; nothing is cut off silently.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// The signed manifest of a bundle. The only thing that is ever held whole.
+    /// The signed manifest of a bundle; it is held whole.
     pub manifest: u64,
     /// One detached signature file, or one simple signature.
     pub signature: u64,

@@ -186,7 +186,8 @@ pub enum Stored {
         /// The volume, from 1.
         volume: u32,
     },
-    /// In parts, because it is larger than a volume: one at the end of each volume, the last one in front of what follows.
+    /// In parts, because it is larger than a volume: each but the last ends its volume. A writer gives such a blob volumes of
+    /// its own; a reader also takes what follows the last part in the same volume.
     Parts {
         /// The volume of the first part; the others are in the volumes behind it.
         volume: u32,
@@ -198,7 +199,7 @@ pub enum Stored {
 }
 
 impl Stored {
-    /// The pieces in the bundle, in order: the volume of each, and its number from 0 with its size if it is a part.
+    /// The pieces in the bundle, in order: the volume of each, and its number from 1 with its size if it is a part.
     pub fn pieces(&self) -> impl Iterator<Item = Piece> + '_ {
         let (whole, first, sizes): (_, _, &[u64]) = match self {
             Self::Whole { volume } => (Some(Piece { volume: *volume, part: None }), 0, &[]),

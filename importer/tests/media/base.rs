@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use manifest_schema::Digest;
 use testkit::layout::noise;
-use testkit::{Opened, Site, need, run};
+use testkit::{Opened, Site, need, run, sealift_import};
 
 use crate::{packed, receive};
 
@@ -200,4 +200,37 @@ fn a_base_is_the_bundle_that_was_published() {
     let third = packed(&site, 3, &["--base", "./other.json"]);
     let ran = receive(&site, &[&third], &[]).expect_code(3);
     assert!(ran.stderr.contains("which the ledger does not have recorded"), "{ran}");
+}
+
+/// A base is asked of the ledger only where the ledger decides: not with `base_proof: read`, and not where there is none.
+#[test]
+fn verify_asks_the_ledger_for_a_base_only_where_receive_does() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let (first, second, _) = two(&mut site);
+    let refused = run(site.import(&["verify"]).arg(&second)).expect_code(3);
+    assert!(refused.stdout.contains("PROBLEM  base in the ledger"), "{refused}");
+
+    let layer = shared(&site, &second);
+    let content = Opened::open(&first, 1, &site.identity).content(&layer.layout_path()).to_vec();
+    site.production.put_blob("payments/large", &layer, &content);
+    site.import["base_proof"] = "read".into();
+    let verified = run(site.import(&["verify"]).arg(&second)).expect_code(0);
+    assert!(verified.stdout.contains("good     sequence"), "{verified}");
+    assert!(!verified.stdout.contains("base"), "{verified}");
+    receive(&site, &[&second], &[]).expect_code(0);
+    run(site.import(&["verify"]).arg(&second)).expect_code(0);
+
+    // No ledger, and no configuration that demands one.
+    let elsewhere = site.scratch("elsewhere");
+    let at = |name: &str| site.import_dir().join(name).display().to_string();
+    let (trust, identity) = (at("trust/release.asc"), at("enclave.key"));
+    let mut flags = sealift_import(&elsewhere);
+    flags.current_dir(&elsewhere).arg("verify").arg(&second);
+    flags.args(["--trust", &trust, "--identity", &identity, "--to", site.production.host()]);
+    let verified = run(&mut flags).expect_code(0);
+    assert!(verified.stdout.contains("good     expiry"), "{verified}");
+    assert!(!verified.stdout.contains("sequence") && !verified.stdout.contains("base"), "{verified}");
 }
