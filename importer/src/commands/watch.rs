@@ -71,11 +71,10 @@ pub(crate) fn watch(
             std::thread::sleep(EVERY);
             continue;
         };
-        let same: Vec<_> = found.iter().filter(|f| f.bundle == new.bundle).collect();
-        let paths = same.iter().map(|f| f.path.clone()).collect();
+        let paths = found.iter().filter(|f| f.bundle == new.bundle).map(|f| f.path.clone()).collect();
         *state = "nothing was published".into();
-        let wait = Watch { folder: folder.into(), bundle: new.bundle, seen: Arc::default() };
-        let seen = wait.seen.clone();
+        let seen = Arc::new(Mutex::new(found.clone()));
+        let wait = Watch { folder: folder.into(), bundle: new.bundle, seen: seen.clone() };
         let outcome = site().and_then(|site| receive(&site, paths, wait, progress, state));
         let failed = matches!(outcome, Err(_) | Ok(Outcome::LeftAlone));
         match outcome {
@@ -83,9 +82,10 @@ pub(crate) fn watch(
             Ok(Outcome::ReceivedBefore | Outcome::LeftAlone) => {}
             Err(e) => progress.warn(format_args!("{}: {}; {state}", new.path.display(), console::chain(&e))),
         }
-        // What came meanwhile counts only if it was looked at.
+        // What came meanwhile counts only if it was looked at, and what was taken out may be put in again.
         let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let looked_at = same.into_iter().chain(seen.iter().filter(|f| f.bundle == new.bundle));
+        done.retain(|key, _| seen.iter().any(|f| f.key() == *key));
+        let looked_at = seen.iter().filter(|f| f.bundle == new.bundle);
         done.extend(looked_at.map(|f| (f.key(), failed.then_some(f.content))));
     }
 }
@@ -153,7 +153,7 @@ fn sealed(path: &Path) -> Option<Found> {
 struct Watch {
     folder: PathBuf,
     bundle: BundleId,
-    /// What was there when it did not help.
+    /// What was there when receiving began, or came and was looked at, and has not been taken out since.
     seen: Arc<Mutex<BTreeSet<Found>>>,
 }
 
@@ -165,18 +165,15 @@ impl Wait for Watch {
         loop {
             let (ours, others): (BTreeSet<_>, BTreeSet<_>) =
                 bundles(&self.folder)?.into_iter().partition(|f| f.bundle == self.bundle);
-            let now: BTreeSet<_> = ours.union(&others).cloned().collect();
-            let is_first = seen.is_empty();
             if ours.iter().any(|f| !seen.contains(f)) {
-                *seen = now;
+                seen.retain(|f| f.bundle != self.bundle);
+                seen.extend(ours.iter().cloned());
                 return Ok(Some(ours.into_iter().map(|f| f.path).collect()));
             }
-            if !is_first && others.iter().any(|f| !seen.iter().any(|s| (s.bundle, s.seal) == (f.bundle, f.seal))) {
+            if others.iter().any(|f| !seen.iter().any(|s| (s.bundle, s.seal) == (f.bundle, f.seal))) {
                 return Ok(None);
             }
-            if is_first {
-                *seen = now;
-            }
+            seen.retain(|s| ours.union(&others).any(|f| f.key() == s.key()));
             if !std::mem::replace(&mut said, true) {
                 console::say(&format!("waiting for {wanted}"));
             }

@@ -397,6 +397,49 @@ fn a_station_receives_what_is_copied_in_slowly() {
     assert!(!said.contains("slow"), "{said}");
 }
 
+/// The disc is pulled out while it is read, so that nothing is there when the next one is waited for.
+#[test]
+fn a_station_notices_another_bundle_after_a_disc_was_pulled_out() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let (_, bundle) = on_discs(&mut site);
+    let digest = site.list_layers("2", &[b"whole"]);
+    let next = packed(&site, 2, &[]);
+    let station = Station::new(&mut site);
+    station.mount(&bundle.join("medium-1"), "one");
+    station.until("verifying and pushing");
+    station.take_out("one");
+    station.until("waiting for");
+    station.mount(&next, "next");
+    eventually("the tag", || !site.production.tags().is_empty());
+    assert_eq!(site.production.tags().values().collect::<Vec<_>>(), [&digest]);
+}
+
+/// A damaged copy is read once, and again when its medium was cleaned.
+#[test]
+fn a_station_reads_a_damaged_volume_once() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let digest = large(&mut site);
+    let bundle = packed(&site, 1, &["--volume-size", "1MiB"]);
+    flip_bit(&volume_file(&bundle, 3));
+    let station = Station::new(&mut site);
+    station.mount(&bundle, "disc");
+    let mut said = station.until("waiting for volume 3");
+    said += &station.while_it_looks();
+    assert_eq!(said.matches("another copy is looked for").count(), 1, "{said}");
+    station.take_out("disc");
+    station.while_it_looks();
+    flip_bit(&volume_file(&station.made.join("disc"), 3));
+    station.put_back("disc");
+    eventually("the tag", || !site.production.tags().is_empty());
+    is_in_production(&site, &digest);
+}
+
 /// A time so many seconds from now.
 fn in_seconds(seconds: i64) -> String {
     manifest_schema::Timestamp::from_unix(manifest_schema::Timestamp::now().unix() + seconds).unwrap().to_string()
