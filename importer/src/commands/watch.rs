@@ -82,6 +82,7 @@ pub(crate) fn watch(
             Ok(Outcome::ReceivedBefore | Outcome::LeftAlone) => {}
             Err(e) => progress.warn(format_args!("{}: {}; {state}", new.path.display(), console::chain(&e))),
         }
+        *state = "nothing is being received".into();
         // What came meanwhile counts only if it was looked at, and what was taken out may be put in again.
         let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
         done.retain(|key, _| seen.iter().any(|f| f.key() == *key));

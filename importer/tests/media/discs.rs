@@ -440,6 +440,25 @@ fn a_station_reads_a_damaged_volume_once() {
     is_in_production(&site, &digest);
 }
 
+/// What is said at the end is about what was being done, and not about the bundle before.
+#[test]
+fn a_station_that_loses_its_folder_says_that_nothing_is_being_received() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    site.list_layers("1", &[b"whole"]);
+    let bundle = packed(&site, 1, &[]);
+    let station = Station::new(&mut site);
+    station.mount(&bundle, "one");
+    station.until("1 images published");
+    let recorded = || run(&mut site.import(&["ledger", "list", "--json"])).stdout.contains("\"recorded\"");
+    eventually("the ledger entry", recorded);
+    fs::rename(&station.mounts, station.made.join("gone")).unwrap();
+    let said = station.until("state: ");
+    assert!(said.contains("state: nothing is being received"), "{said}");
+}
+
 /// A time so many seconds from now.
 fn in_seconds(seconds: i64) -> String {
     manifest_schema::Timestamp::from_unix(manifest_schema::Timestamp::now().unix() + seconds).unwrap().to_string()
