@@ -1,6 +1,6 @@
 //! `receive --watch`: for stations where the system mounts media. It acts only on folders whose seal verifies, and never asks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -34,8 +34,21 @@ struct Found {
     content: Digest,
 }
 
+impl Found {
+    fn key(&self) -> (PathBuf, Digest) {
+        (self.path.clone(), self.seal)
+    }
+}
+
+/// What became of a bundle.
+enum Outcome {
+    Received(Box<Received>),
+    ReceivedBefore,
+    LeftAlone,
+}
+
 /// Receives one bundle after the other, until the program is stopped. What failed is tried again when its medium is put in
-/// again. `site` reads keys and configuration afresh for each: they may have changed, and time has passed.
+/// again, or its files change. `site` reads keys and configuration afresh for each: they may have changed, and time has passed.
 ///
 /// # Errors
 /// [`Error`] if the folder cannot be read. What is wrong with a bundle is said, and the next one is waited for.
@@ -47,30 +60,34 @@ pub(crate) fn watch(
     state: &mut String,
 ) -> Result<(), Error> {
     site()?.may_watch()?;
-    let mut done: BTreeSet<(PathBuf, Digest)> = BTreeSet::new();
+    // With the content that failed; none if it was received, whatever is written beside it later.
+    let mut done: BTreeMap<(PathBuf, Digest), Option<Digest>> = BTreeMap::new();
     progress.say(format_args!("watching {}", folder.display()));
     loop {
         let found = bundles(folder)?;
-        done.retain(|(path, seal)| found.iter().any(|f| (&f.path, &f.seal) == (path, seal)));
-        let Some(new) = found.iter().find(|f| !done.contains(&(f.path.clone(), f.seal))) else {
+        done.retain(|key, _| found.iter().any(|f| f.key() == *key));
+        let is_done = |f: &Found| done.get(&f.key()).is_some_and(|failed| failed.is_none_or(|c| c == f.content));
+        let Some(new) = found.iter().find(|f| !is_done(f)) else {
             std::thread::sleep(EVERY);
             continue;
         };
-        let same: Vec<_> = found.iter().filter(|f| f.bundle == new.bundle).collect();
-        done.extend(same.iter().map(|f| (f.path.clone(), f.seal)));
-        let paths = same.into_iter().map(|f| f.path.clone()).collect();
+        let paths = found.iter().filter(|f| f.bundle == new.bundle).map(|f| f.path.clone()).collect();
         *state = "nothing was published".into();
-        let wait = Watch { folder: folder.into(), bundle: new.bundle, seen: Arc::default() };
-        let seen = wait.seen.clone();
-        let received = site().and_then(|site| receive(&site, paths, wait, progress, state));
-        match received {
-            Ok(Some(received)) => receive::print(received, json)?,
-            Ok(None) => {}
+        let seen = Arc::new(Mutex::new(found.clone()));
+        let wait = Watch { folder: folder.into(), bundle: new.bundle, seen: seen.clone() };
+        let outcome = site().and_then(|site| receive(&site, paths, wait, progress, state));
+        let failed = matches!(outcome, Err(_) | Ok(Outcome::LeftAlone));
+        match outcome {
+            Ok(Outcome::Received(received)) => receive::print(*received, json)?,
+            Ok(Outcome::ReceivedBefore | Outcome::LeftAlone) => {}
             Err(e) => progress.warn(format_args!("{}: {}; {state}", new.path.display(), console::chain(&e))),
         }
-        // What came meanwhile counts only if it was looked at.
+        *state = "nothing is being received".into();
+        // What came meanwhile counts only if it was looked at, and what was taken out may be put in again.
         let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-        done.extend(seen.iter().filter(|f| f.bundle == new.bundle).map(|f| (f.path.clone(), f.seal)));
+        done.retain(|key, _| seen.iter().any(|f| f.key() == *key));
+        let looked_at = seen.iter().filter(|f| f.bundle == new.bundle);
+        done.extend(looked_at.map(|f| (f.key(), failed.then_some(f.content))));
     }
 }
 
@@ -80,22 +97,22 @@ fn receive(
     wait: Watch,
     progress: &Progress,
     state: &mut String,
-) -> Result<Option<Received>, Error> {
+) -> Result<Outcome, Error> {
     let mut ours = Vec::new();
     for path in paths {
         // A medium may hold anything: what is not for this site is left alone, and hinders nothing.
         match open::seal(site, std::slice::from_ref(&path), Box::new(AllHere)) {
             Ok(sealed) if sealed.is_recorded(site)? => {
                 progress.say(format_args!("{}: received before", path.display()));
-                return Ok(None);
+                return Ok(Outcome::ReceivedBefore);
             }
             Ok(_) => ours.push(path),
             Err(e) => progress.warn(format_args!("{}: left alone: {}", path.display(), console::chain(&e))),
         }
     }
-    let Some(shown) = ours.first().map(|path| path.display().to_string()) else { return Ok(None) };
+    let Some(shown) = ours.first().map(|path| path.display().to_string()) else { return Ok(Outcome::LeftAlone) };
     progress.say(format_args!("receiving {shown}"));
-    crate::receive(site, From::Folders(ours, Box::new(wait)), progress, state).map(Some)
+    crate::receive(site, From::Folders(ours, Box::new(wait)), progress, state).map(|r| Outcome::Received(Box::new(r)))
 }
 
 /// The folders with a seal.
@@ -137,7 +154,7 @@ fn sealed(path: &Path) -> Option<Found> {
 struct Watch {
     folder: PathBuf,
     bundle: BundleId,
-    /// What was there when it did not help.
+    /// What was there when receiving began, or came and was looked at, and has not been taken out since.
     seen: Arc<Mutex<BTreeSet<Found>>>,
 }
 
@@ -149,18 +166,15 @@ impl Wait for Watch {
         loop {
             let (ours, others): (BTreeSet<_>, BTreeSet<_>) =
                 bundles(&self.folder)?.into_iter().partition(|f| f.bundle == self.bundle);
-            let now: BTreeSet<_> = ours.union(&others).cloned().collect();
-            let is_first = seen.is_empty();
             if ours.iter().any(|f| !seen.contains(f)) {
-                *seen = now;
+                seen.retain(|f| f.bundle != self.bundle);
+                seen.extend(ours.iter().cloned());
                 return Ok(Some(ours.into_iter().map(|f| f.path).collect()));
             }
-            if !is_first && others.iter().any(|f| !seen.iter().any(|s| (s.bundle, s.seal) == (f.bundle, f.seal))) {
+            if others.iter().any(|f| !seen.iter().any(|s| (s.bundle, s.seal) == (f.bundle, f.seal))) {
                 return Ok(None);
             }
-            if is_first {
-                *seen = now;
-            }
+            seen.retain(|s| ours.union(&others).any(|f| f.key() == s.key()));
             if !std::mem::replace(&mut said, true) {
                 console::say(&format!("waiting for {wanted}"));
             }

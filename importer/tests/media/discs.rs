@@ -289,6 +289,71 @@ fn a_station_receives_what_is_mounted() {
     assert!(!rows.to_string().contains("\"sequence\":11"), "it had expired when it was put in: {rows}");
 }
 
+/// A station that is running, with what it says.
+struct Station {
+    child: std::process::Child,
+    said: std::sync::mpsc::Receiver<String>,
+    mounts: PathBuf,
+    made: PathBuf,
+}
+
+impl Station {
+    fn new(site: &mut Site) -> Self {
+        site.import["watch"] = json!({ "into": "production" });
+        let (mounts, made) = (site.scratch("media"), site.scratch("made"));
+        let mut command = site.import(&["receive", "--watch"]);
+        let mut child = command.arg(&mounts).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (says, said) = std::sync::mpsc::channel();
+        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| says.send(line)));
+        let station = Self { child, said, mounts, made };
+        station.until("watching");
+        station
+    }
+
+    /// Puts a medium in, with all that is on it.
+    fn mount(&self, folder: &Path, name: &str) {
+        hostile::copy(folder, &self.made.join(name));
+        self.put_back(name);
+    }
+
+    fn put_back(&self, name: &str) {
+        fs::rename(self.made.join(name), self.mounts.join(name)).unwrap();
+    }
+
+    fn take_out(&self, name: &str) {
+        fs::rename(self.mounts.join(name), self.made.join(name)).unwrap();
+    }
+
+    /// What is said up to a line that holds a text.
+    #[track_caller]
+    fn until(&self, text: &str) -> String {
+        let mut all = String::new();
+        loop {
+            match self.said.recv_timeout(Duration::from_secs(30)) {
+                Ok(line) => all += &format!("{line}\n"),
+                Err(_) => panic!("expected `{text}` in:\n{all}"),
+            }
+            if all.lines().last().is_some_and(|line| line.contains(text)) {
+                return all;
+            }
+        }
+    }
+
+    /// What is said while it looks at its folder at least once.
+    fn while_it_looks(&self) -> String {
+        std::thread::sleep(Duration::from_secs(5));
+        self.said.try_iter().collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Drop for Station {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// Nobody brings the last disc of one bundle; the next bundle does not wait for it.
 #[test]
 fn a_station_receives_what_is_whole_while_another_lacks_a_disc() {
@@ -296,40 +361,104 @@ fn a_station_receives_what_is_whole_while_another_lacks_a_disc() {
         return;
     }
     let mut site = Site::new();
-    site.import["watch"] = json!({ "into": "production" });
     site.list_layers("1", &[&noise(1, 8_500_000)]);
     let bundle = packed(&site, 1, &["--media", MEDIUM, "--volume-size", "1MiB"]);
     assert_eq!(names(&bundle).len(), 3);
     let digest = site.list_layers("2", &[b"whole"]);
     let next = packed(&site, 2, &[]);
-    let mounts = site.scratch("media");
-    let mount = |folder: &Path, name: &str| {
-        let made = site.scratch("made").join(name);
-        hostile::copy(folder, &made);
-        fs::rename(made, mounts.join(name)).unwrap();
-    };
-    mount(&bundle.join("medium-1"), "one");
-    let mut station = site.import(&["receive", "--watch"]).arg(&mounts).stderr(Stdio::piped()).spawn().unwrap();
-    let mut said = BufReader::new(station.stderr.take().unwrap());
-    let mut until = |text: &str| {
-        let mut line = String::new();
-        while !line.contains(text) {
-            line.clear();
-            assert_ne!(said.read_line(&mut line).unwrap(), 0, "expected `{text}`");
-        }
-    };
-    until("(on medium 2 of 3)");
-    mount(&bundle.join("medium-2"), "two");
-    until("(on medium 3 of 3)");
-    mount(&next, "three");
-    std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
-    let begun = Instant::now();
-    while site.production.tags().is_empty() && begun.elapsed() < Duration::from_secs(20) {
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    station.kill().unwrap();
-    station.wait().unwrap();
+    let station = Station::new(&mut site);
+    station.mount(&bundle.join("medium-1"), "one");
+    station.until("(on medium 2 of 3)");
+    station.mount(&bundle.join("medium-2"), "two");
+    station.until("(on medium 3 of 3)");
+    station.mount(&next, "three");
+    eventually("the tag", || !site.production.tags().is_empty());
     assert_eq!(site.production.tags().values().collect::<Vec<_>>(), [&digest]);
+}
+
+/// What is copied in slowly is tried again as it grows; once it was received, what is written beside it changes nothing.
+#[test]
+fn a_station_receives_what_is_copied_in_slowly() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    site.list_layers("1", &[b"slow"]);
+    let bundle = packed(&site, 1, &[]);
+    let whole = fs::read(volume_file(&bundle, 1)).unwrap();
+    fs::write(volume_file(&bundle, 1), &whole[..10]).unwrap();
+    let station = Station::new(&mut site);
+    station.mount(&bundle, "slow");
+    station.until("; nothing was published");
+    assert_eq!(station.while_it_looks(), "", "as long as nothing changes");
+    fs::write(volume_file(&station.mounts.join("slow"), 1), &whole).unwrap();
+    station.until("1 images published");
+    eventually("the tag", || !site.production.tags().is_empty());
+    fs::write(station.mounts.join("slow/CUSTODY-1.txt"), "later").unwrap();
+    let said = station.while_it_looks();
+    assert!(!said.contains("slow"), "{said}");
+}
+
+/// The disc is pulled out while it is read, so that nothing is there when the next one is waited for.
+#[test]
+fn a_station_notices_another_bundle_after_a_disc_was_pulled_out() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let (_, bundle) = on_discs(&mut site);
+    let digest = site.list_layers("2", &[b"whole"]);
+    let next = packed(&site, 2, &[]);
+    let station = Station::new(&mut site);
+    station.mount(&bundle.join("medium-1"), "one");
+    station.until("verifying and pushing");
+    station.take_out("one");
+    station.until("waiting for");
+    station.mount(&next, "next");
+    eventually("the tag", || !site.production.tags().is_empty());
+    assert_eq!(site.production.tags().values().collect::<Vec<_>>(), [&digest]);
+}
+
+/// A damaged copy is read once, and again when its medium was cleaned.
+#[test]
+fn a_station_reads_a_damaged_volume_once() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let digest = large(&mut site);
+    let bundle = packed(&site, 1, &["--volume-size", "1MiB"]);
+    flip_bit(&volume_file(&bundle, 3));
+    let station = Station::new(&mut site);
+    station.mount(&bundle, "disc");
+    let mut said = station.until("waiting for volume 3");
+    said += &station.while_it_looks();
+    assert_eq!(said.matches("another copy is looked for").count(), 1, "{said}");
+    station.take_out("disc");
+    station.while_it_looks();
+    flip_bit(&volume_file(&station.made.join("disc"), 3));
+    station.put_back("disc");
+    eventually("the tag", || !site.production.tags().is_empty());
+    is_in_production(&site, &digest);
+}
+
+/// What is said at the end is about what was being done, and not about the bundle before.
+#[test]
+fn a_station_that_loses_its_folder_says_that_nothing_is_being_received() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    site.list_layers("1", &[b"whole"]);
+    let bundle = packed(&site, 1, &[]);
+    let station = Station::new(&mut site);
+    station.mount(&bundle, "one");
+    station.until("1 images published");
+    let recorded = || run(&mut site.import(&["ledger", "list", "--json"])).stdout.contains("\"recorded\"");
+    eventually("the ledger entry", recorded);
+    fs::rename(&station.mounts, station.made.join("gone")).unwrap();
+    let said = station.until("state: ");
+    assert!(said.contains("state: nothing is being received"), "{said}");
 }
 
 /// A time so many seconds from now.
