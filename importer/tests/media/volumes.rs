@@ -232,7 +232,7 @@ fn a_bundle_packed_twice_must_be_whole() {
     run(site.import(&["check"]).arg(&bundle)).expect_code(0);
     fs::remove_file(volume_file(&bundle, 3)).unwrap();
     run(site.import(&["check"]).arg(&bundle)).expect_code(4);
-    run(&mut site.export(&["sign"]).arg(&bundle)).expect_code(4);
+    run(site.export(&["sign"]).arg(&bundle)).expect_code(4);
     // What was sealed last stands, whatever a later run left behind.
     fs::rename(&bundle, site.scratch("stick").join("second")).unwrap();
     fs::create_dir(site.media().join("payments-1.partial")).unwrap();
