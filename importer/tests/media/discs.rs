@@ -389,7 +389,7 @@ fn a_station_receives_what_is_copied_in_slowly() {
     fs::write(volume_file(&bundle, 1), &whole[..10]).unwrap();
     let station = Station::new(&mut site);
     station.mount(&bundle, "slow");
-    station.until("; nothing was published");
+    station.until("waiting for volume 1 of 1");
     assert_eq!(station.while_it_looks(), "", "as long as nothing changes");
     fs::write(volume_file(&station.mounts.join("slow"), 1), &whole).unwrap();
     station.until("1 images published");
