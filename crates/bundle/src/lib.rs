@@ -14,24 +14,26 @@
 //!
 //! Signatures are made and judged elsewhere: this crate gives and takes bytes.
 
+mod bound;
 mod check;
 mod contents;
+mod entries;
 mod folder;
 mod handover;
 mod keys;
 mod label;
 mod names;
+mod packer;
 pub mod recovery;
 mod seal;
 mod tarball;
 mod volume;
 mod write;
 
+pub use bound::VolumeBound;
 pub use check::{CheckedFile, FileKind, Medium, Repairable, Verdict, check_again, check_media, newest};
-pub use contents::{
-    BlobContent, Contents, ContentsError, Head, Packer, Packing, Range, SourceBlob, VolumeBound, Volumes, WrittenPart,
-    WrittenVolume, stream_seal,
-};
+pub use contents::{BlobContent, Contents, ContentsError, Head, Range, Volumes};
+pub use entries::stream_seal;
 pub use folder::{Folder, FolderError, digest_of, free_space, media_folders, rename_new};
 pub use handover::{
     ChainProblem, FoundStatement, StatementSignature, last_statement, read_statements, statement_certificate_name,
@@ -40,6 +42,7 @@ pub use handover::{
 pub use keys::{AgeError, GeneratedIdentity, Identities, PluginTalk, Recipients, generate_identity, parse_recipient};
 pub use label::{Label, LabelVolume, render};
 pub use names::{HANDOVER, LABEL, SEAL, SEAL_SIGNATURE, TOOL, medium_name, volume_name};
+pub use packer::{Packer, Packing, SourceBlob, WrittenPart, WrittenVolume};
 pub use seal::{Seal, SealError, SealedFile, SealedVolume};
 pub use tarball::TarError;
 pub use volume::{Output, Pipe, VolumeError, VolumeReader, VolumeWriter};
