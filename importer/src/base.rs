@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use blobs::VerifyingReader;
 use console::Progress;
 use ledger::{Act, Ledger, Status};
-use manifest_schema::manifest::Stored;
-use manifest_schema::{Base, Digest, Document, LIMITS, Repository};
+use manifest_schema::{Base, Digest, Document, LIMITS, Repository, Stored};
 use registry::RepositoryClient;
 
 use crate::admit::Placement;

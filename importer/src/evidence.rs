@@ -249,8 +249,8 @@ fn is_envelope(media_type: &MediaType) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use manifest_schema::Stored;
     use manifest_schema::Timestamp;
-    use manifest_schema::manifest::Stored;
     use signing::{Algorithm, Certificates, KeyRequest, Trust};
 
     use super::*;

@@ -13,6 +13,7 @@ pub mod limits;
 pub mod manifest;
 pub mod reference;
 pub mod release;
+pub mod stored;
 pub mod text;
 
 pub use attachment::{DigestTag, Found, ImageSignature, Referrer, is_made_from_digest, referrers_tag};
@@ -21,8 +22,9 @@ pub use document::{Descriptor, Document, MediaType};
 pub use handover::{CheckedVolumes, Statement, StatementError, StatementType, VolumeNumbers};
 pub use ids::{BundleId, Sequence, Stream, Timestamp};
 pub use limits::{LIMITS, Limits};
-pub use manifest::{Base, Blob, Image, Manifest, Part, Piece, PlatformManifest, Section, Stored, Volumes};
+pub use manifest::{Base, Blob, Image, Manifest, PlatformManifest, Section, Volumes};
 pub use reference::{PinnedRef, Reference, Repository, Scope, Tag, TagRef};
+pub use stored::{Part, Piece, Stored};
 pub use text::{LabelKey, LabelValue, OutsideText};
 
 /// The JSON schema of the signed manifest (`manifest-schema/manifest.schema.json`), as text.
