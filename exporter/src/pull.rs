@@ -217,12 +217,13 @@ pub fn send(
         revision: claim.revision(),
         media: None,
         volumes: vec![1],
-        tool: None,
+        tool: claim.tool(),
         bytes: None,
     };
+    // What was packed into a folder before can still be made again.
+    let volumes = claim.sealed_volumes();
     // Before the seal leaves: from then on the number stands for this content.
-    let made =
-        Packer::new(packing).stream(out, &seal, &seal_signature, || claim.note_sealed(&sealed, BTreeMap::new()))?;
+    let made = Packer::new(packing).stream(out, &seal, &seal_signature, || claim.note_sealed(&sealed, volumes))?;
     progress.end();
     sealed.bytes = Some(made.size);
     Ok(sealed)

@@ -248,3 +248,17 @@ fn a_plan_for_a_folder_is_not_streamed() {
     let ran = run(site.export(&["pack", "--output", "-"]).arg(&plan)).expect_code(2);
     assert!(ran.stderr.contains("and a stream is one"), "{ran}");
 }
+
+/// Sent as a stream after it was packed into a folder, it is still known what lies in the folder.
+#[test]
+fn a_bundle_that_is_sent_too_can_be_made_again() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let site = Site::new();
+    let bundle = site.packed(1);
+    sent(&site, 1);
+    site.pack(1, &["--volume", "1"]).expect_code(0);
+    let again = site.media().join("payments-1.revision-3");
+    run(site.import(&["verify"]).arg(&bundle).arg(&again)).expect_code(0);
+}
