@@ -437,3 +437,26 @@ fn parts_that_are_not_what_the_manifest_says_are_refused() {
     receive(&site, &[&copy], &[]).expect_code(3);
     assert!(site.production.tags().is_empty());
 }
+
+/// A signer's key that has expired since does not keep volumes from being made again.
+#[test]
+fn a_signature_that_is_no_longer_good_is_left_out() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    large(&mut site);
+    let expires = manifest_schema::Timestamp::from_unix(manifest_schema::Timestamp::now().unix() + 12).unwrap();
+    let folder = site.scratch("second");
+    let second = testkit::Key::with(&folder, "second", "2024-01-01T00:00:00Z", Some(&expires.to_string()));
+    let plan = site.scratch("plans").join("plan");
+    run(site.export(&["plan", "--sequence", "1", "--volume-size", "1MiB", "--write"]).arg(&plan)).expect_code(0);
+    run(site.export(&["sign", "--sign-key"]).arg(&second.secret_file).arg(&plan)).expect_code(0);
+    let pack = |args: &[&str]| run(site.export(&["pack"]).arg(&plan).arg("--output").arg(site.media()).args(args));
+    pack(&[]).expect_code(0);
+    while manifest_schema::Timestamp::now() <= expires {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    let ran = pack(&["--volume", "3"]).expect_code(0);
+    assert!(ran.stderr.contains("a signature is left out"), "{ran}");
+}
