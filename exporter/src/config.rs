@@ -1,6 +1,7 @@
 //! `release.yaml`: what a release consists of. Every key is also a flag.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use commands::settings::{self, SignConfig};
@@ -59,6 +60,8 @@ pub struct Release {
     pub base: Option<String>,
     /// The importing program, to be carried for a first installation.
     pub with_importer: Option<PathBuf>,
+    /// Blobs that are fetched at once.
+    pub jobs: Option<NonZeroUsize>,
 }
 
 /// How a bundle is cut.

@@ -27,6 +27,7 @@ mod release;
 pub mod request;
 pub mod resolve;
 pub mod seal;
+mod volumes;
 
 use console::Progress;
 use signing::SecretKey;

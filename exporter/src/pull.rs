@@ -1,13 +1,13 @@
 //! Stage 4: the manifest is signed, then every blob goes from its source through its digest check into its volume, in one
 //! pass, without a temporary copy. Finished volumes are noted, and kept by a run that takes over.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::File;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Cursor, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use blobs::{VerifiedBytes, VerifyingReader};
-use bundle::{Folder, Packer, Packing, SourceBlob, VolumeError, medium_name, volume_name};
+use bundle::{Packer, Packing, SourceBlob, VolumeError};
 use console::{Item, Progress};
 use manifest_schema::{Blob, Digest, Manifest, Piece};
 use registry::source::Source;
@@ -21,6 +21,7 @@ use crate::record::{Claim, FinishedVolume};
 use crate::request::Request;
 use crate::resolve::{Resolved, ResolvedBlob};
 use crate::seal::Sealed;
+use crate::volumes::{Place, Writing, check_space, remove, take_over};
 
 /// What label and seal need on a disk, about.
 const LABEL_AND_SEAL: u64 = 1 << 20;
@@ -134,7 +135,8 @@ pub fn pull(
     let sizes = manifest.blobs.iter().flat_map(|b| b.stored.pieces().filter(is_written).map(move |p| (b.size, p.part)));
     progress.begin("packing", sizes.map(|(size, part)| part.map_or(size, |part| part.size)).sum());
     let resolved = plan.resolved;
-    let puller = Puller::new(&resolved, progress);
+    let stopped = AtomicBool::new(false);
+    let puller = Puller::new(&resolved, &stopped, progress);
     let packing = Packing {
         recipients: &recipients,
         manifest: &manifest,
@@ -142,41 +144,8 @@ pub fn pull(
         signature: &signatures,
         source: &puller,
     };
-    let mut packer = Packer::new(packing);
-    let others = match which {
-        Which::Missing => claim.volumes().clone(),
-        Which::Again(_) => claim.sealed_volumes(),
-    };
-    let mut written: BTreeMap<u32, FinishedVolume> = BTreeMap::new();
-    let mut last = 0;
-    for volume in to_write {
-        if volume.number != last + 1 {
-            packer.close()?;
-        }
-        last = volume.number;
-        let path = place.volume(volume);
-        let fail = |source| Error::Output { path: path.clone(), source };
-        let known: Vec<_> = others.values().chain(written.values()).flat_map(FinishedVolume::parts).collect();
-        let file = File::options().read(true).write(true).create_new(true).open(&path).map_err(fail)?;
-        let made = packer.volume(volume.number, Box::new(file), &known)?;
-        if made.size > volume.at_most_bytes {
-            let (number, planned) = (volume.number, volume.at_most_bytes);
-            return Err(Error::LargerThanPlanned { number, size: made.size, planned });
-        }
-        let recovery = match request.cut.recovery {
-            Some(share) => crate::recovery::create(&path, share, request.cut.volume_size, progress)?,
-            None => Vec::new(),
-        };
-        sync_folder(&place.medium(volume.medium))?;
-        let held = (volume.number == 1).then(|| blobs::sha256(&signatures));
-        let finished = FinishedVolume::new(made, recovery, held);
-        if matches!(which, Which::Missing) {
-            claim.note_volume(volume.number, finished.clone())?;
-        }
-        written.insert(volume.number, finished);
-    }
-    packer.close()?;
-    drop(packer);
+    let writing = Writing::new(&place, request, claim, which, to_write, blobs::sha256(&signatures), progress);
+    let written = writing.write(packing, &stopped)?;
     progress.end();
     let media = split.then(|| plan.layout.volumes.iter().map(|v| v.medium).collect());
     Ok(Pulled { manifest_digest: blobs::sha256(&bytes), manifest, signers, media, written, folder })
@@ -202,7 +171,8 @@ pub fn send(
     let seal_signature = join_signatures(&sealed.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
     progress.begin("sending", manifest.total_bytes());
     let resolved = plan.resolved;
-    let puller = Puller::new(&resolved, progress);
+    let stopped = AtomicBool::new(false);
+    let puller = Puller::new(&resolved, &stopped, progress);
     let packing = Packing {
         recipients: &recipients,
         manifest: &manifest,
@@ -223,121 +193,27 @@ pub fn send(
     // What was packed into a folder before can still be made again.
     let volumes = claim.sealed_volumes();
     // Before the seal leaves: from then on the number stands for this content.
-    let made = Packer::new(packing).stream(out, &seal, &seal_signature, || claim.note_sealed(&sealed, volumes))?;
+    let made = Packer::new(packing, request.jobs)
+        .stream(out, &seal, &seal_signature, || claim.note_sealed(&sealed, volumes))?;
     progress.end();
     sealed.bytes = Some(made.size);
     Ok(sealed)
 }
 
-/// Where files are written.
-struct Place<'a> {
-    folder: &'a Path,
-    /// A folder for each medium.
-    split: bool,
-    /// `<stream>-<sequence>`.
-    name: String,
-}
-
-impl Place<'_> {
-    fn medium(&self, number: u32) -> PathBuf {
-        if self.split { self.folder.join(medium_name(number)) } else { self.folder.into() }
-    }
-
-    fn volume(&self, volume: &PlannedVolume) -> PathBuf {
-        self.medium(volume.medium).join(volume_name(&self.name, volume.number))
-    }
-}
-
-fn remove(folder: &Path) -> Result<(), Error> {
-    match std::fs::remove_dir_all(folder) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::Output { path: folder.into(), source: e }),
-        _ => Ok(()),
-    }
-}
-
-fn sync_folder(folder: &Path) -> Result<(), Error> {
-    File::open(folder).and_then(|f| f.sync_all()).map_err(|source| Error::Output { path: folder.into(), source })
-}
-
-/// Keeps the volumes of an interrupted run that are what the record says, and clears everything else away.
-fn take_over(
-    claim: &mut Claim,
-    place: &Place<'_>,
-    planned: &[PlannedVolume],
-    signatures: Digest,
-    progress: &Progress,
-) -> Result<(), Error> {
-    if !place.folder.exists() {
-        return claim.keep_volumes(|_| false);
-    }
-    let candidates: Vec<_> =
-        planned.iter().filter_map(|v| claim.volumes().get(&v.number).map(|noted| (v, noted.clone()))).collect();
-    progress.begin("checking what is there", candidates.iter().map(|(_, noted)| noted.size).sum());
-    let mut good = BTreeSet::new();
-    let mut names: BTreeSet<PathBuf> = BTreeSet::new();
-    for (volume, noted) in &candidates {
-        let at = place.medium(volume.medium);
-        let file = volume_name(&place.name, volume.number);
-        let recovery: Vec<_> = noted.recovery().collect();
-        let expected = recovery.iter().map(|f| (f.name.as_str(), f.digest)).chain([(file.as_str(), noted.digest)]);
-        let is_there = Folder::open(&at).is_ok_and(|folder| {
-            let mut all = expected.clone();
-            all.all(|(name, digest)| {
-                folder.digest_of(name, |n| progress.advance(n)).is_ok_and(|(found, _)| found == digest)
-            })
-        });
-        // Signatures may have been added to the plan since.
-        if is_there && noted.holds((volume.number == 1).then_some(signatures)) {
-            good.insert(volume.number);
-            names.extend(expected.map(|(name, _)| at.join(name)));
-        }
-    }
-    progress.end();
-    progress.say(format_args!(
-        "taking over {}: {} of {} volumes are finished",
-        place.folder.display(),
-        good.len(),
-        planned.len()
-    ));
-    claim.keep_volumes(|number| good.contains(&number))?;
-    clear(place.folder, &names)
-}
-
-/// Removes every file of a folder and of the folders in it but these.
-fn clear(folder: &Path, keep: &BTreeSet<PathBuf>) -> Result<(), Error> {
-    let at = |source| Error::Output { path: folder.into(), source };
-    for entry in std::fs::read_dir(folder).map_err(at)? {
-        let entry = entry.map_err(at)?;
-        let path = entry.path();
-        if entry.file_type().map_err(at)?.is_dir() {
-            clear(&path, keep)?;
-            if !keep.iter().any(|kept| kept.starts_with(&path)) {
-                std::fs::remove_dir(&path).map_err(at)?;
-            }
-        } else if !keep.contains(&path) {
-            std::fs::remove_file(&path).map_err(at)?;
-        }
-    }
-    Ok(())
-}
-
-/// Refuses to begin what cannot fit.
-fn check_space(folder: &std::path::Path, needed: u64) -> Result<(), Error> {
-    let free = bundle::free_space(folder).map_err(|source| Error::Output { path: folder.into(), source })?;
-    if free < needed { Err(Error::NoSpace { path: folder.into(), needed, free }) } else { Ok(()) }
-}
-
+/// Where the packer gets blobs from.
 struct Puller<'a> {
     sources: &'a [Box<dyn Source>],
     blobs: HashMap<Digest, &'a ResolvedBlob>,
     documents: &'a HashMap<Digest, VerifiedBytes>,
+    /// Something else has failed: what is under way need not go on.
+    stopped: &'a AtomicBool,
     progress: &'a Progress,
 }
 
 impl<'a> Puller<'a> {
-    fn new(resolved: &'a Resolved, progress: &'a Progress) -> Self {
+    fn new(resolved: &'a Resolved, stopped: &'a AtomicBool, progress: &'a Progress) -> Self {
         let blobs = resolved.blobs.iter().map(|b| (b.descriptor.digest, b)).collect();
-        Self { sources: &resolved.sources, blobs, documents: &resolved.documents, progress }
+        Self { sources: &resolved.sources, blobs, documents: &resolved.documents, stopped, progress }
     }
 }
 
@@ -345,10 +221,14 @@ impl<'a> Puller<'a> {
 struct Counted<'a> {
     inner: Box<dyn Read + Send + 'a>,
     item: Item<'a>,
+    stopped: &'a AtomicBool,
 }
 
 impl Read for Counted<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.stopped.load(Ordering::Relaxed) {
+            return Err(io::Error::other("stopped, because something else failed"));
+        }
         let n = self.inner.read(buffer)?;
         self.item.advance(n as u64);
         Ok(n)
@@ -371,7 +251,7 @@ impl SourceBlob for Puller<'_> {
         };
         tracing::info!("packing {} ({})", blob.digest, blob.media_type);
         let item = self.progress.item(&blob.digest.to_string(), blob.size);
-        Ok(VerifyingReader::new(Box::new(Counted { inner, item }), blob.digest, blob.size))
+        Ok(VerifyingReader::new(Box::new(Counted { inner, item, stopped: self.stopped }), blob.digest, blob.size))
     }
 
     fn failed(&self, blob: &Blob, source: io::Error) -> Error {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use bundle::Recipients;
 use clap::Args;
 use commands::settings::{self, KeySource, SignArgs, Talk};
-use console::args::RegistryArgs;
+use console::args::{JobArgs, RegistryArgs};
 use manifest_schema::document::Platform;
 use manifest_schema::{BundleId, LabelKey, LabelValue, Sequence, Stream, Timestamp};
 use registry::Registries;
@@ -99,6 +99,9 @@ pub struct RequestArgs {
     #[arg(long, value_name = "UUID", env = "SEALIFT_BUNDLE_ID")]
     pub bundle_id: Option<BundleId>,
     #[command(flatten)]
+    /// How much is done at once.
+    pub jobs: JobArgs,
+    #[command(flatten)]
     /// The release key.
     pub sign: SignArgs,
     #[command(flatten)]
@@ -154,6 +157,8 @@ pub struct Request {
     pub now: Timestamp,
     /// The program that the manifest names; this one, unless what an earlier version packed is made again.
     pub tool: LabelValue,
+    /// Blobs that are fetched at once.
+    pub jobs: usize,
     /// The release keys that are named.
     pub sign: Vec<KeySource>,
     /// Registries.
@@ -298,6 +303,7 @@ impl Request {
             bundle_id: args.bundle_id,
             now: now()?,
             tool: this_tool()?,
+            jobs: args.jobs.or(release.jobs),
             sign,
             registries: settings::registries(args.registry, concat!("sealift-export/", env!("CARGO_PKG_VERSION")))?,
         })
@@ -364,6 +370,7 @@ impl Request {
             bundle_id: Some(manifest.bundle),
             now: manifest.created,
             tool: this_tool()?,
+            jobs: args.jobs.or(release.jobs),
             sign: KeySource::several(args.sign, release.sign.0)?,
             registries: settings::registries(args.registry, concat!("sealift-export/", env!("CARGO_PKG_VERSION")))?,
         })

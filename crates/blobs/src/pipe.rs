@@ -1,27 +1,323 @@
-//! Overlap: a writer or a reader that does its work on a thread of its own, a few buffers ahead.
+//! Overlap: bytes on their way from one thread to another.
 //!
-//! Memory is bounded by the number of buffers in flight; spent buffers are handed back and used again.
+//! A [`Pool`] bounds the memory: whoever fills a pipe waits until a buffer is free, and a buffer is free again when it has
+//! been read. Buffers are used again, because touching fresh memory costs more than everything else that is done with it.
 
-use std::io::{self, Read, Write};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::io::{self, BufRead, Read, Write};
+use std::ops::{Deref, DerefMut};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-/// Bytes in one buffer.
-const BUFFER: usize = 256 << 10;
-/// Buffers in flight.
-const DEPTH: usize = 4;
-
-fn joined<T>(thread: JoinHandle<io::Result<T>>) -> io::Result<T> {
-    thread.join().unwrap_or_else(|_| Err(io::Error::other("a worker thread panicked")))
+/// Buffers for one or more pipes.
+pub struct Pool {
+    state: Mutex<State>,
+    freed: Condvar,
+    size: usize,
 }
 
-/// Writes on another thread. An error of the inner writer surfaces at a later write or at [`BackgroundWriter::finish`].
+struct State {
+    spare: Vec<Box<[u8]>>,
+    /// Buffers that may still be made.
+    left: usize,
+}
+
+impl Pool {
+    /// At most so many buffers (one at least), of so many bytes each.
+    pub fn new(size: usize, buffers: usize) -> Arc<Self> {
+        let state = State { spare: Vec::new(), left: buffers.max(1) };
+        Arc::new(Self { state: Mutex::new(state), freed: Condvar::new(), size })
+    }
+
+    /// An empty buffer. Waits until there is one.
+    pub fn take(self: &Arc<Self>) -> Buffer {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let none = |state: &mut State| state.spare.is_empty() && state.left == 0;
+        let mut state = self.freed.wait_while(state, none).unwrap_or_else(PoisonError::into_inner);
+        let bytes = state.spare.pop().unwrap_or_else(|| {
+            state.left -= 1;
+            vec![0; self.size].into_boxed_slice()
+        });
+        Buffer { bytes, length: 0, pool: self.clone() }
+    }
+}
+
+/// A buffer of a [`Pool`], to which it goes back when dropped.
+pub struct Buffer {
+    bytes: Box<[u8]>,
+    length: usize,
+    pool: Arc<Pool>,
+}
+
+impl Buffer {
+    /// Reads until the buffer is full, the reader ends or fails. What was read before an error stays.
+    ///
+    /// # Errors
+    /// Of the reader.
+    pub fn fill(&mut self, reader: &mut impl Read) -> io::Result<()> {
+        while self.room() > 0 {
+            match reader.read(&mut self.bytes[self.length..]) {
+                Ok(0) => break,
+                Ok(n) => self.length += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in bytes as far as they fit. Gives how many.
+    pub fn put(&mut self, bytes: &[u8]) -> usize {
+        let n = bytes.len().min(self.room());
+        self.bytes[self.length..][..n].copy_from_slice(&bytes[..n]);
+        self.length += n;
+        n
+    }
+
+    /// Bytes that still fit.
+    pub fn room(&self) -> usize {
+        self.bytes.len() - self.length
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[..self.length]
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let mut state = self.pool.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.spare.push(std::mem::take(&mut self.bytes));
+        drop(state);
+        self.pool.freed.notify_one();
+    }
+}
+
+enum Message {
+    Bytes(Buffer),
+    Failed(io::Error),
+    End,
+}
+
+/// A pipe whose buffers come from this pool.
+pub fn pipe(pool: &Arc<Pool>) -> (PipeWriter, PipeReader) {
+    let (to, from) = mpsc::channel();
+    let reader = PipeReader { from, buffer: None, at: 0, state: Reading::Open };
+    (PipeWriter { to, pool: pool.clone(), buffer: None }, reader)
+}
+
+/// The end into which bytes go. Dropped before [`PipeWriter::end`], it is an error at the other end.
+pub struct PipeWriter {
+    to: Sender<Message>,
+    pool: Arc<Pool>,
+    buffer: Option<Buffer>,
+}
+
+impl PipeWriter {
+    /// A buffer to be filled and [sent](PipeWriter::send). Waits until one is free.
+    pub fn buffer(&self) -> Buffer {
+        self.pool.take()
+    }
+
+    /// Sends what is in a buffer, behind what was written before.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::BrokenPipe`] if nobody reads any more.
+    pub fn send(&mut self, buffer: Buffer) -> io::Result<()> {
+        self.flush()?;
+        self.message(Message::Bytes(buffer))
+    }
+
+    /// Sends everything that a reader gives; how it ends, too. Whether the other end still reads.
+    pub fn pump(mut self, reader: &mut impl Read) -> bool {
+        if self.flush().is_err() {
+            return false;
+        }
+        loop {
+            let mut buffer = self.buffer();
+            let result = buffer.fill(reader);
+            let ended = buffer.is_empty();
+            if !ended && self.message(Message::Bytes(buffer)).is_err() {
+                return false;
+            }
+            match result {
+                Ok(()) if !ended => {}
+                Ok(()) => return self.end().is_ok(),
+                Err(e) => return self.fail(e),
+            }
+        }
+    }
+
+    /// Says that this was all.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::BrokenPipe`] if nobody reads any more.
+    pub fn end(mut self) -> io::Result<()> {
+        self.flush()?;
+        self.message(Message::End)
+    }
+
+    /// Says that nothing more comes, and why. Whether the other end still reads.
+    pub fn fail(mut self, error: io::Error) -> bool {
+        self.flush().is_ok() && self.message(Message::Failed(error)).is_ok()
+    }
+
+    fn message(&self, message: Message) -> io::Result<()> {
+        self.to.send(message).map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "nobody reads any more"))
+    }
+}
+
+impl Write for PipeWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut buffer = self.buffer.take().unwrap_or_else(|| self.pool.take());
+        let n = buffer.put(bytes);
+        match buffer.room() {
+            0 => self.message(Message::Bytes(buffer))?,
+            _ => self.buffer = Some(buffer),
+        }
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self.buffer.take() {
+            Some(buffer) if !buffer.is_empty() => self.message(Message::Bytes(buffer)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The end out of which bytes come.
+pub struct PipeReader {
+    from: Receiver<Message>,
+    buffer: Option<Buffer>,
+    at: usize,
+    state: Reading,
+}
+
+enum Reading {
+    Open,
+    Ended,
+    /// What the other side failed with; every read after that fails the same way.
+    Failed(io::ErrorKind, String),
+}
+
+impl PipeReader {
+    /// The next buffer, whole; of one that was begun, nothing is given again.
+    ///
+    /// # Errors
+    /// Of the other side, in its place behind the bytes before it; [`io::ErrorKind::BrokenPipe`] if the other side went away
+    /// before the end.
+    pub fn next_buffer(&mut self) -> io::Result<Option<Buffer>> {
+        (self.buffer, self.at) = (None, 0);
+        match &self.state {
+            Reading::Open => {}
+            Reading::Ended => return Ok(None),
+            Reading::Failed(kind, text) => return Err(io::Error::new(*kind, text.clone())),
+        }
+        match self.from.recv() {
+            Ok(Message::Bytes(buffer)) => Ok(Some(buffer)),
+            Ok(Message::End) => {
+                self.state = Reading::Ended;
+                Ok(None)
+            }
+            Ok(Message::Failed(error)) => {
+                self.state = Reading::Failed(error.kind(), error.to_string());
+                Err(error)
+            }
+            Err(_) => {
+                let gone = "the other side of a pipe went away";
+                self.state = Reading::Failed(io::ErrorKind::BrokenPipe, gone.into());
+                Err(io::Error::new(io::ErrorKind::BrokenPipe, gone))
+            }
+        }
+    }
+}
+
+impl BufRead for PipeReader {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.buffer.as_ref().is_none_or(|buffer| self.at == buffer.len()) {
+            match self.next_buffer()? {
+                Some(buffer) => self.buffer = Some(buffer),
+                None => return Ok(&[]),
+            }
+        }
+        Ok(self.buffer.as_ref().map_or(&[], |buffer| &buffer[self.at..]))
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.at += n;
+        if self.buffer.as_ref().is_some_and(|buffer| self.at == buffer.len()) {
+            // Free for the other side, before this one comes back for more.
+            self.buffer = None;
+        }
+    }
+}
+
+impl Read for PipeReader {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.fill_buf()?;
+        let n = out.len().min(bytes.len());
+        out[..n].copy_from_slice(&bytes[..n]);
+        self.consume(n);
+        Ok(n)
+    }
+}
+
+fn joined<T>(thread: JoinHandle<T>) -> io::Result<T> {
+    thread.join().map_err(|_| io::Error::other("a worker thread panicked"))
+}
+
+/// Reads ahead on another thread. Dropping it stops the thread at its next buffer.
+pub struct BackgroundReader<R> {
+    pipe: PipeReader,
+    thread: JoinHandle<R>,
+}
+
+impl<R: Read + Send + 'static> BackgroundReader<R> {
+    /// Starts the thread. An error of the inner reader surfaces in order, behind the bytes before it.
+    ///
+    /// # Errors
+    /// If no thread can be started.
+    pub fn new(name: &str, pool: &Arc<Pool>, mut inner: R) -> io::Result<Self> {
+        let (writer, pipe) = pipe(pool);
+        let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
+            writer.pump(&mut inner);
+            inner
+        })?;
+        Ok(Self { pipe, thread })
+    }
+
+    /// The pipe.
+    pub fn pipe(&mut self) -> &mut PipeReader {
+        &mut self.pipe
+    }
+
+    /// The inner reader, which must have been read to its end.
+    ///
+    /// # Errors
+    /// If bytes are left; of the inner reader.
+    pub fn finish(mut self) -> io::Result<R> {
+        match self.pipe.fill_buf()? {
+            [] => joined(self.thread),
+            _ => Err(io::Error::other("not read to its end")),
+        }
+    }
+}
+
+/// Writes on another thread.
 ///
-/// Dropped without [`BackgroundWriter::finish`], what was buffered is lost: the output must not be taken as complete.
+/// Dropped without [`BackgroundWriter::finish`], what was not written yet is lost: the output must not be taken as complete.
 pub struct BackgroundWriter<W> {
-    full: Option<SyncSender<Vec<u8>>>,
-    spent: Receiver<Vec<u8>>,
-    buffer: Vec<u8>,
+    pipe: PipeWriter,
     thread: Option<JoinHandle<io::Result<W>>>,
 }
 
@@ -30,147 +326,46 @@ impl<W: Write + Send + 'static> BackgroundWriter<W> {
     ///
     /// # Errors
     /// If no thread can be started.
-    pub fn new(name: &str, mut inner: W) -> io::Result<Self> {
-        let (full, to_write) = sync_channel::<Vec<u8>>(DEPTH);
-        let (give_back, spent) = sync_channel::<Vec<u8>>(DEPTH + 2);
+    pub fn new(name: &str, pool: &Arc<Pool>, mut inner: W) -> io::Result<Self> {
+        let (pipe, mut reader) = pipe(pool);
         let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
-            for mut buffer in to_write {
+            while let Some(buffer) = reader.next_buffer()? {
                 inner.write_all(&buffer)?;
-                buffer.clear();
-                let _ = give_back.try_send(buffer);
             }
             Ok(inner)
         })?;
-        Ok(Self { full: Some(full), spent, buffer: Vec::with_capacity(BUFFER), thread: Some(thread) })
+        Ok(Self { pipe, thread: Some(thread) })
+    }
+
+    /// A buffer to be filled and [written](BackgroundWriter::write). Waits until one is free.
+    pub fn buffer(&self) -> Buffer {
+        self.pipe.buffer()
+    }
+
+    /// Has a buffer written. An error of the inner writer surfaces here or at a later call.
+    ///
+    /// # Errors
+    /// Of the inner writer.
+    pub fn write(&mut self, buffer: Buffer) -> io::Result<()> {
+        let sent = self.pipe.send(buffer);
+        sent.map_err(|gone| match self.thread.take().map(joined) {
+            Some(Ok(Err(e)) | Err(e)) => e,
+            _ => gone,
+        })
     }
 
     /// Waits until everything is written, and gives the inner writer back.
     ///
     /// # Errors
     /// The first error of the inner writer.
-    pub fn finish(mut self) -> io::Result<W> {
-        // If the thread has ended already, this is its error.
-        self.hand_over()?;
-        self.full = None;
-        self.thread.take().map(joined).unwrap_or_else(|| Err(broken()))
-    }
-
-    fn hand_over(&mut self) -> io::Result<()> {
-        if self.buffer.is_empty() {
-            return Ok(());
+    pub fn finish(self) -> io::Result<W> {
+        // If the thread has ended already, joining it says why.
+        let ended = self.pipe.end();
+        match (self.thread.map(joined), ended) {
+            (Some(result), _) => result?,
+            (None, Err(gone)) => Err(gone),
+            (None, Ok(())) => Err(io::Error::new(io::ErrorKind::BrokenPipe, "the writing thread has ended")),
         }
-        let empty = self.spent.try_recv().unwrap_or_else(|_| Vec::with_capacity(BUFFER));
-        let buffer = std::mem::replace(&mut self.buffer, empty);
-        match self.full.as_ref().map(|full| full.send(buffer)) {
-            Some(Ok(())) => Ok(()),
-            _ => {
-                self.full = None;
-                match self.thread.take().map(joined) {
-                    Some(Err(e)) => Err(e),
-                    _ => Err(broken()),
-                }
-            }
-        }
-    }
-}
-
-fn broken() -> io::Error {
-    io::Error::new(io::ErrorKind::BrokenPipe, "the writing thread has ended")
-}
-
-impl<W: Write + Send + 'static> Write for BackgroundWriter<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.buffer.len() == BUFFER {
-            self.hand_over()?;
-        }
-        let n = bytes.len().min(BUFFER - self.buffer.len());
-        self.buffer.extend_from_slice(&bytes[..n]);
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.hand_over()
-    }
-}
-
-/// Reads ahead on another thread. Dropping it stops the thread at its next buffer.
-pub struct BackgroundReader {
-    full: Option<Receiver<io::Result<Vec<u8>>>>,
-    give_back: SyncSender<Vec<u8>>,
-    buffer: Vec<u8>,
-    at: usize,
-    /// What the inner reader failed with; every read after that fails the same way.
-    failed: Option<(io::ErrorKind, String)>,
-}
-
-impl BackgroundReader {
-    /// Starts the thread. An error of the inner reader surfaces in order, after the bytes before it.
-    ///
-    /// # Errors
-    /// If no thread can be started.
-    pub fn new(name: &str, mut inner: impl Read + Send + 'static) -> io::Result<Self> {
-        let (send, full) = sync_channel::<io::Result<Vec<u8>>>(DEPTH);
-        let (give_back, spent) = sync_channel::<Vec<u8>>(DEPTH + 2);
-        std::thread::Builder::new().name(name.into()).spawn(move || {
-            loop {
-                let mut buffer: Vec<u8> = spent.try_recv().unwrap_or_default();
-                buffer.resize(BUFFER, 0);
-                let (filled, error) = fill(&mut inner, &mut buffer);
-                buffer.truncate(filled);
-                let end = filled == 0;
-                if !end && send.send(Ok(buffer)).is_err() {
-                    return;
-                }
-                if let Some(error) = error {
-                    let _ = send.send(Err(error));
-                    return;
-                }
-                if end {
-                    return;
-                }
-            }
-        })?;
-        Ok(Self { full: Some(full), give_back, buffer: Vec::new(), at: 0, failed: None })
-    }
-}
-
-/// Fills the buffer as far as the reader gives; short at the end or before an error.
-fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> (usize, Option<io::Error>) {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match reader.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return (filled, Some(e)),
-        }
-    }
-    (filled, None)
-}
-
-impl Read for BackgroundReader {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        while self.at == self.buffer.len() {
-            if let Some((kind, text)) = &self.failed {
-                return Err(io::Error::new(*kind, text.clone()));
-            }
-            let Some(full) = &self.full else { return Ok(0) };
-            match full.recv() {
-                Ok(Ok(buffer)) => {
-                    let _ = self.give_back.try_send(std::mem::replace(&mut self.buffer, buffer));
-                    self.at = 0;
-                }
-                Ok(Err(error)) => {
-                    self.failed = Some((error.kind(), error.to_string()));
-                    return Err(error);
-                }
-                Err(_) => self.full = None,
-            }
-        }
-        let n = out.len().min(self.buffer.len() - self.at);
-        out[..n].copy_from_slice(&self.buffer[self.at..self.at + n]);
-        self.at += n;
-        Ok(n)
     }
 }
 
@@ -178,6 +373,13 @@ impl Read for BackgroundReader {
 mod tests {
     use super::*;
 
+    const SIZE: usize = 64 << 10;
+
+    fn pool() -> Arc<Pool> {
+        Pool::new(SIZE, 3)
+    }
+
+    #[derive(Debug)]
     struct Limited(Vec<u8>, usize);
     impl Write for Limited {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -192,59 +394,107 @@ mod tests {
         }
     }
 
+    struct Breaks;
+    impl Read for Breaks {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::new(io::ErrorKind::InvalidData, "torn"))
+        }
+    }
+
     fn content() -> Vec<u8> {
         (0..5_000_003_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
+    }
+
+    fn write(writer: &mut BackgroundWriter<Limited>, bytes: &[u8]) -> io::Result<()> {
+        let mut buffer = writer.buffer();
+        assert_eq!(buffer.put(bytes), bytes.len());
+        writer.write(buffer)
     }
 
     #[test]
     fn every_byte_is_written_once_and_in_order() {
         let content = content();
-        let mut writer = BackgroundWriter::new("w", Limited(Vec::new(), usize::MAX)).expect("a thread");
-        for chunk in content.chunks(70_001) {
-            writer.write_all(chunk).expect("written");
+        let mut writer = BackgroundWriter::new("w", &pool(), Limited(Vec::new(), usize::MAX)).expect("a thread");
+        for chunk in content.chunks(50_001) {
+            write(&mut writer, chunk).expect("written");
         }
         assert!(writer.finish().expect("finished").0 == content);
     }
 
     #[test]
     fn an_error_of_the_inner_writer_is_not_lost() {
-        let mut writer = BackgroundWriter::new("w", Limited(Vec::new(), 100)).expect("a thread");
-        let result = writer.write_all(&[0; 200]).and_then(|()| writer.finish().map(|_| ()));
+        let full = || BackgroundWriter::new("w", &pool(), Limited(Vec::new(), 100)).expect("a thread");
+        let mut writer = full();
+        let result = write(&mut writer, &[0; 200]).and_then(|()| writer.finish().map(|_| ()));
         assert_eq!(result.expect_err("full").kind(), io::ErrorKind::StorageFull);
-        // Also if the thread has ended before the last bytes are handed over.
-        let mut writer = BackgroundWriter::new("w", Limited(Vec::new(), 100)).expect("a thread");
-        writer.write_all(&[0; 200]).and_then(|()| writer.flush()).expect("taken");
-        std::thread::sleep(std::time::Duration::from_millis(200));
-        writer.buffer.extend_from_slice(&[0; 10]);
-        assert_eq!(writer.finish().map(|_| ()).expect_err("full").kind(), io::ErrorKind::StorageFull);
-        let mut writer = BackgroundWriter::new("w", Limited(Vec::new(), 100)).expect("a thread");
-        let error = (0..100).find_map(|_| writer.write_all(&[0; BUFFER]).err()).expect("full");
+        let mut writer = full();
+        let error = (0..100).find_map(|_| write(&mut writer, &[0; SIZE]).err()).expect("full");
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert!(writer.finish().is_err(), "and it stays an error");
     }
 
     #[test]
     fn reading_ahead_gives_the_same_bytes_and_the_error_in_its_place() {
         let content = content();
         let mut out = Vec::new();
-        let reader = io::Cursor::new(content.clone());
-        BackgroundReader::new("r", reader).expect("a thread").read_to_end(&mut out).expect("read");
+        let mut reader = BackgroundReader::new("r", &pool(), io::Cursor::new(content.clone())).expect("a thread");
+        reader.pipe().read_to_end(&mut out).expect("read");
         assert!(out == content);
+        assert_eq!(reader.finish().expect("ended").position(), content.len() as u64);
 
-        struct Breaks;
-        impl Read for Breaks {
-            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-                Err(io::Error::new(io::ErrorKind::InvalidData, "torn"))
-            }
-        }
+        let mut reader = BackgroundReader::new("r", &pool(), io::Cursor::new(content.clone())).expect("a thread");
+        assert!(reader.pipe().next_buffer().expect("read").is_some());
+        assert!(reader.finish().is_err(), "bytes are left");
+
         let mut out = Vec::new();
-        let reader = io::Cursor::new(content.clone()).chain(Breaks);
-        let error = BackgroundReader::new("r", reader).expect("a thread").read_to_end(&mut out).expect_err("torn");
-        assert_eq!(error.to_string(), "torn");
+        let torn = io::Cursor::new(content.clone()).chain(Breaks);
+        let mut reader = BackgroundReader::new("r", &pool(), torn).expect("a thread");
+        assert_eq!(reader.pipe().read_to_end(&mut out).expect_err("torn").to_string(), "torn");
         assert!(out == content);
-
-        let mut reader = BackgroundReader::new("r", Breaks).expect("a thread");
         for _ in 0..3 {
-            assert_eq!(reader.read(&mut [0; 8]).expect_err("torn").kind(), io::ErrorKind::InvalidData);
+            let error = reader.pipe().read(&mut [0; 8]).expect_err("torn");
+            assert_eq!((error.kind(), error.to_string()), (io::ErrorKind::InvalidData, "torn".into()));
         }
+        assert!(reader.finish().is_err());
+    }
+
+    #[test]
+    fn a_pipe_that_was_not_ended_is_cut() {
+        let (mut writer, mut reader) = pipe(&pool());
+        writer.write_all(b"half").and_then(|()| writer.flush()).expect("written");
+        drop(writer);
+        let mut out = Vec::new();
+        let error = reader.read_to_end(&mut out).expect_err("cut");
+        assert_eq!((error.kind(), out.as_slice()), (io::ErrorKind::BrokenPipe, b"half".as_slice()));
+        assert_eq!(reader.read(&mut [0]).expect_err("still").kind(), io::ErrorKind::BrokenPipe);
+
+        let (mut writer, reader) = pipe(&pool());
+        drop(reader);
+        assert!(writer.write_all(&[0; 2 * SIZE]).is_err(), "nobody reads");
+
+        let (mut writer, mut reader) = pipe(&pool());
+        writer.write_all(b"whole").expect("written");
+        writer.end().expect("ended");
+        let mut out = Vec::new();
+        assert_eq!((reader.read_to_end(&mut out).expect("read"), out.as_slice()), (5, b"whole".as_slice()));
+    }
+
+    #[test]
+    fn no_more_buffers_than_the_pool_has_are_in_flight() {
+        let pool = pool();
+        let (mut writer, mut reader) = pipe(&pool);
+        std::thread::scope(|scope| {
+            let filling = scope.spawn(move || {
+                for _ in 0..50 {
+                    writer.write_all(&[1; SIZE]).expect("written");
+                }
+                writer.end().expect("ended");
+            });
+            while reader.next_buffer().expect("read").is_some() {}
+            filling.join().expect("filled");
+        });
+        let state = pool.state.lock().expect("a lock");
+        assert_eq!(state.spare.len() + state.left, 3);
+        assert!(state.spare.iter().all(|buffer| buffer.len() == SIZE));
     }
 }

@@ -1,15 +1,18 @@
 //! age recipients and identities: native, of SSH keys (ssh-ed25519), and of plugins (<https://c2sp.org/age-plugin>).
 
-use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashSet};
+use std::io::{self, BufRead, Read, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use age::secrecy::{ExposeSecret, SecretString};
+use age_core::format::{FileKey, Stanza};
 use manifest_schema::{LIMITS, OutsideText};
 
+use crate::payload::{NONCE, PayloadKey};
 use crate::volume::plain;
 
 /// A recipient or an identity cannot be used.
@@ -233,14 +236,96 @@ impl Recipients {
         self.plugins.iter().map(plugin).collect()
     }
 
-    pub(crate) fn encryptor(&self) -> Result<age::Encryptor, AgeError> {
+    /// Makes the header of an age file, with the nonce behind it, and the key of its payload.
+    pub(crate) fn seal(&self) -> Result<(Vec<u8>, PayloadKey), AgeError> {
         let plugins = self.plugins()?;
         let own = self.plain.iter().map(|r| r.as_ref() as &dyn age::Recipient);
-        let all = own.chain(plugins.iter().map(|p| p as &dyn age::Recipient));
-        age::Encryptor::with_recipients(all).map_err(|e| match e {
+        let seen = Seen::default();
+        let all: Vec<_> = own
+            .chain(plugins.iter().map(|p| p as &dyn age::Recipient))
+            .map(|inner| Watched { inner, seen: &seen })
+            .collect();
+        let library = |e: &dyn std::fmt::Display| AgeError::Library(plain(&e.to_string()));
+        let encryptor = age::Encryptor::with_recipients(all.iter().map(|r| r as &dyn age::Recipient));
+        let encryptor = encryptor.map_err(|e| match e {
             age::EncryptError::Plugin(errors) => AgeError::plugin(errors.first()),
-            other => AgeError::Library(plain(&other.to_string())),
-        })
+            other => library(&other),
+        })?;
+        let mut head = Vec::new();
+        drop(encryptor.wrap_output(&mut head).map_err(|e| library(&e))?);
+        let key = seen.payload_key(head.last_chunk()).ok_or_else(|| library(&"it gave no key"))?;
+        Ok((head, key))
+    }
+}
+
+/// The library tells the key of a file only to those who wrap and unwrap it. These do, and keep it.
+struct Watched<'a, T: ?Sized> {
+    inner: &'a T,
+    seen: &'a Seen,
+}
+
+#[derive(Default)]
+struct Seen(RefCell<Option<FileKey>>);
+
+impl Seen {
+    fn note(&self, key: &FileKey) {
+        let copy = FileKey::init_with_mut(|copy| copy.copy_from_slice(key.expose_secret()));
+        *self.0.borrow_mut() = Some(copy);
+    }
+
+    fn payload_key(&self, nonce: Option<&[u8; NONCE]>) -> Option<PayloadKey> {
+        Some(PayloadKey::new(self.0.borrow().as_ref()?.expose_secret(), nonce?))
+    }
+}
+
+impl age::Recipient for Watched<'_, dyn age::Recipient + '_> {
+    fn wrap_file_key(&self, key: &FileKey) -> Result<(Vec<Stanza>, HashSet<String>), age::EncryptError> {
+        self.seen.note(key);
+        self.inner.wrap_file_key(key)
+    }
+}
+
+impl age::Identity for Watched<'_, dyn age::Identity + '_> {
+    fn unwrap_stanza(&self, stanza: &Stanza) -> Option<Result<FileKey, age::DecryptError>> {
+        self.inner.unwrap_stanza(stanza)
+    }
+    fn unwrap_stanzas(&self, stanzas: &[Stanza]) -> Option<Result<FileKey, age::DecryptError>> {
+        let found = self.inner.unwrap_stanzas(stanzas);
+        if let Some(Ok(key)) = &found {
+            self.seen.note(key);
+        }
+        found
+    }
+}
+
+/// Keeps the last bytes that were read.
+struct Tail<'r, R> {
+    inner: &'r mut R,
+    last: [u8; NONCE],
+}
+
+impl<R: BufRead> BufRead for Tail<'_, R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.inner.fill_buf()
+    }
+    fn consume(&mut self, n: usize) {
+        if let Ok(read) = self.inner.fill_buf() {
+            let kept = [&self.last[..], &read[..n.min(read.len())]].concat();
+            if let Some(last) = kept.last_chunk() {
+                self.last = *last;
+            }
+        }
+        self.inner.consume(n);
+    }
+}
+
+impl<R: BufRead> Read for Tail<'_, R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let read = self.fill_buf()?;
+        let n = out.len().min(read.len());
+        out[..n].copy_from_slice(&read[..n]);
+        self.consume(n);
+        Ok(n)
     }
 }
 
@@ -383,15 +468,23 @@ impl Identities {
         Ok(Self { plain: Arc::new(vec![Plain::Ssh(identity)]), plugins: Arc::default() })
     }
 
-    /// Opens an age file.
-    pub(crate) fn open<R: std::io::BufRead>(&self, input: R) -> Result<age::stream::StreamReader<R>, OpenError> {
+    /// Reads the header of an age file, and the nonce behind it; gives the key of its payload, which follows.
+    pub(crate) fn open(&self, input: &mut impl BufRead) -> Result<PayloadKey, OpenError> {
         let plugins = self.plugins.iter().map(PluginIdentities::plugin).collect::<Result<Vec<_>, _>>()?;
-        let plain = self.plain.iter().map(|identity| match identity {
+        let own = self.plain.iter().map(|identity| match identity {
             Plain::Native(identity) => identity as &dyn age::Identity,
             Plain::Ssh(identity) => identity,
         });
-        let all = plain.chain(plugins.iter().map(|p| p as &dyn age::Identity));
-        Ok(age::Decryptor::new_buffered(input)?.decrypt(all)?)
+        let seen = Seen::default();
+        let all: Vec<_> = own
+            .chain(plugins.iter().map(|p| p as &dyn age::Identity))
+            .map(|inner| Watched { inner, seen: &seen })
+            .collect();
+        let mut tail = Tail { inner: input, last: [0; NONCE] };
+        let decryptor = age::Decryptor::new_buffered(&mut tail)?;
+        // What this reader would give is not read: that the header is good is all that it is made for.
+        drop(decryptor.decrypt(all.iter().map(|i| i as &dyn age::Identity))?);
+        seen.payload_key(Some(&tail.last)).ok_or(OpenError::File(age::DecryptError::NoMatchingKeys))
     }
 
     /// The recipients these identities belong to; only a plugin itself could say it of its own.

@@ -14,16 +14,19 @@
 //!
 //! Signatures are made and judged elsewhere: this crate gives and takes bytes.
 
+mod ahead;
 mod bound;
 mod check;
 mod contents;
 mod entries;
 mod folder;
+mod frames;
 mod handover;
 mod keys;
 mod label;
 mod names;
 mod packer;
+mod payload;
 pub mod recovery;
 mod seal;
 mod tarball;
@@ -42,7 +45,7 @@ pub use handover::{
 pub use keys::{AgeError, GeneratedIdentity, Identities, PluginTalk, Recipients, generate_identity, parse_recipient};
 pub use label::{Label, LabelVolume, render};
 pub use names::{HANDOVER, LABEL, SEAL, SEAL_SIGNATURE, TOOL, medium_name, volume_name};
-pub use packer::{Packer, Packing, SourceBlob, WrittenPart, WrittenVolume};
+pub use packer::{Outputs, Packer, Packing, SourceBlob, WrittenPart, WrittenVolume};
 pub use seal::{Seal, SealError, SealedFile, SealedVolume};
 pub use tarball::TarError;
-pub use volume::{Output, Pipe, VolumeError, VolumeReader, VolumeWriter};
+pub use volume::{Content, Output, Pipe, VolumeError, VolumeReader, VolumeWriter};

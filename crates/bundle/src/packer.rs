@@ -1,21 +1,24 @@
 //! Volumes, written along the manifest.
 
-use std::io::{self, Read};
+use std::collections::BTreeSet;
+use std::io::{self, BufRead, Read};
 
 use blobs::{Hasher, VerifyingReader, sha256};
 use manifest_schema::{Algorithm, Blob, Digest, Manifest, Part};
 
+use crate::ahead::Ahead;
 use crate::entries::{
     INDEX, MANIFEST, MANIFEST_SIGNATURE, OCI_LAYOUT, OCI_LAYOUT_CONTENT, STREAM_SEAL, STREAM_SEAL_SIGNATURE, VOLUME,
     entry_name, part_sum, volume_head,
 };
+use crate::frames::is_compressed;
 use crate::keys::Recipients;
-use crate::volume::{Output, VolumeError, VolumeWriter};
+use crate::volume::{Content, Output, VolumeError, VolumeWriter};
 
 /// Where the writer gets a blob from.
-pub trait SourceBlob {
+pub trait SourceBlob: Sync {
     /// The program's error.
-    type Error: From<VolumeError>;
+    type Error: From<VolumeError> + Send;
     /// Opens a blob; the reader must check it, so that what is written is right.
     ///
     /// # Errors
@@ -23,6 +26,20 @@ pub trait SourceBlob {
     fn open<'s>(&'s self, blob: &Blob) -> Result<VerifyingReader<Box<dyn Read + Send + 's>>, Self::Error>;
     /// Turns a failure while the blob was copied into the program's error.
     fn failed(&self, blob: &Blob, error: io::Error) -> Self::Error;
+}
+
+/// Where volumes are written to, one after the other.
+pub trait Outputs<E> {
+    /// Makes the file of a volume.
+    ///
+    /// # Errors
+    /// The program's own.
+    fn open(&mut self, number: u32) -> Result<Box<dyn Output>, E>;
+    /// Is told what was written, once it is on the medium.
+    ///
+    /// # Errors
+    /// The program's own.
+    fn ended(&mut self, number: u32, volume: WrittenVolume) -> Result<(), E>;
 }
 
 /// A finished volume.
@@ -61,86 +78,175 @@ pub struct Packing<'p, S> {
     pub source: &'p S,
 }
 
-/// A blob that is continued in the next volume.
-struct Carried<'p> {
-    blob: Digest,
-    /// The next part.
-    next: u32,
-    reader: VerifyingReader<Box<dyn Read + Send + 'p>>,
-}
-
-/// Writes volumes one after another; a blob in parts is read once for all of them.
+/// Writes volumes.
 pub struct Packer<'p, S> {
     packing: Packing<'p, S>,
     manifest_digest: Digest,
-    carried: Option<Carried<'p>>,
+    jobs: usize,
 }
 
 impl<'p, S: SourceBlob> Packer<'p, S> {
-    /// Nothing is written yet.
-    pub fn new(packing: Packing<'p, S>) -> Self {
-        Self { manifest_digest: sha256(packing.manifest_bytes), packing, carried: None }
+    /// Fetches up to `jobs` blobs at once.
+    pub fn new(packing: Packing<'p, S>, jobs: usize) -> Self {
+        Self { manifest_digest: sha256(packing.manifest_bytes), packing, jobs }
     }
 
-    /// Writes a volume: its head, then its blobs in the manifest's order. `known` tells the parts that were written into other
-    /// volumes before; what is read past must be the same.
+    /// Splits volumes into runs: those of one run have parts of the same blob in them, which is read once for all.
+    pub fn runs(&self, numbers: &[u32]) -> Vec<Vec<u32>> {
+        let mut goes_on = BTreeSet::new();
+        for (first, last) in self.packing.manifest.blobs.iter().filter_map(|b| b.stored.volumes()) {
+            goes_on.extend(first + 1..=last);
+        }
+        let mut runs: Vec<Vec<u32>> = Vec::new();
+        for number in numbers {
+            match runs.last_mut() {
+                Some(run) if run.last().is_some_and(|last| (last + 1..=*number).all(|n| goes_on.contains(&n))) => {
+                    run.push(*number);
+                }
+                _ => runs.push(vec![*number]),
+            }
+        }
+        runs
+    }
+
+    /// Writes the volumes of a run: each with its head, then its blobs in the manifest's order. `known` tells the parts that
+    /// were written into other volumes before; what is read past must be the same.
     ///
     /// # Errors
-    /// [`VolumeError`] as the program's error, or the source's.
-    pub fn volume(
-        &mut self,
-        number: u32,
-        out: Box<dyn Output>,
+    /// [`VolumeError`] as the program's error, the source's, or of `outputs`.
+    pub fn volumes(
+        &self,
+        run: &[u32],
         known: &[WrittenPart],
-    ) -> Result<WrittenVolume, S::Error> {
-        let (writer, parts) = self.fill(number, out, known)?;
-        let (digest, size) = writer.finish().map_err(VolumeError::Io)?;
-        Ok(WrittenVolume { digest, size, parts })
+        outputs: &mut impl Outputs<S::Error>,
+    ) -> Result<(), S::Error> {
+        let mut filling = Filling { packer: self, run: run.iter(), open: None, outputs };
+        self.fill(run, known, &mut filling)?;
+        filling.finish()
     }
 
     /// Writes the only volume of a bundle that goes through a pipe; the seal follows in it, after `before_seal`.
     ///
     /// # Errors
-    /// As [`Packer::volume`].
+    /// As [`Packer::volumes`].
     pub fn stream(
-        &mut self,
+        &self,
         out: Box<dyn Output>,
         seal: &[u8],
         signature: &[u8],
         before_seal: impl FnOnce() -> Result<(), S::Error>,
     ) -> Result<WrittenVolume, S::Error> {
-        let (mut writer, parts) = self.fill(1, out, &[])?;
+        let mut piped = Piped { out: Some(out), written: None };
+        let mut filling = Filling { packer: self, run: [1].iter(), open: None, outputs: &mut piped };
+        self.fill(&[1], &[], &mut filling)?;
         before_seal()?;
+        let volume = filling.reach(1)?;
         for (name, bytes) in [(STREAM_SEAL, seal), (STREAM_SEAL_SIGNATURE, signature)] {
-            writer.entry(name, bytes.len() as u64, bytes).map_err(VolumeError::Io)?;
+            volume.writer.entry(name, bytes.len() as u64, Content::Plain, bytes).map_err(VolumeError::Io)?;
         }
-        let (digest, size) = writer.finish().map_err(VolumeError::Io)?;
-        Ok(WrittenVolume { digest, size, parts })
+        filling.finish()?;
+        piped.written.ok_or_else(|| VolumeError::Io(io::Error::other("nothing was written")).into())
     }
 
-    /// Reads what is left of a blob whose next part is not to be written, so that all of it is checked.
-    ///
-    /// # Errors
-    /// The source's.
-    pub fn close(&mut self) -> Result<(), S::Error> {
-        let Some(Carried { blob, reader, .. }) = self.carried.take() else { return Ok(()) };
-        match (reader.finish(), self.packing.manifest.blobs.iter().find(|b| b.digest == blob)) {
-            (Err(e), Some(blob)) => Err(self.packing.source.failed(blob, e)),
-            (Err(e), None) => Err(VolumeError::Io(e).into()),
-            (Ok(_), _) => Ok(()),
-        }
-    }
-
-    fn fill(
-        &mut self,
-        number: u32,
-        out: Box<dyn Output>,
+    /// Writes every blob of which something belongs into one of these volumes.
+    fn fill<O: Outputs<S::Error>>(
+        &self,
+        run: &[u32],
         known: &[WrittenPart],
-    ) -> Result<(VolumeWriter, Vec<WrittenPart>), S::Error> {
-        let Packing { recipients, manifest, manifest_bytes, signature, source } = self.packing;
-        let io = |e| S::Error::from(VolumeError::Io(e));
+        filling: &mut Filling<'_, '_, S, O>,
+    ) -> Result<(), S::Error> {
+        let source = self.packing.source;
+        let blobs = || {
+            let is_here = |blob: &&Blob| blob.stored.pieces().any(|piece| run.contains(&piece.volume));
+            self.packing.manifest.blobs.iter().filter(is_here)
+        };
+        std::thread::scope(|scope| {
+            let mut ahead = Ahead::new(scope, source, self.jobs, blobs())?;
+            for blob in blobs() {
+                let mut content = ahead.next()?;
+                let failed = |e| source.failed(blob, e);
+                let kind = match is_compressed(content.fill_buf().map_err(failed)?) {
+                    true => Content::Compressed,
+                    false => Content::Plain,
+                };
+                for piece in blob.stored.pieces() {
+                    let (is_here, name) = (run.contains(&piece.volume), entry_name(blob, piece.part));
+                    match piece.part {
+                        None => {
+                            let volume = filling.reach(piece.volume)?;
+                            volume.writer.entry(&name, blob.size, kind, &mut content).map_err(failed)?;
+                        }
+                        Some(part) if is_here => {
+                            let volume = filling.reach(piece.volume)?;
+                            let mut hashing = HashingReader::new(content.by_ref().take(part.size));
+                            volume.writer.entry(&name, part.size, kind, &mut hashing).map_err(failed)?;
+                            let digest = hashing.hasher.finish();
+                            unchanged(blob, part, digest, known).map_err(failed)?;
+                            let (sum, line) = part_sum(&name, &digest);
+                            let written = volume.writer.entry(&sum, line.len() as u64, Content::Plain, line.as_slice());
+                            written.map_err(VolumeError::Io)?;
+                            volume.parts.push(WrittenPart { blob: blob.digest, number: part.number, digest });
+                        }
+                        Some(part) => {
+                            let mut hashing = HashingReader::new(content.by_ref().take(part.size));
+                            io::copy(&mut hashing, &mut io::sink()).map_err(failed)?;
+                            unchanged(blob, part, hashing.hasher.finish(), known).map_err(failed)?;
+                        }
+                    }
+                }
+                // The source's own check has the last word, also behind the last part.
+                if !content.fill_buf().map_err(failed)?.is_empty() {
+                    return Err(failed(io::Error::other("more bytes came than the manifest says")));
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// A volume that is being written.
+struct OpenVolume {
+    number: u32,
+    writer: VolumeWriter,
+    parts: Vec<WrittenPart>,
+}
+
+/// The volumes of a run, one after the other.
+struct Filling<'f, 'p, S, O> {
+    packer: &'f Packer<'p, S>,
+    run: std::slice::Iter<'f, u32>,
+    open: Option<OpenVolume>,
+    outputs: &'f mut O,
+}
+
+impl<S: SourceBlob, O: Outputs<S::Error>> Filling<'_, '_, S, O> {
+    /// Goes on to the volume of this number.
+    fn reach(&mut self, number: u32) -> Result<&mut OpenVolume, S::Error> {
+        while self.open.as_ref().is_none_or(|open| open.number != number) {
+            if !self.next()? {
+                return Err(VolumeError::Io(io::Error::other(format!("volume {number} is not in this run"))).into());
+            }
+        }
+        self.open.as_mut().ok_or_else(|| VolumeError::Io(io::Error::other("no volume is open")).into())
+    }
+
+    /// Ends the open volume and begins the next one. `false` if there is none.
+    fn next(&mut self) -> Result<bool, S::Error> {
+        if let Some(OpenVolume { number, writer, parts }) = self.open.take() {
+            let (digest, size) = writer.finish().map_err(VolumeError::Io)?;
+            self.outputs.ended(number, WrittenVolume { digest, size, parts })?;
+        }
+        let Some(number) = self.run.next().copied() else { return Ok(false) };
+        let writer = self.begin(number)?;
+        self.open = Some(OpenVolume { number, writer, parts: Vec::new() });
+        Ok(true)
+    }
+
+    /// Begins a volume with its head.
+    fn begin(&mut self, number: u32) -> Result<VolumeWriter, S::Error> {
+        let Packing { recipients, manifest, manifest_bytes, signature, .. } = self.packer.packing;
         let mtime = u64::try_from(manifest.created.unix()).unwrap_or(0);
-        let mut writer = VolumeWriter::new(out, recipients, mtime)?;
+        let mut writer = VolumeWriter::new(self.outputs.open(number)?, recipients, mtime)?;
         let (index, head);
         let first: [(&str, &[u8]); 4];
         let entries: &[(&str, &[u8])] = if number == 1 {
@@ -153,61 +259,35 @@ impl<'p, S: SourceBlob> Packer<'p, S> {
             ];
             &first
         } else {
-            head = volume_head(manifest, &self.manifest_digest, number);
+            head = volume_head(manifest, &self.packer.manifest_digest, number);
             &[(VOLUME, &head)]
         };
         for (name, bytes) in entries {
-            writer.entry(name, bytes.len() as u64, *bytes).map_err(io)?;
+            writer.entry(name, bytes.len() as u64, Content::Plain, *bytes).map_err(VolumeError::Io)?;
         }
-        let mut parts = Vec::new();
-        for blob in &manifest.blobs {
-            for piece in blob.stored.pieces().filter(|piece| piece.volume == number) {
-                match piece.part {
-                    None => {
-                        let content = source.open(blob)?;
-                        let name = entry_name(blob, None);
-                        writer.entry(&name, blob.size, content).map_err(|e| source.failed(blob, e))?;
-                    }
-                    Some(part) => parts.push(self.part(&mut writer, blob, part, known)?),
-                }
-            }
-        }
-        Ok((writer, parts))
+        Ok(writer)
     }
 
-    fn part(
-        &mut self,
-        writer: &mut VolumeWriter,
-        blob: &Blob,
-        part: Part,
-        known: &[WrittenPart],
-    ) -> Result<WrittenPart, S::Error> {
-        let source = self.packing.source;
-        let failed = |e| source.failed(blob, e);
-        let mut reader = match self.carried.take() {
-            Some(carried) if carried.blob == blob.digest && carried.next == part.number => carried.reader,
-            _ => {
-                let mut reader = source.open(blob)?;
-                let before = blob.stored.pieces().filter_map(|p| p.part).take_while(|p| p.number < part.number);
-                for part in before {
-                    let digest = copy_part(&mut reader, part, &mut io::sink()).map_err(failed)?;
-                    unchanged(blob, part, digest, known).map_err(failed)?;
-                }
-                reader
-            }
-        };
-        let name = entry_name(blob, Some(part));
-        let mut hashing =
-            HashingReader { inner: reader.by_ref().take(part.size), hasher: Hasher::new(Algorithm::Sha256) };
-        writer.entry(&name, part.size, &mut hashing).map_err(failed)?;
-        let digest = hashing.hasher.finish();
-        unchanged(blob, part, digest, known).map_err(failed)?;
-        let (sum, content) = part_sum(&name, &digest);
-        writer.entry(&sum, content.len() as u64, content.as_slice()).map_err(VolumeError::Io)?;
-        if reader.position() < blob.size {
-            self.carried = Some(Carried { blob: blob.digest, next: part.number + 1, reader });
-        }
-        Ok(WrittenPart { blob: blob.digest, number: part.number, digest })
+    /// Ends the run.
+    fn finish(mut self) -> Result<(), S::Error> {
+        while self.next()? {}
+        Ok(())
+    }
+}
+
+/// The one volume of a stream.
+struct Piped {
+    out: Option<Box<dyn Output>>,
+    written: Option<WrittenVolume>,
+}
+
+impl<E: From<VolumeError>> Outputs<E> for Piped {
+    fn open(&mut self, _: u32) -> Result<Box<dyn Output>, E> {
+        self.out.take().ok_or_else(|| VolumeError::Io(io::Error::other("a stream has one volume")).into())
+    }
+    fn ended(&mut self, _: u32, volume: WrittenVolume) -> Result<(), E> {
+        self.written = Some(volume);
+        Ok(())
     }
 }
 
@@ -217,12 +297,6 @@ impl<S> Clone for Packing<'_, S> {
     }
 }
 impl<S> Copy for Packing<'_, S> {}
-
-fn copy_part(reader: &mut impl Read, part: Part, out: &mut impl io::Write) -> io::Result<Digest> {
-    let mut hashing = HashingReader { inner: reader.take(part.size), hasher: Hasher::new(Algorithm::Sha256) };
-    io::copy(&mut hashing, out)?;
-    Ok(hashing.hasher.finish())
-}
 
 /// What was written into another volume stands there for good.
 fn unchanged(blob: &Blob, part: Part, found: Digest, known: &[WrittenPart]) -> io::Result<()> {
@@ -240,7 +314,25 @@ struct HashingReader<R> {
     hasher: Hasher,
 }
 
-impl<R: Read> Read for HashingReader<R> {
+impl<R> HashingReader<R> {
+    fn new(inner: R) -> Self {
+        Self { inner, hasher: Hasher::new(Algorithm::Sha256) }
+    }
+}
+
+impl<R: BufRead> BufRead for HashingReader<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.inner.fill_buf()
+    }
+    fn consume(&mut self, n: usize) {
+        if let Ok(bytes) = self.inner.fill_buf() {
+            self.hasher.update(&bytes[..n]);
+        }
+        self.inner.consume(n);
+    }
+}
+
+impl<R: BufRead> Read for HashingReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buffer)?;
         self.hasher.update(&buffer[..n]);

@@ -3,7 +3,7 @@
 //! The reader takes just that. `tar::Archive` is kind to archives (it re-roots paths, follows GNU extensions of any length,
 //! stops silently at a cut); here everything unexpected is an error, and names stay byte strings to be compared.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 
 use manifest_schema::{LIMITS, OutsideText};
 use tar::{EntryType, Header};
@@ -42,8 +42,8 @@ pub enum TarError {
     Trailing(&'static str),
 }
 
-/// Writes one entry's header; the content and [`padding`] must follow.
-pub fn write_header(out: &mut impl Write, name: &str, size: u64, mtime: u64) -> io::Result<()> {
+/// One entry's header; the content and [`padding`] must follow.
+pub fn header(name: &str, size: u64, mtime: u64) -> io::Result<Vec<u8>> {
     let mut records = Vec::new();
     if name.len() > USTAR_NAME {
         records.extend(pax_record("path", name));
@@ -51,16 +51,19 @@ pub fn write_header(out: &mut impl Write, name: &str, size: u64, mtime: u64) -> 
     if size > USTAR_SIZE {
         records.extend(pax_record("size", &size.to_string()));
     }
+    let mut out = Vec::new();
     if !records.is_empty() {
-        out.write_all(header("pax", records.len() as u64, mtime, EntryType::XHeader)?.as_bytes())?;
-        out.write_all(&records)?;
-        out.write_all(padding(records.len() as u64))?;
+        out.extend_from_slice(block("pax", records.len() as u64, mtime, EntryType::XHeader)?.as_bytes());
+        out.extend_from_slice(&records);
+        out.extend_from_slice(padding(records.len() as u64));
     }
     let short = name.get(name.len().saturating_sub(USTAR_NAME)..).unwrap_or("long");
-    out.write_all(header(short, if size > USTAR_SIZE { 0 } else { size }, mtime, EntryType::Regular)?.as_bytes())
+    let in_block = if size > USTAR_SIZE { 0 } else { size };
+    out.extend_from_slice(block(short, in_block, mtime, EntryType::Regular)?.as_bytes());
+    Ok(out)
 }
 
-fn header(name: &str, size: u64, mtime: u64, kind: EntryType) -> io::Result<Header> {
+fn block(name: &str, size: u64, mtime: u64, kind: EntryType) -> io::Result<Header> {
     let mut header = Header::new_ustar();
     header.set_path(name)?;
     header.set_mode(0o644);
@@ -121,6 +124,11 @@ pub struct TarReader<R> {
 impl<R: Read> TarReader<R> {
     pub fn new(inner: R) -> Self {
         Self { inner, left: 0, pad: 0, ended: false }
+    }
+
+    /// The stream below.
+    pub fn into_inner(self) -> R {
+        self.inner
     }
 
     /// The next entry; `None` at the end marker, after which only zeros may follow to the stream's end.
@@ -212,18 +220,31 @@ impl<R: Read> TarReader<R> {
     }
 }
 
-impl<R: Read> Read for TarReader<R> {
-    /// Reads the content of the current entry.
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let want = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));
-        if want == 0 {
-            return Ok(0);
+impl<R: BufRead> BufRead for TarReader<R> {
+    /// The content of the current entry.
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.left == 0 {
+            return Ok(&[]);
         }
-        let n = self.inner.read(&mut buffer[..want])?;
-        if n == 0 {
+        let bytes = self.inner.fill_buf()?;
+        if bytes.is_empty() {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, TarError::Cut("an entry's content")));
         }
+        Ok(&bytes[..usize::try_from(self.left).map_or(bytes.len(), |left| left.min(bytes.len()))])
+    }
+
+    fn consume(&mut self, n: usize) {
         self.left -= n as u64;
+        self.inner.consume(n);
+    }
+}
+
+impl<R: BufRead> Read for TarReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.fill_buf()?;
+        let n = buffer.len().min(bytes.len());
+        buffer[..n].copy_from_slice(&bytes[..n]);
+        self.consume(n);
         Ok(n)
     }
 }
@@ -308,7 +329,7 @@ mod tests {
     fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
         let mut out = Vec::new();
         for (name, content) in entries {
-            write_header(&mut out, name, content.len() as u64, 0).expect("written");
+            out.extend(header(name, content.len() as u64, 0).expect("a header"));
             out.extend_from_slice(content);
             out.extend_from_slice(padding(content.len() as u64));
         }
@@ -341,14 +362,13 @@ mod tests {
 
     #[test]
     fn a_size_beyond_ustar_is_in_a_pax_header() {
-        let mut out = Vec::new();
-        write_header(&mut out, "big", USTAR_SIZE + 1, 0).expect("written");
+        let out = header("big", USTAR_SIZE + 1, 0).expect("a header");
         let entry = TarReader::new(out.as_slice()).next_entry().expect("read").expect("an entry");
         assert_eq!(entry.size, USTAR_SIZE + 1);
     }
 
     fn with_header(change: impl FnOnce(&mut Header)) -> Vec<u8> {
-        let mut header = header("x", 0, 0, EntryType::Regular).expect("a header");
+        let mut header = block("x", 0, 0, EntryType::Regular).expect("a header");
         change(&mut header);
         header.set_cksum();
         [header.as_bytes().as_slice(), &[0; 1024]].concat()
@@ -403,7 +423,7 @@ mod tests {
 
     fn with_pax(records: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        out.extend_from_slice(header("pax", records.len() as u64, 0, EntryType::XHeader).expect("a header").as_bytes());
+        out.extend_from_slice(block("pax", records.len() as u64, 0, EntryType::XHeader).expect("a header").as_bytes());
         out.extend_from_slice(records);
         out.extend_from_slice(padding(records.len() as u64));
         out.extend(archive(&[("a", b"")]));

@@ -1,23 +1,24 @@
 //! One volume: `age(zstd(tar))`, written and read in one pass.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::io::{self, BufRead, BufReader, Read, Write};
 
 use blobs::Hasher;
-use blobs::pipe::{BackgroundReader, BackgroundWriter};
+use blobs::pipe::{BackgroundReader, BackgroundWriter, Pool};
 use manifest_schema::{Algorithm, Digest, LIMITS};
-use zstd::stream::raw::{CParameter, Encoder, InBuffer, Operation, OutBuffer};
+use rustix::fs::{Advice, fadvise};
 
+use crate::frames::FrameWriter;
 use crate::keys::{AgeError, Identities, OpenError, Recipients};
+use crate::payload::{self, OpeningReader, SealingWriter, Source};
 use crate::tarball::{self, EntryHeader, TarError, TarReader};
 
-/// The zstd level of what is not compressed yet.
-const LEVEL: i32 = 3;
-/// The zstd level of what is compressed already: it gains about 1 % and must cost next to nothing.
-const LEVEL_COMPRESSED: i32 = -5;
-/// Bytes that are looked at to tell whether content is compressed.
-const SNIFF: usize = 512;
+/// Buffers in flight between two threads.
+const BUFFERS: usize = 4;
+/// Bytes after which the medium is told to begin with them.
+const WRITE_OUT: u64 = 8 << 20;
+/// Bytes of plaintext in a buffer.
+const PLAIN: usize = 256 << 10;
 
 /// A volume cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -42,14 +43,11 @@ pub enum VolumeError {
     Age(#[from] AgeError),
 }
 
-/// Whether the first bytes are those of a compressed format: gzip, zstd, xz, bzip2, zip.
-fn is_compressed(head: &[u8]) -> bool {
-    const MAGICS: [&[u8]; 5] = [b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\0", b"BZh", b"PK\x03\x04"];
-    MAGICS.iter().any(|magic| head.starts_with(magic))
-}
-
 /// Where a volume is written to.
 pub trait Output: Write + Send + 'static {
+    /// Has the medium begin with what was written so far, from this byte on: it should not wait for the end.
+    fn write_out(&mut self, _from: u64) {}
+
     /// Waits until everything is on the medium.
     ///
     /// # Errors
@@ -58,6 +56,11 @@ pub trait Output: Write + Send + 'static {
 }
 
 impl Output for File {
+    fn write_out(&mut self, from: u64) {
+        // Linux begins to write the dirty pages of a range whose cache is said to be of no more use, and keeps them meanwhile.
+        let _ = fadvise(&*self, from, None, Advice::DontNeed);
+    }
+
     fn settle(&mut self) -> io::Result<()> {
         self.sync_all()
     }
@@ -86,6 +89,8 @@ struct HashingWriter {
     inner: Box<dyn Output>,
     hasher: Hasher,
     written: u64,
+    /// As far as the medium was told to begin.
+    written_out: u64,
 }
 
 impl Write for HashingWriter {
@@ -93,6 +98,10 @@ impl Write for HashingWriter {
         let n = self.inner.write(bytes)?;
         self.hasher.update(&bytes[..n]);
         self.written += n as u64;
+        if self.written - self.written_out >= WRITE_OUT {
+            self.inner.write_out(self.written_out);
+            self.written_out = self.written;
+        }
         Ok(n)
     }
     fn flush(&mut self) -> io::Result<()> {
@@ -100,67 +109,19 @@ impl Write for HashingWriter {
     }
 }
 
-type Encrypted = age::stream::StreamWriter<HashingWriter>;
-
-/// Compresses into zstd frames; the level may change from frame to frame.
-struct Compressor {
-    encoder: Encoder<'static>,
-    level: i32,
-    open: bool,
-    buffer: Vec<u8>,
-    out: BackgroundWriter<Encrypted>,
+/// What an entry's content is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// To be compressed.
+    Plain,
+    /// Compressed already.
+    Compressed,
 }
 
-impl Compressor {
-    fn new(out: BackgroundWriter<Encrypted>) -> io::Result<Self> {
-        let mut encoder = Encoder::new(LEVEL)?;
-        encoder.set_parameter(CParameter::ChecksumFlag(false))?;
-        Ok(Self { encoder, level: LEVEL, open: false, buffer: vec![0; 128 << 10], out })
-    }
-
-    fn set_level(&mut self, level: i32) -> io::Result<()> {
-        if level != self.level {
-            self.end_frame()?;
-            self.encoder.set_parameter(CParameter::CompressionLevel(level))?;
-            self.level = level;
-        }
-        Ok(())
-    }
-
-    fn end_frame(&mut self) -> io::Result<()> {
-        while self.open {
-            let mut out = OutBuffer::around(&mut self.buffer[..]);
-            let left = self.encoder.finish(&mut out, true)?;
-            let n = out.pos();
-            self.out.write_all(&self.buffer[..n])?;
-            self.open = left > 0;
-        }
-        Ok(())
-    }
-}
-
-impl Write for Compressor {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if bytes.is_empty() {
-            return Ok(0);
-        }
-        self.open = true;
-        let mut input = InBuffer::around(bytes);
-        let mut output = OutBuffer::around(&mut self.buffer[..]);
-        self.encoder.run(&mut input, &mut output)?;
-        let (taken, n) = (input.pos(), output.pos());
-        self.out.write_all(&self.buffer[..n])?;
-        Ok(taken)
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
-}
-
-/// Writes a volume. Reading and digest checks are the caller's; compression runs on the calling thread, encryption,
+/// Writes a volume. Reading and digest checks are the caller's; compression and encryption run on the calling thread,
 /// hashing and writing on another.
 pub struct VolumeWriter {
-    out: Compressor,
+    out: FrameWriter<SealingWriter<HashingWriter>>,
     mtime: u64,
 }
 
@@ -170,41 +131,47 @@ impl VolumeWriter {
     /// # Errors
     /// [`VolumeError::Io`], [`VolumeError::Age`].
     pub fn new(out: Box<dyn Output>, recipients: &Recipients, mtime: u64) -> Result<Self, VolumeError> {
-        let hashing = HashingWriter { inner: out, hasher: Hasher::new(Algorithm::Sha256), written: 0 };
-        let age = recipients.encryptor()?.wrap_output(hashing).map_err(VolumeError::Io)?;
-        let background = BackgroundWriter::new("volume", age).map_err(VolumeError::Io)?;
-        Ok(Self { out: Compressor::new(background).map_err(VolumeError::Io)?, mtime })
+        let (head, key) = recipients.seal()?;
+        let mut hashing =
+            HashingWriter { inner: out, hasher: Hasher::new(Algorithm::Sha256), written: 0, written_out: 0 };
+        let out = hashing
+            .write_all(&head)
+            .and_then(|()| BackgroundWriter::new("write", &payload::pool(BUFFERS), hashing))
+            .and_then(|background| FrameWriter::new(SealingWriter::new(key, background)));
+        Ok(Self { out: out.map_err(VolumeError::Io)?, mtime })
     }
 
     /// Writes one entry of exactly `size` bytes.
     ///
     /// # Errors
     /// Of the reader, of the file, or `UnexpectedEof` if the reader gives fewer bytes. The volume is spoilt then.
-    pub fn entry(&mut self, name: &str, size: u64, mut content: impl Read) -> io::Result<()> {
-        let mut head = Vec::with_capacity(SNIFF);
-        content.by_ref().take(SNIFF.min(size.try_into().unwrap_or(SNIFF)) as u64).read_to_end(&mut head)?;
-        self.out.set_level(if is_compressed(&head) { LEVEL_COMPRESSED } else { LEVEL })?;
-        tarball::write_header(&mut self.out, name, size, self.mtime)?;
-        self.out.write_all(&head)?;
-        let mut buffer = vec![0; 128 << 10];
-        let mut left = size - head.len() as u64;
+    pub fn entry(&mut self, name: &str, size: u64, kind: Content, mut content: impl BufRead) -> io::Result<()> {
+        let header = tarball::header(name, size, self.mtime)?;
+        let padding = tarball::padding(size);
+        if kind == Content::Compressed {
+            self.out.begin_raw(header.len() as u64 + size + padding.len() as u64)?;
+        }
+        self.out.write_all(&header)?;
+        let mut left = size;
         loop {
             // A read past the promised size lets a checking reader settle its account, also for an empty blob.
-            let n = match content.read(&mut buffer) {
-                Ok(n) => n,
+            let bytes = match content.fill_buf() {
+                Ok(bytes) => bytes,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 Err(e) => return Err(e),
             };
+            let n = bytes.len();
             if n as u64 > left || (n == 0 && left > 0) {
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("{name}: not of the size promised")));
             }
             if n == 0 {
                 break;
             }
-            self.out.write_all(&buffer[..n])?;
+            self.out.write_all(bytes)?;
+            content.consume(n);
             left -= n as u64;
         }
-        self.out.write_all(tarball::padding(size))
+        self.out.write_all(padding)
     }
 
     /// Ends archive, compression and encryption, and waits until the file is on the medium. Gives the ciphertext's
@@ -213,19 +180,17 @@ impl VolumeWriter {
     /// # Errors
     /// Of the file.
     pub fn finish(mut self) -> io::Result<(Digest, u64)> {
-        self.out.set_level(LEVEL)?;
         tarball::write_end(&mut self.out)?;
-        self.out.end_frame()?;
-        let mut hashing = self.out.out.finish()?.finish()?;
+        let mut hashing = self.out.finish()?.finish()?;
         hashing.inner.settle()?;
         Ok((hashing.hasher.finish(), hashing.written))
     }
 }
 
-/// Hashes what is read, for someone else to ask.
+/// Hashes what is read.
 struct HashingReader {
     inner: Box<dyn Read + Send>,
-    hasher: Arc<Mutex<Option<Hasher>>>,
+    hasher: Hasher,
 }
 
 /// Marks errors of the file below, so that they are not taken for corruption.
@@ -239,39 +204,71 @@ impl Read for HashingReader {
             io::ErrorKind::Interrupted => e,
             kind => io::Error::new(kind, MediumError(e)),
         })?;
-        if let Some(hasher) = self.hasher.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-            hasher.update(&buffer[..n]);
-        }
+        self.hasher.update(&buffer[..n]);
         Ok(n)
     }
 }
 
-type Decompressed = zstd::stream::read::Decoder<'static, BufReader<Box<dyn Read + Send>>>;
+type Ciphertext = BufReader<HashingReader>;
+type Decoder = zstd::stream::read::Decoder<'static, OpeningReader<Ciphertext>>;
+
+/// The archive in a volume, read when it is needed or ahead of it.
+enum Archive {
+    Now(BufReader<Decoder>),
+    Ahead(BackgroundReader<Decoder>),
+}
+
+impl Archive {
+    fn reader(&mut self) -> &mut (dyn BufRead + Send) {
+        match self {
+            Self::Now(reader) => reader,
+            Self::Ahead(reader) => reader.pipe(),
+        }
+    }
+}
+
+impl Read for Archive {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.reader().read(buffer)
+    }
+}
+
+impl BufRead for Archive {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.reader().fill_buf()
+    }
+    fn consume(&mut self, n: usize) {
+        self.reader().consume(n);
+    }
+}
 
 /// Reads a volume entry by entry.
 pub struct VolumeReader {
-    tar: TarReader<Decompressed>,
-    hasher: Arc<Mutex<Option<Hasher>>>,
+    tar: TarReader<Archive>,
 }
 
 impl VolumeReader {
-    /// Opens a volume. With `ahead`, decryption runs ahead on another thread: for reading it whole.
+    /// Opens a volume. With `ahead`, two other threads read and hash, and decrypt and decompress: for reading it whole.
     ///
     /// # Errors
     /// [`VolumeError::NoIdentity`], [`VolumeError::NotAge`], [`VolumeError::Io`], [`VolumeError::Age`] for a plugin.
     pub fn open(file: Box<dyn Read + Send>, identities: &Identities, ahead: bool) -> Result<Self, VolumeError> {
-        let hasher = Arc::new(Mutex::new(Some(Hasher::new(Algorithm::Sha256))));
-        let hashing = BufReader::with_capacity(64 << 10, HashingReader { inner: file, hasher: hasher.clone() });
-        let plain = identities.open(hashing).map_err(open_error)?;
-        let source: Box<dyn Read + Send> = if ahead {
-            Box::new(BackgroundReader::new("volume", plain).map_err(VolumeError::Io)?)
-        } else {
-            Box::new(plain)
+        let hashing = HashingReader { inner: file, hasher: Hasher::new(Algorithm::Sha256) };
+        let mut ciphertext = BufReader::with_capacity(64 << 10, hashing);
+        let key = identities.open(&mut ciphertext).map_err(open_error)?;
+        let archive = || {
+            let source = match ahead {
+                true => Source::Ahead(BackgroundReader::new("read", &payload::pool(BUFFERS + 2), ciphertext)?),
+                false => Source::Now(ciphertext, payload::pool(2)),
+            };
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(OpeningReader::new(key, source))?;
+            decoder.window_log_max(LIMITS.zstd_window_log)?;
+            Ok(match ahead {
+                true => Archive::Ahead(BackgroundReader::new("open", &Pool::new(PLAIN, BUFFERS), decoder)?),
+                false => Archive::Now(BufReader::with_capacity(64 << 10, decoder)),
+            })
         };
-        let mut decoder = zstd::stream::read::Decoder::with_buffer(BufReader::with_capacity(64 << 10, source))
-            .map_err(VolumeError::Io)?;
-        decoder.window_log_max(LIMITS.zstd_window_log).map_err(VolumeError::Io)?;
-        Ok(Self { tar: TarReader::new(decoder), hasher })
+        Ok(Self { tar: TarReader::new(archive().map_err(VolumeError::Io)?) })
     }
 
     /// The next entry, or `None` when the volume has ended as it should.
@@ -286,7 +283,7 @@ impl VolumeReader {
     }
 
     /// The content of the current entry. Errors can be sorted with [`stream_error`].
-    pub fn content(&mut self) -> &mut (dyn Read + Send) {
+    pub fn content(&mut self) -> &mut (dyn BufRead + Send) {
         &mut self.tar
     }
 
@@ -298,8 +295,15 @@ impl VolumeReader {
         if self.next_entry()?.is_some() {
             return Err(VolumeError::Tar(TarError::Trailing("where the archive should end: one entry too many")));
         }
-        let hasher = self.hasher.lock().unwrap_or_else(PoisonError::into_inner).take();
-        hasher.map(Hasher::finish).ok_or_else(|| VolumeError::Corrupt("its digest was not taken".into()))
+        let decoder = match self.tar.into_inner() {
+            Archive::Now(reader) => Ok(reader.into_inner()),
+            Archive::Ahead(reader) => reader.finish(),
+        };
+        let ciphertext = decoder.and_then(|decoder| match decoder.into_inner().into_source() {
+            Source::Now(ciphertext, _) => Ok(ciphertext),
+            Source::Ahead(reader) => reader.finish(),
+        });
+        Ok(ciphertext.map_err(stream_error)?.into_inner().hasher.finish())
     }
 }
 

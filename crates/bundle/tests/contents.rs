@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use age::secrecy::ExposeSecret;
 use blobs::{VerifyingReader, sha256};
 use bundle::{
-    Contents, ContentsError, Head, Identities, Packer, Packing, Range, Recipients, SourceBlob, VolumeBound,
-    VolumeError, WrittenPart, WrittenVolume,
+    Contents, ContentsError, Head, Identities, Output, Outputs, Packer, Packing, Range, Recipients, SourceBlob,
+    VolumeBound, VolumeError, WrittenPart, WrittenVolume,
 };
 use manifest_schema::manifest::ManifestType;
 use manifest_schema::{
@@ -50,6 +50,22 @@ impl bundle::Volumes for Files<'_> {
     }
     fn ended(&mut self, number: u32, digest: Digest) -> io::Result<()> {
         self.ended.push((number, digest));
+        Ok(())
+    }
+}
+
+/// Volumes that are written into a fixture's folder.
+struct Made<'f> {
+    fixture: &'f Fixture,
+    written: Vec<WrittenVolume>,
+}
+
+impl Outputs<Failed> for Made<'_> {
+    fn open(&mut self, number: u32) -> Result<Box<dyn Output>, Failed> {
+        Ok(Box::new(File::create(self.fixture.path(number)).expect("created")))
+    }
+    fn ended(&mut self, _: u32, volume: WrittenVolume) -> Result<(), Failed> {
+        self.written.push(volume);
         Ok(())
     }
 }
@@ -139,25 +155,24 @@ impl Fixture {
     }
 
     fn packer(&self) -> Packer<'_, Memory> {
-        Packer::new(Packing {
+        let packing = Packing {
             recipients: &self.recipients,
             manifest: &self.manifest,
             manifest_bytes: &self.bytes,
             signature: b"signature",
             source: &self.source,
-        })
+        };
+        Packer::new(packing, 2)
     }
 
     /// Writes these volumes; `known` are the parts in others.
     fn write(&self, numbers: &[u32], known: &[WrittenPart]) -> Result<Vec<WrittenVolume>, Failed> {
-        let mut packer = self.packer();
-        let mut written = Vec::new();
-        for number in numbers {
-            let file = File::create(self.path(*number)).expect("created");
-            written.push(packer.volume(*number, Box::new(file), known)?);
+        let packer = self.packer();
+        let mut made = Made { fixture: self, written: Vec::new() };
+        for run in packer.runs(numbers) {
+            packer.volumes(&run, known, &mut made)?;
         }
-        packer.close()?;
-        Ok(written)
+        Ok(made.written)
     }
 
     fn contents(&self, range: Range) -> Result<Contents<'_, Files<'_>>, ContentsError> {

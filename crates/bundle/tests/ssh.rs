@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bundle::{AgeError, Identities, Recipients, VolumeError, VolumeReader, VolumeWriter, parse_recipient};
+use bundle::{AgeError, Content, Identities, Recipients, VolumeError, VolumeReader, VolumeWriter, parse_recipient};
 
 fn have(programs: &[&str]) -> bool {
     for program in programs {
@@ -43,7 +43,7 @@ fn write(dir: &Path, recipients: &[&str]) -> PathBuf {
     let recipients = Recipients::parse(recipients.iter().copied()).expect("recipients");
     let mut writer =
         VolumeWriter::new(Box::new(File::create_new(&path).expect("created")), &recipients, 0).expect("begun");
-    writer.entry("hello", 5, &b"world"[..]).expect("written");
+    writer.entry("hello", 5, Content::Plain, &b"world"[..]).expect("written");
     writer.finish().expect("finished");
     path
 }

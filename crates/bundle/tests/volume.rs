@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use age::secrecy::ExposeSecret;
 use blobs::sha256;
-use bundle::{Identities, Recipients, VolumeError, VolumeReader, VolumeWriter};
+use bundle::{Content, Identities, Recipients, VolumeError, VolumeReader, VolumeWriter};
 
 /// Names and contents.
 type Entries = Vec<(String, Vec<u8>)>;
@@ -37,7 +37,8 @@ impl Fixture {
         let file = File::create(&path).expect("created");
         let mut writer = VolumeWriter::new(Box::new(file), &self.recipients, 0).expect("begun");
         for (name, content) in entries {
-            writer.entry(name, content.len() as u64, content.as_slice()).expect("written");
+            let kind = if name.ends_with("compressed") { Content::Compressed } else { Content::Plain };
+            writer.entry(name, content.len() as u64, kind, content.as_slice()).expect("written");
         }
         let (digest, size) = writer.finish().expect("finished");
         assert_eq!(size, path.metadata().expect("there").len());

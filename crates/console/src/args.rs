@@ -1,5 +1,6 @@
 //! Arguments that both programs take.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
@@ -52,3 +53,22 @@ pub struct RegistryArgs {
     #[arg(long, value_name = "N", default_value_t = 5, env = "SEALIFT_RETRIES")]
     pub retries: u32,
 }
+
+/// How much is done at once.
+#[derive(Debug, Clone, Default, Args)]
+pub struct JobArgs {
+    /// Blobs that are transferred at once [default: twice the number of processors, at least 4 and at most 16]
+    #[arg(short, long, value_name = "N", env = "SEALIFT_JOBS")]
+    pub jobs: Option<NonZeroUsize>,
+}
+
+impl JobArgs {
+    /// What was asked for here or in the configuration, or what suits the machine: transfers wait more than they work.
+    pub fn or(&self, configured: Option<NonZeroUsize>) -> usize {
+        let machine = || std::thread::available_parallelism().map_or(2, usize::from);
+        self.jobs.or(configured).map_or_else(|| (2 * machine()).clamp(4, 16), usize::from).min(MOST_JOBS)
+    }
+}
+
+/// More connections than this help nobody.
+const MOST_JOBS: usize = 64;
