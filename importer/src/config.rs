@@ -1,6 +1,7 @@
 //! `import.yaml`: what this site accepts, from whom, and where it goes.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use commands::settings::{self, SignConfig};
@@ -41,6 +42,9 @@ pub struct Import {
     /// How an incremental bundle's base is proven to be in production.
     #[serde(default)]
     pub base_proof: BaseProof,
+    /// Blobs that are transferred at once.
+    #[serde(default)]
+    pub jobs: Option<NonZeroUsize>,
 }
 
 /// How it is proven that production has what an incremental bundle leaves out.

@@ -501,6 +501,9 @@ pub enum Error {
         /// Where.
         repository: Repository,
     },
+    /// Never told: something else has failed, and is.
+    #[error("stopped, because something else failed")]
+    Stopped,
     /// A repository that was not planned.
     #[error("{repository} was not planned")]
     NoClient {

@@ -88,6 +88,7 @@ impl Explain for Error {
             | Error::Inconsistent { .. } => Fault::Refused,
             Error::TagMoved { .. }
             | Error::Lost { .. }
+            | Error::Stopped
             | Error::NoClient { .. }
             | Error::Lookaside(_)
             | Error::CosignTag { .. }
@@ -282,6 +283,7 @@ impl Explain for Error {
             | Error::LedgerName(_)
             | Error::Seal(_)
             | Error::BundleName(_)
+            | Error::Stopped
             | Error::NoClient { .. }
             | Error::Lookaside(_)
             | Error::HandOver { .. }

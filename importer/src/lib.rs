@@ -29,6 +29,7 @@ pub mod graph;
 mod hints;
 pub mod media;
 pub mod open;
+mod present;
 pub mod provenance;
 pub mod publish;
 pub mod push;
@@ -121,7 +122,7 @@ fn receive_authenticated(
     let refusal = record::Refusal::of(&authenticated);
     let result = (|| {
         let admitted = admit::admit(site, ledger, authenticated, progress)?;
-        let pushed = push::push(admitted, ledger, progress)?;
+        let pushed = push::push(admitted, site.jobs, ledger, progress)?;
         if pushed.admitted.bundle.media.is_sealed_last() {
             pushed.admitted.reserve(ledger, progress)?;
         }

@@ -161,7 +161,7 @@ impl Media<'_> {
 
     /// For reading contents; `last` if nothing will be read again.
     pub(crate) fn volumes(&self, last: bool) -> FromMedia<'_> {
-        FromMedia { media: self, last, ended: Vec::new() }
+        FromMedia { media: self, last }
     }
 }
 
@@ -169,8 +169,6 @@ impl Media<'_> {
 pub struct FromMedia<'m> {
     media: &'m Media<'m>,
     last: bool,
-    /// The volumes that were read to their end, with the digest of their ciphertext.
-    pub(crate) ended: Vec<(u32, Digest)>,
 }
 
 impl bundle::Volumes for FromMedia<'_> {
@@ -184,7 +182,6 @@ impl bundle::Volumes for FromMedia<'_> {
     fn ended(&mut self, number: u32, digest: Digest) -> io::Result<()> {
         let Media::Folders(folders) = self.media else { return Ok(()) };
         if folders.sealed_digests(number).contains(&digest) {
-            self.ended.push((number, digest));
             return Ok(());
         }
         Err(io::Error::other(folders.not_sealed(number, digest)))

@@ -2,9 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use blobs::VerifyingReader;
+use blobs::pipe::{PipeReader, PipeWriter, Pool, pipe};
+use blobs::{VerifyingReader, threads};
 use bundle::{BlobContent, Contents, Range};
 use console::Progress;
 use ledger::{Ledger, Subject};
@@ -15,6 +19,7 @@ use crate::admit::{Admitted, Placement};
 use crate::authenticate::Authenticated;
 use crate::error::Error;
 use crate::media::{FromMedia, Media};
+use crate::present::{self, Users};
 
 /// How often the volumes are read for blobs that a passing fault of the registry kept from being pushed: a streamed blob
 /// cannot be sent again without reading it again.
@@ -26,39 +31,66 @@ const GIVE_UP: u32 = 5;
 /// a third, which is worth more as long as sending it again costs little.
 const CONTINUED: u64 = 512 << 20;
 
-/// A bundle whose blobs are all in the registry, and whose volumes are what was sealed.
+/// Bytes that may be read ahead of the uploads, in buffers of this size: while one upload ends, the next ones begin.
+const AHEAD: usize = 48 << 20;
+const BUFFER: usize = 256 << 10;
+
+/// Volumes that are read at once, at most.
+const VOLUMES_AT_ONCE: usize = 2;
+
+/// A bundle whose blobs are all in the registry.
 #[must_use]
 pub struct Pushed<'s> {
     pub(crate) admitted: Admitted<'s>,
 }
 
-/// Pushes every blob that an image needs; those that are there already are only verified. Volumes are read as they come to
-/// hand; those that an earlier run finished are not read again if the registry still has what they hold.
+/// Pushes every blob that an image needs, several at once. Volumes are read as they come to hand, and not at all if the
+/// registry has everything that is in them; each that is read must be what was sealed.
 ///
 /// # Errors
 /// [`Error`] names the blob or volume. Sound blobs that came before may lie in the registry, unreferenced.
-pub fn push<'s>(admitted: Admitted<'s>, ledger: &Ledger, progress: &Progress) -> Result<Pushed<'s>, Error> {
-    let users = admitted.placement.users(|closure| closure.blobs.iter());
+pub fn push<'s>(
+    admitted: Admitted<'s>,
+    jobs: usize,
+    ledger: &mut Ledger,
+    progress: &Progress,
+) -> Result<Pushed<'s>, Error> {
     let bundle = &admitted.bundle;
     let manifest = bundle.manifest.get();
-    let finished = finished(&admitted, &users, ledger)?;
-    if !finished.is_empty() {
-        let numbers: Vec<_> = finished.iter().map(ToString::to_string).collect();
-        progress.say(format_args!("already done: volume {}", numbers.join(", ")));
+    let users = admitted.placement.users(|closure| closure.blobs.iter());
+    let sizes = manifest.blobs_by_digest();
+    let present = present::ask(&admitted.placement, &users, &sizes, jobs)?;
+    let unneeded = match bundle.media {
+        Media::Folders(_) => unneeded(manifest, &users, &present),
+        Media::Piped(_) => BTreeSet::new(),
+    };
+    if !unneeded.is_empty() {
+        let numbers: Vec<_> = unneeded.iter().map(ToString::to_string).collect();
+        progress.say(format_args!("the registry has all that is in volume {}: not read", numbers.join(", ")));
     }
-    let mut runs = Run::all(manifest, &finished);
+    let mut runs = Run::all(manifest, &unneeded);
     let to_read = |b: &&Blob| b.stored.pieces().any(|p| runs.iter().any(|r| r.has(p.volume)));
     progress.begin("verifying and pushing", manifest.blobs.iter().filter(to_read).map(|b| b.size).sum());
-    let journal = Journal { ledger, subject: &admitted.subject };
-    let mut pusher = Pusher { admitted: &admitted, users: &users, journal, in_a_row: 0, progress };
-    while !runs.is_empty() {
-        let next = if bundle.media.waits() { at_hand(&runs, &bundle.media.here()) } else { 0 };
-        for (number, ciphertext) in pusher.run(runs.remove(next))? {
-            ledger.note_finished_volume(&admitted.subject, number, &ciphertext)?;
+    let volumes_at_once = if bundle.media.waits() { 1 } else { VOLUMES_AT_ONCE.min(jobs).min(runs.len()).max(1) };
+    let pusher = Pusher {
+        admitted: &admitted,
+        users: &users,
+        present: &present,
+        journal: Journal { ledger: Mutex::new(ledger), subject: &admitted.subject },
+        buffers: Pool::new(BUFFER, AHEAD / BUFFER),
+        uploads: jobs.div_ceil(volumes_at_once),
+        in_a_row: AtomicU32::new(0),
+        stopped: AtomicBool::new(false),
+        progress,
+    };
+    if bundle.media.waits() {
+        while !runs.is_empty() {
+            pusher.run(runs.remove(at_hand(&runs, &bundle.media.here())))?;
         }
+    } else {
+        threads::for_each_until(&pusher.stopped, volumes_at_once, runs, |run| pusher.run(run))?;
     }
     progress.end();
-    let sizes = manifest.blobs_by_digest();
     for (digest, from) in &admitted.placement.base {
         if let (Some(blob), Some(repositories)) = (sizes.get(digest), users.get(digest)) {
             spread(&admitted.placement, blob, from, repositories.iter())?;
@@ -99,30 +131,20 @@ impl Run {
     }
 }
 
-/// The volumes that an earlier run finished, if the registry still has all that is in them.
-fn finished(admitted: &Admitted<'_>, users: &Users, ledger: &Ledger) -> Result<BTreeSet<u32>, Error> {
-    let mut finished = ledger.finished_volumes(&admitted.subject)?;
-    if finished.is_empty() || matches!(admitted.bundle.media, Media::Piped(_)) {
-        return Ok(BTreeSet::new());
-    }
-    for blob in &admitted.bundle.manifest.get().blobs {
-        let Some((first, last)) = blob.stored.volumes() else { continue };
-        if !(first..=last).any(|number| finished.contains(&number)) {
-            continue;
-        }
-        for repository in users.get(&blob.digest).into_iter().flatten() {
-            if !admitted.placement.client(repository)?.has_blob(&blob.digest, blob.size)? {
-                (first..=last).for_each(|number| {
-                    finished.remove(&number);
-                });
-            }
+/// The volumes that hold nothing that the registry still needs.
+fn unneeded(manifest: &Manifest, users: &Users, present: &Users) -> BTreeSet<u32> {
+    let mut unneeded: BTreeSet<u32> = (1..=manifest.volumes.count).collect();
+    for blob in &manifest.blobs {
+        if users.get(&blob.digest).is_some_and(|needed| present.get(&blob.digest) != Some(needed))
+            && let Some((first, last)) = blob.stored.volumes()
+        {
+            (first..=last).for_each(|number| {
+                unneeded.remove(&number);
+            });
         }
     }
-    Ok(finished)
+    unneeded
 }
-
-/// The repositories that need a blob.
-type Users = BTreeMap<Digest, BTreeSet<Repository>>;
 
 /// What is at hand comes first; otherwise the next in order, for which the reader waits.
 fn at_hand(runs: &[Run], here: &BTreeSet<u32>) -> usize {
@@ -133,20 +155,42 @@ fn at_hand(runs: &[Run], here: &BTreeSet<u32>) -> usize {
 struct Pusher<'p, 's> {
     admitted: &'p Admitted<'s>,
     users: &'p Users,
+    /// Who had what before anything was pushed.
+    present: &'p Users,
     journal: Journal<'p>,
+    buffers: Arc<Pool>,
+    /// Blobs of one run that are pushed at once.
+    uploads: usize,
     /// Blobs that failed since the last that did not.
-    in_a_row: u32,
+    in_a_row: AtomicU32,
+    /// Another run has failed: what is under way need not go on.
+    stopped: AtomicBool,
     progress: &'p Progress,
 }
 
+/// A blob on its way from the medium to whoever pushes it.
+struct Upload<'p> {
+    blob: &'p Blob,
+    content: PipeReader,
+}
+
+/// What became of the uploads of a pass.
+#[derive(Default)]
+struct Outcome {
+    /// Those that failed for a passing reason.
+    failed: BTreeMap<Digest, Error>,
+    /// What stopped the pass.
+    stop: Option<Stop>,
+}
+
 impl Pusher<'_, '_> {
-    /// Reads a run until every blob in it has been pushed. Gives the volumes, with the digest of their ciphertext.
-    fn run(&mut self, run: Run) -> Result<Ciphertexts, Error> {
+    /// Reads a run until every blob in it has been pushed.
+    fn run(&self, run: Run) -> Result<(), Error> {
         let (mut pass, mut again) = (1, None);
         loop {
             let media = &self.admitted.bundle.media;
-            let (mut failed, ended) = media.reading(|| self.pass(run, again.as_ref()))?;
-            let Some((digest, last)) = failed.pop_last() else { return Ok(ended) };
+            let mut failed = media.reading(|| self.pass(run, again.as_ref()))?;
+            let Some((digest, last)) = failed.pop_last() else { return Ok(()) };
             if pass == PASSES || matches!(self.admitted.bundle.media, Media::Piped(_)) {
                 return Err(last);
             }
@@ -159,64 +203,129 @@ impl Pusher<'_, '_> {
     }
 
     /// Reads the volumes of a run once, whole; their ciphertext is held against the seal in the same read. Pushes every blob, or
-    /// only some again. Gives those that failed for a passing reason, and the volumes.
-    fn pass(
-        &mut self,
-        run: Run,
-        only: Option<&BTreeSet<Digest>>,
-    ) -> Result<(BTreeMap<Digest, Error>, Ciphertexts), Error> {
-        let mut failed = BTreeMap::new();
+    /// only some again. Gives those that failed for a passing reason.
+    fn pass(&self, run: Run, only: Option<&BTreeSet<Digest>>) -> Result<BTreeMap<Digest, Error>, Error> {
         let bundle = &self.admitted.bundle;
-        let ended = read_blobs(bundle, Range::Volumes(run.first, run.last), true, |content| {
-            let (blob, is_whole) = (content.blob(), content.is_whole());
-            let item = self.progress.item(&blob.digest.to_string(), blob.size);
-            let mut content = item.reader(content);
-            if !is_whole {
-                // It is there as a whole since an earlier run; the reader checks each part.
-                return io::copy(&mut content, &mut io::sink()).map(|_| ()).map_err(Stop::Content);
+        let outcome = Mutex::new(Outcome::default());
+        let stops = || {
+            let outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
+            outcome.stop.is_some() || self.stopped.load(Ordering::Relaxed)
+        };
+        let ended = std::thread::scope(|scope| {
+            let (uploads, to_do) = sync_channel::<Upload<'_>>(0);
+            // It goes with the last of those who push: nobody waits for them in vain.
+            let to_do = Arc::new(Mutex::new(to_do));
+            for _ in 0..self.uploads {
+                let (to_do, outcome) = (to_do.clone(), &outcome);
+                scope.spawn(move || self.work(&to_do, only, outcome));
             }
-            let mut content = VerifyingReader::new(content, blob.digest, blob.size);
-            let wanted = self.users.get(&blob.digest).filter(|_| only.is_none_or(|only| only.contains(&blob.digest)));
-            let result = match wanted {
-                Some(repositories) => {
-                    let placed = place(&self.admitted.placement, blob, repositories, &mut content, &self.journal);
-                    self.in_a_row = if placed.is_ok() { 0 } else { self.in_a_row + 1 };
-                    placed
+            drop(to_do);
+            read_blobs(bundle, Range::Volumes(run.first, run.last), true, |content| {
+                if !content.is_whole() {
+                    // It is there as a whole; the reader checks each part.
+                    return io::copy(content, &mut io::sink()).map(|_| ()).map_err(Stop::Content);
                 }
-                None => Ok(()),
-            };
-            let result = match result {
-                // The medium failed under the upload: reading on would only hide why.
-                Err(Error::Registry(registry::Error::Read { source, .. }))
-                    if registry::Error::of(&source).is_none() =>
-                {
-                    return Err(Stop::Content(source));
+                let (mut writer, reader) = pipe(&self.buffers);
+                let given = uploads.send(Upload { blob: content.blob(), content: reader }).is_ok();
+                let taken = given && copy(content, &mut writer, stops).map_err(Stop::Content)? && writer.end().is_ok();
+                if taken && !stops() { Ok(()) } else { Err(Stop::Ours(Box::new(Error::Stopped))) }
+            })
+        });
+        let Outcome { failed, stop } = outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
+        match (ended, stop) {
+            (ended, Some(stop)) if !self.stopped.load(Ordering::Relaxed) => match (ended, stop) {
+                // What went wrong with the medium comes first; whoever pushed has only seen that nothing more came.
+                (Err(e), _) if !matches!(e, Error::Stopped) => Err(e),
+                (_, Stop::Content(e)) => Err(bundle.media.judge(run.last, e)),
+                (_, Stop::Ours(e)) => Err(*e),
+            },
+            (Err(e), _) => Err(e),
+            (Ok(Ended::Stream { seal, signature }), None) => {
+                stream_sealed(bundle, seal, &signature)?;
+                Ok(failed)
+            }
+            (Ok(Ended::Volumes), None) => Ok(failed),
+            (Ok(_), Some(_)) => Err(Error::Stopped),
+        }
+    }
+
+    /// Pushes one blob after the other, until there are no more or one of them ends the pass.
+    fn work(&self, to_do: &Mutex<Receiver<Upload<'_>>>, only: Option<&BTreeSet<Digest>>, outcome: &Mutex<Outcome>) {
+        loop {
+            let next = to_do.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok(Upload { blob, content }) = next else { return };
+            let result = self.upload(blob, content, only);
+            let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
+            match result {
+                Ok(None) => {}
+                Ok(Some(failed)) => {
+                    outcome.failed.insert(blob.digest, failed);
                 }
-                Err(Error::Registry(e)) if !e.is_transient() && !e.is_content() => {
+                Err(stop) => {
+                    outcome.stop.get_or_insert(stop);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Pushes a blob, and checks it to its end whatever the registry says. Gives an error that may pass.
+    fn upload(&self, blob: &Blob, content: PipeReader, only: Option<&BTreeSet<Digest>>) -> Result<Option<Error>, Stop> {
+        let item = self.progress.item(&blob.digest.to_string(), blob.size);
+        let mut content = VerifyingReader::new(item.reader(content), blob.digest, blob.size);
+        let result = match self.users.get(&blob.digest) {
+            Some(repositories) if only.is_none_or(|only| only.contains(&blob.digest)) => {
+                let present = only.is_none().then_some(self.present);
+                let placed = place(&self.admitted.placement, blob, repositories, present, &mut content, &self.journal);
+                match placed {
+                    Ok(()) => self.in_a_row.store(0, Ordering::Relaxed),
+                    Err(_) => {
+                        self.in_a_row.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+                placed
+            }
+            _ => Ok(()),
+        };
+        let result = match result {
+            // The medium failed under the upload: reading on would only hide why.
+            Err(Error::Registry(registry::Error::Read { source, .. })) if registry::Error::of(&source).is_none() => {
+                return Err(Stop::Content(source));
+            }
+            Err(Error::Registry(e)) if !e.is_transient() && !e.is_content() => {
+                return Err(Stop::Ours(Box::new(e.into())));
+            }
+            other => other,
+        };
+        // What the registry did not take is verified all the same. If the content is at fault, that is what counts.
+        let _verified = content.finish().map_err(Stop::Content)?;
+        match result {
+            Err(Error::Registry(e)) if e.is_transient() => {
+                if self.in_a_row.load(Ordering::Relaxed) >= GIVE_UP {
                     return Err(Stop::Ours(Box::new(e.into())));
                 }
-                other => other,
-            };
-            // What the registry did not take is verified all the same. If the content is at fault, that is what counts.
-            let _verified = content.finish().map_err(Stop::Content)?;
-            match result {
-                Err(Error::Registry(e)) if e.is_transient() => {
-                    if self.in_a_row >= GIVE_UP {
-                        return Err(Stop::Ours(Box::new(e.into())));
-                    }
-                    self.progress.warn(format_args!("{e}; the blob is tried again later"));
-                    failed.insert(blob.digest, Error::Registry(e));
-                    Ok(())
-                }
-                other => other.map_err(|e| Stop::Ours(Box::new(e))),
+                self.progress.warn(format_args!("{e}; the blob is tried again later"));
+                Ok(Some(Error::Registry(e)))
             }
-        })?;
-        match ended {
-            Ended::Volumes(ended) => Ok((failed, ended)),
-            Ended::Stream { seal, signature } => {
-                stream_sealed(bundle, seal, &signature)?;
-                Ok((failed, Vec::new()))
-            }
+            Err(other) => Err(Stop::Ours(Box::new(other))),
+            Ok(()) => Ok(None),
+        }
+    }
+}
+
+/// Copies into a pipe. Whether all of it went in: the other end may have gone, or there is no use in it any more.
+///
+/// # Errors
+/// Of the content. The other end only learns that nothing more comes.
+fn copy(content: &mut impl io::Read, writer: &mut PipeWriter, stops: impl Fn() -> bool) -> io::Result<bool> {
+    loop {
+        let mut buffer = writer.buffer();
+        buffer.fill(content)?;
+        if buffer.is_empty() {
+            return Ok(true);
+        }
+        if stops() || writer.send(buffer).is_err() {
+            return Ok(false);
         }
     }
 }
@@ -242,13 +351,10 @@ pub(crate) enum Stop {
     Ours(Box<Error>),
 }
 
-/// Volumes that were read to their end, with the digest of their ciphertext.
-type Ciphertexts = Vec<(u32, Digest)>;
-
 /// What stood at the end.
 pub(crate) enum Ended {
-    /// Nothing more. The volumes that were read to their end, with the digest of their ciphertext.
-    Volumes(Ciphertexts),
+    /// Nothing more.
+    Volumes,
     /// The seal of a stream, not judged yet.
     Stream { seal: Vec<u8>, signature: Vec<u8> },
 }
@@ -283,10 +389,8 @@ pub(crate) fn read_blobs<'b>(
     let number = contents.volume();
     let wrong = |e| media.judge(number, e);
     match (range, media) {
-        (Range::Admission, _) => Ok(Ended::Volumes(Vec::new())),
-        (Range::Volumes(..), Media::Folders(_)) => {
-            contents.finish().map(|volumes| Ended::Volumes(volumes.ended)).map_err(wrong)
-        }
+        (Range::Admission, _) => Ok(Ended::Volumes),
+        (Range::Volumes(..), Media::Folders(_)) => contents.finish().map(|_| Ended::Volumes).map_err(wrong),
         (Range::Volumes(..), Media::Piped(_)) => {
             let (seal, signature) = contents.finish_stream().map_err(wrong)?;
             Ok(Ended::Stream { seal, signature })
@@ -296,37 +400,45 @@ pub(crate) fn read_blobs<'b>(
 
 /// How far uploads have come, kept in the ledger's working state.
 struct Journal<'l> {
-    ledger: &'l Ledger,
+    ledger: Mutex<&'l mut Ledger>,
     subject: &'l Subject,
 }
 
 impl UploadJournal for Journal<'_> {
     fn mark(&self, repository: &Repository, digest: &Digest) -> Option<UploadMark> {
-        let found = self.ledger.upload_mark(self.subject, &repository.to_string(), digest);
+        let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = ledger.upload_mark(self.subject, &repository.to_string(), digest);
         let found = found.inspect_err(|e| tracing::warn!("how far the upload came is not known: {e}")).ok()??;
         Some(UploadMark { location: found.0, offset: found.1 })
     }
 
     fn note(&self, repository: &Repository, digest: &Digest, mark: Option<&UploadMark>) {
         let mark = mark.map(|mark| (mark.location.as_str(), mark.offset));
-        if let Err(e) = self.ledger.note_upload(self.subject, &repository.to_string(), digest, mark) {
+        let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(e) = ledger.note_upload(self.subject, &repository.to_string(), digest, mark) {
             tracing::warn!("how far the upload came cannot be noted: {e}");
         }
     }
 }
 
 /// Puts a blob into every repository that needs it: found there, streamed once, mounted, or read back through the check.
+/// `present` tells who has it, if that is known.
 fn place<R: io::Read + Send>(
     placement: &Placement,
     blob: &Blob,
     repositories: &BTreeSet<Repository>,
+    present: Option<&Users>,
     content: &mut VerifyingReader<R>,
     journal: &Journal<'_>,
 ) -> Result<(), Error> {
     let mut missing = Vec::new();
     let mut holder: Option<&Repository> = None;
     for repository in repositories {
-        if placement.client(repository)?.has_blob(&blob.digest, blob.size)? {
+        let has = match present {
+            Some(present) => present.get(&blob.digest).is_some_and(|p| p.contains(repository)),
+            None => placement.client(repository)?.has_blob(&blob.digest, blob.size)?,
+        };
+        if has {
             tracing::info!("{repository} has {}", blob.digest);
             holder = holder.or(Some(repository));
         } else {

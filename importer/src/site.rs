@@ -7,7 +7,7 @@ use bundle::Identities;
 use clap::Args;
 use commands::settings::{self, KeySource, SignArgs, Talk};
 use console::PassphraseSource;
-use console::args::RegistryArgs;
+use console::args::{JobArgs, RegistryArgs};
 use ledger::{Ledger, LedgerId};
 use manifest_schema::{LIMITS, OutsideText, Repository, Scope, Stream, Timestamp};
 use registry::Registries;
@@ -68,6 +68,9 @@ pub struct SiteArgs {
     /// How far a signature may lie in the future, in seconds
     #[arg(long, value_name = "SECONDS", env = "SEALIFT_CLOCK_TOLERANCE")]
     pub clock_tolerance: Option<u32>,
+    #[command(flatten)]
+    /// How much is done at once.
+    pub jobs: JobArgs,
     #[command(flatten)]
     /// Registry access.
     pub registry: RegistryArgs,
@@ -150,6 +153,8 @@ pub struct Site {
     couriers: Option<Certificates>,
     /// How the base of an incremental bundle is proven.
     pub base_proof: BaseProof,
+    /// Blobs that are transferred at once.
+    pub jobs: usize,
 }
 
 impl Site {
@@ -277,6 +282,7 @@ impl Site {
             now,
             watch: config.as_ref().map(|c| c.watch.into).unwrap_or_default(),
             couriers,
+            jobs: args.jobs.or(config.as_ref().and_then(|c| c.jobs)),
             base_proof: production.base_proof.or(config.as_ref().map(|c| c.base_proof)).unwrap_or_default(),
         };
         site.check_lookaside()?;

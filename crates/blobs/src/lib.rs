@@ -7,6 +7,7 @@
 #![deny(missing_docs)]
 
 pub mod pipe;
+pub mod threads;
 
 use std::io::{self, Read};
 

@@ -214,7 +214,7 @@ type Decoder = zstd::stream::read::Decoder<'static, OpeningReader<Ciphertext>>;
 
 /// The archive in a volume, read when it is needed or ahead of it.
 enum Archive {
-    Now(BufReader<Decoder>),
+    Now(Box<BufReader<Decoder>>),
     Ahead(BackgroundReader<Decoder>),
 }
 
@@ -265,7 +265,7 @@ impl VolumeReader {
             decoder.window_log_max(LIMITS.zstd_window_log)?;
             Ok(match ahead {
                 true => Archive::Ahead(BackgroundReader::new("open", &Pool::new(PLAIN, BUFFERS), decoder)?),
-                false => Archive::Now(BufReader::with_capacity(64 << 10, decoder)),
+                false => Archive::Now(Box::new(BufReader::with_capacity(64 << 10, decoder))),
             })
         };
         Ok(Self { tar: TarReader::new(archive().map_err(VolumeError::Io)?) })

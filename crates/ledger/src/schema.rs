@@ -224,10 +224,7 @@ fn first(connection: &Connection) -> rusqlite::Result<()> {
 /// Schema 2: working state.
 fn second(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(
-        "CREATE TABLE finished_volume (
-             stream TEXT NOT NULL, sequence INTEGER NOT NULL, manifest TEXT NOT NULL, volume INTEGER NOT NULL,
-             ciphertext TEXT NOT NULL, PRIMARY KEY (stream, sequence, manifest, volume)) STRICT, WITHOUT ROWID;
-         CREATE TABLE upload (
+        "CREATE TABLE upload (
              stream TEXT NOT NULL, sequence INTEGER NOT NULL, manifest TEXT NOT NULL, repository TEXT NOT NULL,
              blob TEXT NOT NULL, location TEXT NOT NULL, taken INTEGER NOT NULL,
              PRIMARY KEY (stream, sequence, manifest, repository, blob)) STRICT, WITHOUT ROWID;",

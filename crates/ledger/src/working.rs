@@ -1,12 +1,8 @@
-//! What is remembered of a receive that is under way, so that it can be continued: volumes that are finished, and how far
-//! uploads have come.
+//! What is remembered of a receive that is under way, so that it can be continued: how far uploads have come.
 //!
 //! None of it is part of the record: nothing here is hashed, [`Ledger::verify`] does not read it, and any program may
-//! change or delete it. So whoever reads it must not believe it: a volume that is said to be finished whose blobs the
-//! registry has not is read again, and a registry is asked whether it still has an upload. It goes away in the
-//! transaction that records the bundle, or its refusal.
-
-use std::collections::BTreeSet;
+//! change or delete it. So whoever reads it must not believe it: a registry is asked whether it still has an upload. It
+//! goes away in the transaction that records the bundle, or its refusal.
 
 use manifest_schema::Digest;
 use rusqlite::{Connection, OptionalExtension, Params};
@@ -16,33 +12,6 @@ use crate::error::Error;
 use crate::{Ledger, schema};
 
 impl Ledger {
-    /// The volumes of a bundle, by number, whose blobs all lie in the registry.
-    ///
-    /// # Errors
-    /// [`Error::Database`], [`Error::Damaged`].
-    pub fn finished_volumes(&self, subject: &Subject) -> Result<BTreeSet<u32>, Error> {
-        if !self.has_working_state()? {
-            return Ok(BTreeSet::new());
-        }
-        let statement = self.connection.prepare_cached(FINISHED);
-        let found: rusqlite::Result<Vec<i64>> =
-            statement.and_then(|mut statement| statement.query_map(key(subject), |row| row.get(0))?.collect());
-        Ok(self.sql(found)?.into_iter().filter_map(|number| u32::try_from(number).ok()).collect())
-    }
-
-    /// Notes that every blob of a volume lies in the registry. `ciphertext` is the digest of the file that was read; one
-    /// that is made again from the same plan has another, and the same content.
-    ///
-    /// # Errors
-    /// [`Error::ReadOnly`], [`Error::Busy`], [`Error::Full`], [`Error::Database`].
-    pub fn note_finished_volume(&self, subject: &Subject, number: u32, ciphertext: &Digest) -> Result<(), Error> {
-        let (stream, sequence, manifest) = key(subject);
-        self.note(
-            "INSERT OR REPLACE INTO finished_volume VALUES (?1, ?2, ?3, ?4, ?5)",
-            (stream, sequence, manifest, number, ciphertext.to_string()),
-        )
-    }
-
     /// Where an upload of a blob to a repository can be continued: its location at the registry, and how many bytes the
     /// registry had taken.
     ///
@@ -105,31 +74,21 @@ impl Ledger {
     }
 }
 
-const FINISHED: &str = "SELECT volume FROM finished_volume WHERE stream = ?1 AND sequence = ?2 AND manifest = ?3";
-
 const UPLOAD: &str = "SELECT location, taken FROM upload
      WHERE stream = ?1 AND sequence = ?2 AND manifest = ?3 AND repository = ?4 AND blob = ?5";
 
-const TABLES: [&str; 2] = ["finished_volume", "upload"];
-
 /// Forgets the working state of a bundle.
 pub(crate) fn forget(connection: &Connection, subject: &Subject) -> rusqlite::Result<()> {
-    for table in TABLES {
-        let sql = format!("DELETE FROM {table} WHERE stream = ?1 AND sequence = ?2 AND manifest = ?3");
-        connection.prepare_cached(&sql)?.execute(key(subject))?;
-    }
-    Ok(())
+    let sql = "DELETE FROM upload WHERE stream = ?1 AND sequence = ?2 AND manifest = ?3";
+    connection.prepare_cached(sql)?.execute(key(subject)).map(|_| ())
 }
 
 /// Forgets the working state of a bundle that is in production, and of all before it in the stream: those cannot be
 /// continued any more.
 pub(crate) fn forget_up_to(connection: &Connection, subject: &Subject) -> rusqlite::Result<()> {
-    for table in TABLES {
-        let (stream, sequence, _) = key(subject);
-        let sql = format!("DELETE FROM {table} WHERE stream = ?1 AND sequence <= ?2");
-        connection.prepare_cached(&sql)?.execute((stream, sequence))?;
-    }
-    Ok(())
+    let (stream, sequence, _) = key(subject);
+    let sql = "DELETE FROM upload WHERE stream = ?1 AND sequence <= ?2";
+    connection.prepare_cached(sql)?.execute((stream, sequence)).map(|_| ())
 }
 
 fn key(subject: &Subject) -> (&str, i64, String) {

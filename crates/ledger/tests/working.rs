@@ -2,8 +2,6 @@
 
 mod common;
 
-use std::collections::BTreeSet;
-
 use common::*;
 use ledger::{Error, Ledger, Standing, Subject};
 
@@ -11,45 +9,35 @@ const REPOSITORY: &str = "registry.prod.example/payments/api";
 
 /// How many rows of working state there are, of whatever bundle.
 fn rows(place: &Place) -> i64 {
-    let sql = "SELECT (SELECT count(*) FROM finished_volume) + (SELECT count(*) FROM upload)";
-    place.raw().query_row(sql, [], |row| row.get(0)).expect("a count")
+    place.raw().query_row("SELECT count(*) FROM upload", [], |row| row.get(0)).expect("a count")
 }
 
 fn note_some(ledger: &Ledger, subject: &Subject) {
-    ledger.note_finished_volume(subject, 1, &digest("ciphertext")).expect("noted");
     ledger.note_upload(subject, REPOSITORY, &digest("layer"), Some(("https://r/u/1", 7))).expect("noted");
 }
 
 /// The file as a program that knows schema 1 only left it.
 fn back_to_schema_1(place: &Place) {
-    place.raw().execute_batch("DROP TABLE finished_volume; DROP TABLE upload; PRAGMA user_version = 1").expect("older");
+    place.raw().execute_batch("DROP TABLE upload; PRAGMA user_version = 1").expect("older");
 }
 
 #[test]
-fn volumes_and_uploads_are_found_again() {
+fn uploads_are_found_again() {
     let place = place();
     let ledger = place.open();
     let (s, other) = (subject("payments", 1), subject("payments", 2));
-    assert_eq!(ledger.finished_volumes(&s).expect("read"), BTreeSet::new());
-    for number in [3, 1, u32::MAX, 3] {
-        ledger.note_finished_volume(&s, number, &digest("ciphertext")).expect("noted");
-    }
-    ledger.note_finished_volume(&s, 1, &digest("made again, with other ciphertext")).expect("noted");
     let (layer, location) = (digest("layer"), "https://r.example/v2/x/blobs/uploads/1?_state=abc");
     ledger.note_upload(&s, REPOSITORY, &layer, Some((location, 5))).expect("noted");
     ledger.note_upload(&s, REPOSITORY, &layer, Some((location, 1 << 40))).expect("noted again");
     drop(ledger);
 
     let ledger = place.open();
-    assert_eq!(ledger.finished_volumes(&s).expect("read"), BTreeSet::from([1, 3, u32::MAX]));
-    assert_eq!(ledger.finished_volumes(&other).expect("read"), BTreeSet::new());
     let mark =
         |s: &Subject, repository: &str, name: &str| ledger.upload_mark(s, repository, &digest(name)).expect("read");
     assert_eq!(mark(&s, REPOSITORY, "layer"), Some((location.to_string(), 1 << 40)));
     let mut same_number = s.clone();
     same_number.manifest = digest("another manifest");
     assert_eq!(mark(&same_number, REPOSITORY, "layer"), None);
-    assert_eq!(ledger.finished_volumes(&same_number).expect("read"), BTreeSet::new());
     assert_eq!(mark(&other, REPOSITORY, "layer"), None);
     assert_eq!(mark(&s, "elsewhere.example/x", "layer"), None);
     assert_eq!(mark(&s, REPOSITORY, "another layer"), None);
@@ -57,7 +45,6 @@ fn volumes_and_uploads_are_found_again() {
     ledger.note_upload(&s, REPOSITORY, &digest("another layer"), None).expect("there is none");
     ledger.note_upload(&s, REPOSITORY, &layer, None).expect("removed");
     assert_eq!(mark(&s, REPOSITORY, "layer"), None);
-    assert_eq!(ledger.finished_volumes(&s).expect("read").len(), 3);
 }
 
 #[test]
@@ -71,24 +58,23 @@ fn it_goes_away_with_the_record_and_with_a_refusal() {
         note_some(&ledger, s);
     }
     ledger.record(&stamp(2), recorded(&now)).expect_err("not announced");
-    assert_eq!(rows(&place), 8, "an act that fails takes nothing away");
+    assert_eq!(rows(&place), 4, "an act that fails takes nothing away");
     ledger.signing(&stamp(2), signing(&now)).expect("announced");
-    assert_eq!(rows(&place), 8, "until it is recorded, it can be interrupted");
+    assert_eq!(rows(&place), 4, "until it is recorded, it can be interrupted");
     ledger.record(&stamp(3), recorded(&now)).expect("recorded");
     for (s, kept) in [(&old, false), (&now, false), (&next, true), (&elsewhere, true)] {
-        assert_eq!(!ledger.finished_volumes(s).expect("read").is_empty(), kept, "{s:?}");
         assert_eq!(ledger.upload_mark(s, REPOSITORY, &digest("layer")).expect("read").is_some(), kept, "{s:?}");
     }
     note_some(&ledger, &now);
     ledger.record(&stamp(4), recorded(&now)).expect("the same record again");
-    assert_eq!(rows(&place), 4);
+    assert_eq!(rows(&place), 2);
 
     let mut same_number = next.clone();
     same_number.manifest = digest("another manifest");
     ledger.refused(&stamp(5), refused(&same_number)).expect("recorded");
-    assert_eq!(rows(&place), 4, "another bundle was refused");
+    assert_eq!(rows(&place), 2, "another bundle was refused");
     ledger.refused(&stamp(5), refused(&next)).expect("recorded");
-    assert_eq!(rows(&place), 2);
+    assert_eq!(rows(&place), 1);
     let _ = ledger.verify().expect("right");
 }
 
@@ -101,18 +87,12 @@ fn what_other_programs_do_to_it_does_not_touch_the_record() {
     let _ = ledger.begin(&stamp(20), begun(&s)).expect("begun");
     note_some(&ledger, &s);
     let verified = ledger.verify().expect("right");
-    for sql in [
-        "UPDATE finished_volume SET volume = -1, ciphertext = 'x'",
-        "UPDATE upload SET taken = -1",
-        "INSERT INTO finished_volume VALUES ('payments', 2, 'x', 9, ''), ('no stream!', -1, '', 1 << 40, '')",
-        "INSERT INTO upload VALUES ('payments', 1, 'x', '', '', char(27), 0)",
-    ] {
+    for sql in ["UPDATE upload SET taken = -1", "INSERT INTO upload VALUES ('payments', 1, 'x', '', '', char(27), 0)"] {
         place.raw().execute(sql, []).expect(sql);
         assert_eq!(ledger.verify().expect(sql), verified);
-        assert_eq!(ledger.finished_volumes(&s).expect("read"), BTreeSet::new(), "no such volume");
     }
     assert_eq!(ledger.upload_mark(&s, REPOSITORY, &digest("layer")).expect("read"), None, "no such place");
-    place.raw().execute_batch("DELETE FROM finished_volume; DELETE FROM upload").expect("freely deleted");
+    place.raw().execute_batch("DELETE FROM upload").expect("freely deleted");
     assert_eq!(ledger.verify().expect("right"), verified);
     assert!(matches!(ledger.begin(&stamp(30), begun(&s)).expect("known"), Standing::Resumed { .. }));
 }
@@ -127,7 +107,6 @@ fn a_ledger_of_schema_1_is_read_as_it_is_and_migrated_to_be_written() {
     {
         let reader = place.read();
         assert_eq!(reader.verify().expect("right, in its own schema"), before);
-        assert_eq!(reader.finished_volumes(&s).expect("none"), BTreeSet::new());
         assert_eq!(reader.upload_mark(&s, REPOSITORY, &digest("layer")).expect("none"), None);
     }
     let version = || place.raw().pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)).expect("read");
@@ -136,7 +115,7 @@ fn a_ledger_of_schema_1_is_read_as_it_is_and_migrated_to_be_written() {
     assert_eq!(version(), 2);
     assert_eq!(ledger.verify().expect("right"), before);
     note_some(&ledger, &s);
-    assert_eq!(place.read().finished_volumes(&s).expect("read"), BTreeSet::from([1]));
+    assert!(place.read().upload_mark(&s, REPOSITORY, &digest("layer")).expect("read").is_some());
 }
 
 #[test]
@@ -154,6 +133,5 @@ fn a_schema_that_is_not_the_one_it_says_is_found() {
 fn a_ledger_opened_to_be_read_notes_nothing() {
     let place = place();
     let (reader, s) = (place.read(), subject("payments", 1));
-    assert!(matches!(reader.note_finished_volume(&s, 1, &digest("x")), Err(Error::ReadOnly(_))));
     assert!(matches!(reader.note_upload(&s, REPOSITORY, &digest("x"), None), Err(Error::ReadOnly(_))));
 }
