@@ -1,17 +1,15 @@
 //! Step 3: admitted, from the admission section, before any layer is pushed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io::Read;
 
-use blobs::{VerifiedBytes, VerifyingReader};
-use bundle::Range;
+use blobs::threads;
 use console::Progress;
 use glob_match::glob_match;
 use ledger::{Begun, Ledger, Stamp, Standing, Subject};
 use manifest_schema::manifest::ReleaseList;
 use manifest_schema::release::IMAGE_REFERENCES;
 use manifest_schema::{
-    Blob, Digest, DigestTag, Found, Image, ImageSignature, LIMITS, Manifest, Reference, Repository, TagRef,
+    Digest, DigestTag, Found, Image, ImageSignature, LIMITS, Manifest, Reference, Repository, TagRef,
     is_made_from_digest,
 };
 use registry::{RepositoryClient, find_in_layer};
@@ -20,11 +18,12 @@ use crate::authenticate::Authenticated;
 use crate::base;
 use crate::config::OnExistingTag;
 use crate::destination::destination;
+use crate::documents;
 use crate::error::Error;
 use crate::evidence::Evidence;
 use crate::graph::{Closure, Graph};
 use crate::provenance::{self, Judged, Provenance, Releases};
-use crate::push::{Stop, read_blobs};
+use crate::push::Stop;
 use crate::site::{Site, StreamRules};
 use crate::sparse;
 
@@ -179,7 +178,7 @@ pub fn examine(
     sequence(ledger, bundle)?;
     expiry(site, bundle.manifest.get())?;
     let destinations = destinations(bundle)?;
-    let (graph, evidence) = documents(bundle)?;
+    let (graph, evidence) = documents::read(bundle)?;
     // What is recorded besides is bounded by the manifest's own size.
     let provenance = provenance::accept(judged(site, bundle, &graph, &evidence)?, LIMITS.ledger_entry / 2)?;
     let mut placement = tags(site, bundle, destinations, &graph, provenance, progress, probe)?;
@@ -242,7 +241,7 @@ fn releases(bundle: &Authenticated<'_>, lists: &[&ReleaseList]) -> Result<Releas
     }
     let mut says = HashMap::new();
     bundle.media.reading(|| {
-        each_admitted(bundle, |blob, content| {
+        documents::each_admitted(bundle, |blob, content| {
             if wanted.contains(&blob.digest) {
                 let found = find_in_layer(&mut *content, IMAGE_REFERENCES).or_else(|source| {
                     // What the layer says is at fault only if the bundle can be read on and the layer is what it should be.
@@ -317,81 +316,6 @@ pub fn destinations(bundle: &Authenticated<'_>) -> Result<Vec<(Image, TagRef)>, 
     Ok(placed)
 }
 
-/// Every document of the admission section, checked; and what the images are to be judged by.
-pub fn documents<'s>(bundle: &Authenticated<'s>) -> Result<(Graph, Evidence<'s>), Error> {
-    bundle.media.reading(|| read_documents(bundle))
-}
-
-fn read_documents<'s>(bundle: &Authenticated<'s>) -> Result<(Graph, Evidence<'s>), Error> {
-    let manifest = bundle.manifest.get();
-    let listed = manifest.blobs_by_digest();
-    let (mut graph, mut evidence) = (Graph::of(manifest), Evidence::of(manifest, bundle.rules));
-    let all = manifest.blobs.iter().filter(|b| b.media_type.is_document()).map(|b| b.size).sum::<u64>();
-    let mut held = (all <= LIMITS.held_documents).then(Vec::new);
-    for_each_admitted(bundle, Evidence::wants, |blob, bytes| {
-        if blob.media_type.is_document() {
-            graph.add(blob, &bytes, &listed)?;
-            if let Some(held) = &mut held {
-                held.push(bytes.clone());
-            }
-        }
-        evidence.take(blob, bytes)
-    })?;
-    graph.check(manifest)?;
-    if let Some(held) = held {
-        let _ = bundle.documents.set(held);
-    }
-    Ok((graph, evidence))
-}
-
-/// Hands on the indexes and image manifests of the admission section in order, checked against their digests.
-pub fn for_each_document(
-    bundle: &Authenticated<'_>,
-    mut act: impl FnMut(&Blob, &VerifiedBytes) -> Result<(), Error>,
-) -> Result<(), Error> {
-    let Some(held) = bundle.documents.get() else {
-        let is_document = |blob: &Blob| blob.media_type.is_document();
-        return bundle.media.reading(|| for_each_admitted(bundle, is_document, |blob, bytes| act(blob, &bytes)));
-    };
-    let blobs = bundle.manifest.get().blobs_by_digest();
-    for document in held {
-        if let Some(blob) = blobs.get(document.digest()) {
-            act(blob, document)?;
-        }
-    }
-    Ok(())
-}
-
-/// Reads the admission section, and hands on the blobs that are wanted, in order, checked against their digests.
-fn for_each_admitted(
-    bundle: &Authenticated<'_>,
-    wanted: impl Fn(&Blob) -> bool,
-    mut act: impl FnMut(&Blob, VerifiedBytes) -> Result<(), Error>,
-) -> Result<(), Error> {
-    each_admitted(bundle, |blob, content| {
-        if !wanted(blob) {
-            return Ok(());
-        }
-        let bytes = VerifiedBytes::read(content, blob.digest, blob.size).map_err(Stop::Content)?;
-        act(blob, bytes).map_err(|e| Stop::Ours(Box::new(e)))
-    })
-}
-
-/// Reads the admission section, and shows every blob as it streams by; what is not read of it is read past. All of it is
-/// checked against its digest.
-fn each_admitted(
-    bundle: &Authenticated<'_>,
-    mut look: impl FnMut(&Blob, &mut dyn Read) -> Result<(), Stop>,
-) -> Result<(), Error> {
-    read_blobs(bundle, Range::Admission, false, |content| {
-        let blob = content.blob();
-        let mut content = VerifyingReader::new(content, blob.digest, blob.size);
-        look(blob, &mut content)?;
-        content.finish().map(|_| ()).map_err(Stop::Content)
-    })
-    .map(|_| ())
-}
-
 /// What becomes of each tag; and whether the registry takes a sparse index, before anything is pushed.
 fn tags(
     site: &Site,
@@ -402,13 +326,13 @@ fn tags(
     progress: &Progress,
     probe: Probe,
 ) -> Result<Placement, Error> {
-    let mut repositories = BTreeMap::new();
+    let of = |to: &TagRef| (to.repository.clone(), site.registries.repository(&to.repository));
+    let repositories: BTreeMap<_, _> = destinations.iter().map(|(_, to)| of(to)).collect();
+    let named = threads::map(site.jobs, &destinations, |(_, to)| repositories[&to.repository].head_tag(&to.tag))?;
     let mut images = Vec::new();
-    for (image, destination) in destinations {
-        let client = repositories
-            .entry(destination.repository.clone())
-            .or_insert_with(|| site.registries.repository(&destination.repository));
-        let action = match client.head_tag(&destination.tag)? {
+    for ((image, destination), named) in destinations.into_iter().zip(named) {
+        let client = &repositories[&destination.repository];
+        let action = match named {
             None => TagAction::Create,
             Some(names) if names == image.digest => TagAction::Keep,
             Some(names) => {

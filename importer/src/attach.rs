@@ -16,7 +16,8 @@ use registry::RepositoryClient;
 use signing::SigstoreSignature;
 use signing::sigstore::{Attachment, AttachmentError, SigstoreSecretKey};
 
-use crate::admit::{Admitted, Placed, for_each_document};
+use crate::admit::{Admitted, Placed};
+use crate::documents::for_each_document;
 use crate::error::Error;
 
 /// Makes everything attached to the images findable in production. Its documents and blobs are there already.

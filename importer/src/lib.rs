@@ -23,6 +23,7 @@ pub mod complete;
 pub mod config;
 mod custody;
 pub mod destination;
+mod documents;
 pub mod error;
 pub mod evidence;
 pub mod graph;
@@ -126,9 +127,9 @@ fn receive_authenticated(
         if pushed.admitted.bundle.media.is_sealed_last() {
             pushed.admitted.reserve(ledger, progress)?;
         }
-        let complete = complete::complete(pushed, progress)?;
+        let complete = complete::complete(pushed, site.jobs, progress)?;
         let signed = sign::sign(complete, production, ledger, progress)?;
-        let published = publish::publish(signed, progress, state)?;
+        let published = publish::publish(signed, site.jobs, progress, state)?;
         record::record(published, ledger, progress)
     })();
     if let Err(error) = &result {

@@ -6,6 +6,7 @@ mod piped;
 use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bundle::{ContentsError, TarError};
 use commands::handover::Chain;
@@ -93,7 +94,7 @@ impl Wait for AsFarAsNeeded {
 #[must_use]
 pub enum Media<'s> {
     /// Folders with seals.
-    Folders(Box<Folders<'s>>),
+    Folders(Arc<Folders<'s>>),
     /// A stream, of which the seal is the last entry.
     Piped(Piped),
 }
@@ -161,7 +162,7 @@ impl Media<'_> {
 
     /// For reading contents; `last` if nothing will be read again.
     pub(crate) fn volumes(&self, last: bool) -> FromMedia<'_> {
-        FromMedia { media: self, last }
+        FromMedia { media: self, last, open: None }
     }
 }
 
@@ -169,12 +170,18 @@ impl Media<'_> {
 pub struct FromMedia<'m> {
     media: &'m Media<'m>,
     last: bool,
+    /// The copy that is being read.
+    open: Option<PathBuf>,
 }
 
 impl bundle::Volumes for FromMedia<'_> {
     fn open(&mut self, number: u32) -> io::Result<Box<dyn Read + Send>> {
         match self.media {
-            Media::Folders(folders) => Ok(Box::new(folders.volume(number).map_err(io::Error::other)?.file)),
+            Media::Folders(folders) => {
+                let OpenVolume { file, path } = folders.volume(number).map_err(io::Error::other)?;
+                self.open = Some(path);
+                Ok(Box::new(file))
+            }
             Media::Piped(piped) => Ok(piped.open(self.last)),
         }
     }
@@ -182,6 +189,7 @@ impl bundle::Volumes for FromMedia<'_> {
     fn ended(&mut self, number: u32, digest: Digest) -> io::Result<()> {
         let Media::Folders(folders) = self.media else { return Ok(()) };
         if folders.sealed_digests(number).contains(&digest) {
+            folders.note_good(self.open.take());
             return Ok(());
         }
         Err(io::Error::other(folders.not_sealed(number, digest)))

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bundle::{Head, Identities, Volumes as _};
 use manifest_schema::Stream;
@@ -13,7 +14,7 @@ use crate::site::{Site, StreamRules};
 /// A bundle whose seals are signed by the release certificates of a configured stream.
 #[must_use]
 pub struct Sealed<'s> {
-    pub(crate) folders: Folders<'s>,
+    pub(crate) folders: Arc<Folders<'s>>,
 }
 
 /// A bundle of which volume 1 could be opened. age names no sender: nothing inside is believed yet.
@@ -33,7 +34,7 @@ pub struct Opened<'s> {
 /// [`Error`] if there is no seal, its stream is not configured, its signature does not count, a folder holds what a
 /// bundle does not have, or the folders are of several bundles.
 pub fn seal<'s>(site: &'s Site, paths: &[PathBuf], wait: Box<dyn Wait>) -> Result<Sealed<'s>, Error> {
-    Ok(Sealed { folders: Folders::open(site, paths, wait)? })
+    Ok(Sealed { folders: Arc::new(Folders::open(site, paths, wait)?) })
 }
 
 impl<'s> Sealed<'s> {
@@ -58,7 +59,7 @@ impl<'s> Sealed<'s> {
         let folders = self.folders;
         folders.check_here()?;
         let sealed = Some((folders.sealed.clone(), folders.stream.clone(), folders.rules));
-        let media = Media::Folders(Box::new(folders));
+        let media = Media::Folders(folders);
         let head = media.reading(|| {
             let file = media.volumes(false).open(1).map_err(|e| media.judge(1, e))?;
             Head::read(file, identities).map_err(|e| media.judge(1, e.into()))

@@ -1,13 +1,16 @@
 //! Step 7: published. Tags move, last.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, PoisonError};
 
+use blobs::threads;
 use console::Progress;
 use ledger::MovedTag;
-use manifest_schema::Digest;
+use manifest_schema::{Digest, TagRef};
 
-use crate::admit::{Placed, TagAction, for_each_document};
+use crate::admit::{Placed, TagAction};
 use crate::attach;
+use crate::documents::for_each_document_at_once;
 use crate::error::Error;
 use crate::sign::SignedImages;
 
@@ -23,21 +26,32 @@ pub struct Published<'s> {
 ///
 /// # Errors
 /// [`Error::TagMoved`] if somebody else moved a tag meanwhile; otherwise what failed.
-pub fn publish<'s>(signed: SignedImages<'s>, progress: &Progress, state: &mut String) -> Result<Published<'s>, Error> {
+pub fn publish<'s>(
+    signed: SignedImages<'s>,
+    jobs: usize,
+    progress: &Progress,
+    state: &mut String,
+) -> Result<Published<'s>, Error> {
     let placement = &signed.admitted.placement;
     let mut images: HashMap<Digest, Vec<&Placed>> = HashMap::new();
     for placed in placement.images.iter().filter(|p| !p.is_skipped()) {
         images.entry(placed.image.digest).or_default().push(placed);
     }
     let total: usize = images.values().map(Vec::len).sum();
-    for placed in images.values().flatten() {
-        unmoved(placed, placement.client(&placed.destination.repository)?.head_tag(&placed.destination.tag)?)?;
-    }
+    let every: Vec<&Placed> = images.values().flatten().copied().collect();
+    threads::for_each(jobs, every, |placed| {
+        let client = placement.client(&placed.destination.repository)?;
+        unmoved(placed, client.head_tag(&placed.destination.tag)?).map(|_| ())
+    })?;
     attach::attach(&signed.admitted, progress)?;
-    *state = format!("0 of {total} images published, all are signed; run the same command again to continue");
-    let mut done = 0;
-    let mut tags = Vec::new();
-    for_each_document(&signed.admitted.bundle, |blob, document| {
+    let says = |done| {
+        let rest = if done == 0 { ", all are signed" } else { "" };
+        format!("{done} of {total} images published{rest}; run the same command again to continue")
+    };
+    *state = says(0);
+    // Two origins may have one tag.
+    let moved: Mutex<(usize, BTreeMap<TagRef, MovedTag>)> = Mutex::default();
+    let publishing = for_each_document_at_once(&signed.admitted.bundle, jobs, |blob, document| {
         for placed in images.get(&blob.digest).into_iter().flatten() {
             let to = &placed.destination;
             let client = placement.client(&to.repository)?;
@@ -47,15 +61,17 @@ pub fn publish<'s>(signed: SignedImages<'s>, progress: &Progress, state: &mut St
                 client.push_tag(&to.tag, document, &blob.media_type)?;
                 tracing::info!("{to} names {}", blob.digest);
             }
-            // Two origins may have one tag.
-            if !tags.iter().any(|moved: &MovedTag| moved.tag == *to) {
-                tags.push(MovedTag { tag: to.clone(), digest: blob.digest, previous });
-            }
-            done += 1;
-            *state = format!("{done} of {total} images published; run the same command again to continue");
+            let mut moved = moved.lock().unwrap_or_else(PoisonError::into_inner);
+            let tag = MovedTag { tag: to.clone(), digest: blob.digest, previous };
+            moved.1.entry(to.clone()).or_insert(tag);
+            moved.0 += 1;
         }
         Ok(())
-    })?;
+    });
+    let (done, tags) = moved.into_inner().unwrap_or_else(PoisonError::into_inner);
+    *state = says(done);
+    publishing?;
+    let tags = tags.into_values().collect();
     progress.say(format_args!("{total} images published"));
     Ok(Published { signed, tags })
 }

@@ -36,7 +36,7 @@ const AHEAD: usize = 48 << 20;
 const BUFFER: usize = 256 << 10;
 
 /// Volumes that are read at once, at most.
-const VOLUMES_AT_ONCE: usize = 2;
+pub(crate) const VOLUMES_AT_ONCE: usize = 2;
 
 /// A bundle whose blobs are all in the registry.
 #[must_use]

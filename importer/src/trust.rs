@@ -20,9 +20,9 @@ use serde::Serialize;
 use signing::sigstore::Attachment;
 use signing::{ImagePolicy, PolicyName, PolicyVerdict, RegistriesD, SigstoreSignature};
 
-use crate::admit;
 use crate::authenticate::{Authenticated, authenticate};
 use crate::destination::destination;
+use crate::documents;
 use crate::error::Error;
 use crate::evidence::{Evidence, other_digest};
 use crate::graph::Closure;
@@ -165,7 +165,7 @@ impl Cluster {
         let bundle = authenticate(
             open::seal(site, &[folder.into()], Box::new(AsFarAsNeeded))?.open(site, &site.identities()?)?,
         )?;
-        let (graph, evidence) = admit::documents(&bundle)?;
+        let (graph, evidence) = documents::read(&bundle)?;
         let images = &bundle.manifest.get().images;
         let judge = |image| self.carried(site, &bundle, image, &graph.closure(image)?, &evidence, judged_as);
         images.iter().map(judge).collect()

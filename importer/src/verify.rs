@@ -1,10 +1,11 @@
 //! `verify`: steps 0 to 4 without pushing. It goes on after a problem wherever something is left to check.
 
 use std::collections::BTreeSet;
-use std::io::Read;
+use std::convert::Infallible;
+use std::io::{self, Read};
 use std::path::PathBuf;
 
-use blobs::VerifyingReader;
+use blobs::{BlobError, VerifyingReader, threads};
 use bundle::Range;
 use console::{Explain, Fault, Progress};
 use manifest_schema::{BundleId, Digest, Sequence, Stream};
@@ -14,10 +15,11 @@ use crate::admit;
 use crate::authenticate::{Authenticated, authenticate};
 use crate::base;
 use crate::config::BaseProof;
+use crate::documents;
 use crate::error::Error;
-use crate::media::{AllHere, Folders};
+use crate::media::AllHere;
 use crate::open::{self, Opened};
-use crate::push::{Ended, Run, Stop, read_blobs, stream_sealed};
+use crate::push::{Ended, Run, Stop, VOLUMES_AT_ONCE, read_blobs, stream_sealed};
 use crate::site::Site;
 
 /// The result of a verification.
@@ -80,10 +82,17 @@ impl Verification {
 pub fn verify(site: &Site, paths: &[PathBuf], progress: &Progress) -> Verification {
     let mut v = Verification { bundle: None, checks: Vec::new() };
     let Some(sealed) = v.note("seal", open::seal(site, paths, Box::new(AllHere))) else { return v };
-    files(&mut v, &sealed.folders, progress);
-    let Some(identities) = v.note("identity", site.identities()) else { return v };
-    let Some(opened) = v.note("open", sealed.open(site, &identities)) else { return v };
-    judge(&mut v, site, opened, progress);
+    let folders = sealed.folders.clone();
+    if let Some(identities) = v.note("identity", site.identities())
+        && let Some(opened) = v.note("open", sealed.open(site, &identities))
+    {
+        judge(&mut v, site, opened, progress);
+    }
+    // All damage is named, not only the first, and also where the content could not be looked at. What was read whole
+    // is not read again.
+    for (name, result) in folders.check_files(progress) {
+        v.note(&format!("file {name}"), result);
+    }
     v
 }
 
@@ -114,53 +123,52 @@ fn judge(v: &mut Verification, site: &Site, opened: Opened<'_>, progress: &Progr
     }
     v.note("expiry", admit::expiry(site, bundle.manifest.get()));
     v.note("origins and destinations", admit::destinations(&bundle));
-    if let Some((graph, evidence)) = v.note("image manifests", admit::documents(&bundle)) {
+    if let Some((graph, evidence)) = v.note("image manifests", documents::read(&bundle)) {
         for judged in v.note("signatures", admit::judged(site, &bundle, &graph, &evidence)).into_iter().flatten() {
             v.note(&format!("image policy for {}", judged.origin), judged.accept());
         }
     }
     progress.begin("verifying blobs", bundle.manifest.get().total_bytes());
-    let mut wrong = Vec::new();
     // Each run for itself: what is wrong with one volume says nothing of the others.
-    for run in Run::all(bundle.manifest.get(), &BTreeSet::new()) {
-        let range = Range::Volumes(run.first, run.last);
-        let read = read_blobs(&bundle, range, true, |content| {
-            let blob = content.blob();
-            let item = progress.item(&blob.digest.to_string(), blob.size);
-            let checked = VerifyingReader::new(item.reader(&mut *content), blob.digest, blob.size).finish();
-            match checked {
-                Ok(_) => Ok(()),
-                Err(e) => match blobs::BlobError::of(&e) {
-                    Some(problem) => {
-                        wrong.push(problem.clone());
-                        // The next blob begins where this one ends.
-                        std::io::copy(content, &mut std::io::sink()).map(|_| ()).map_err(Stop::Content)
-                    }
-                    None => Err(Stop::Content(e)),
-                },
-            }
-        });
-        for problem in wrong.drain(..) {
+    let runs = Run::all(bundle.manifest.get(), &BTreeSet::new());
+    let read = threads::map(VOLUMES_AT_ONCE.min(site.jobs), runs, |run| {
+        Ok::<_, Infallible>((run, read(&bundle, run, progress)))
+    });
+    for (run, (wrong, ended)) in read.unwrap_or_else(|never| match never {}) {
+        for problem in wrong {
             v.note::<()>("blob", Err(Error::Blob(problem)));
         }
         let name = match (run.first, run.last) {
             (first, last) if first == last => format!("volume {first}"),
             (first, last) => format!("volumes {first} to {last}"),
         };
-        if let Some(Ended::Stream { seal, signature }) = v.note(&name, read) {
+        if let Some(Ended::Stream { seal, signature }) = v.note(&name, ended) {
             v.note("seal", stream_sealed(&bundle, seal, &signature));
         }
     }
     progress.end();
 }
 
-/// Every file against the seals: all damage is named, not only the first.
-fn files(v: &mut Verification, folders: &Folders<'_>, progress: &Progress) {
-    progress.begin("checking files", folders.bytes());
-    for (name, result) in folders.check_files(|n| progress.advance(n)) {
-        v.note(&format!("file {name}"), result);
-    }
-    progress.end();
+/// Reads a run. Gives the blobs that are wrong, and how it ended.
+fn read(bundle: &Authenticated<'_>, run: Run, progress: &Progress) -> (Vec<BlobError>, Result<Ended, Error>) {
+    let mut wrong = Vec::new();
+    let ended = read_blobs(bundle, Range::Volumes(run.first, run.last), true, |content| {
+        let blob = content.blob();
+        let item = progress.item(&blob.digest.to_string(), blob.size);
+        let checked = VerifyingReader::new(item.reader(&mut *content), blob.digest, blob.size).finish();
+        match checked {
+            Ok(_) => Ok(()),
+            Err(e) => match BlobError::of(&e) {
+                Some(problem) => {
+                    wrong.push(problem.clone());
+                    // The next blob begins where this one ends.
+                    io::copy(content, &mut io::sink()).map(|_| ()).map_err(Stop::Content)
+                }
+                None => Err(Stop::Content(e)),
+            },
+        }
+    });
+    (wrong, ended)
 }
 
 fn describe(bundle: &Authenticated<'_>) -> Verified {

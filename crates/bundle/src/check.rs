@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 
+use blobs::threads;
 use manifest_schema::Digest;
 use serde::Serialize;
 
@@ -30,7 +31,7 @@ enum Reading {
     Whole(Digest, u64),
 }
 
-fn read(folder: &Folder, name: &str, progress: &mut impl FnMut(u64)) -> Result<Reading, FolderError> {
+fn read(folder: &Folder, name: &str, progress: impl FnMut(u64)) -> Result<Reading, FolderError> {
     match folder.digest_on_medium(name, progress) {
         Ok((digest, size)) => Ok(Reading::Whole(digest, size)),
         Err(FolderError::Missing(_)) => Ok(Reading::Absent),
@@ -168,12 +169,16 @@ struct Sealed<'s> {
     current: bool,
 }
 
-/// Reads every sealed file in every folder. All seals must be of one bundle; a file is good if it is what any of them says.
-/// `progress` is told how many bytes were read.
+/// Files that are read at once, at most.
+const AT_ONCE: usize = 8;
+
+/// Reads every sealed file in every folder, several at once unless they lie on one medium that would go back and forth between
+/// them. All seals must be of one bundle; a file is good if it is what any of them says. `progress` is told how many bytes
+/// were read.
 ///
 /// # Errors
 /// [`FolderError`] for what is not a regular file; missing, unreadable and damaged files are in the result.
-pub fn check_media(media: &[Medium], progress: impl FnMut(u64)) -> Result<Vec<CheckedFile>, FolderError> {
+pub fn check_media(media: &[Medium], progress: impl Fn(u64) + Sync) -> Result<Vec<CheckedFile>, FolderError> {
     check_some(media, |_| true, progress)
 }
 
@@ -201,19 +206,31 @@ pub fn check_again(
 fn check_some(
     media: &[Medium],
     wanted: impl Fn(&str) -> bool,
-    mut progress: impl FnMut(u64),
+    progress: impl Fn(u64) + Sync,
 ) -> Result<Vec<CheckedFile>, FolderError> {
     let sealed: Vec<_> = sealed_files(media).into_iter().filter(|file| wanted(file.name)).collect();
-    let mut rows: Vec<(usize, CheckedFile)> = Vec::new();
+    // What lies on one disc or stick is in one queue.
+    let mut queues: Vec<(Option<u64>, Vec<(&Medium, usize)>)> = Vec::new();
     for medium in media {
-        for (place, file) in sealed.iter().enumerate() {
-            let reading = read(&medium.folder, file.name, &mut progress)?;
-            if matches!(reading, Reading::Absent) && file.kind != FileKind::Label {
-                continue;
+        let device = medium.folder.one_at_a_time();
+        for place in 0..sealed.len() {
+            match device.and_then(|_| queues.iter_mut().find(|(queue, _)| *queue == device)) {
+                Some((_, queue)) => queue.push((medium, place)),
+                None => queues.push((device, vec![(medium, place)])),
             }
-            rows.push((place, file.judged(reading, media.len(), medium.folder.path())));
         }
     }
+    let jobs = std::thread::available_parallelism().map_or(1, usize::from).min(AT_ONCE);
+    let read = threads::map(jobs, queues, |(_, queue)| {
+        let judged = |(medium, place): (&Medium, usize)| {
+            let file = &sealed[place];
+            let reading = read(&medium.folder, file.name, &progress)?;
+            let is_here = !matches!(reading, Reading::Absent) || file.kind == FileKind::Label;
+            Ok(is_here.then(|| (place, file.judged(reading, media.len(), medium.folder.path()))))
+        };
+        queue.into_iter().map(judged).collect::<Result<Vec<_>, FolderError>>()
+    })?;
+    let mut rows: Vec<(usize, CheckedFile)> = read.into_iter().flatten().flatten().collect();
     let mut here: BTreeSet<u32> = rows.iter().filter_map(|(_, row)| row.medium).collect();
     // A seal of volumes that were made again comes without the others.
     let comes = |medium: &Medium, volume| medium.seal.again.is_empty() || medium.seal.again.contains(&volume);

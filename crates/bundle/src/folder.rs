@@ -7,6 +7,7 @@ use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use blobs::Hasher;
+use blobs::pipe::{BackgroundReader, Pool};
 use manifest_schema::{Algorithm, Digest, LIMITS, OutsideText};
 use rustix::fs::{Mode, OFlags};
 use walkdir::WalkDir;
@@ -189,6 +190,11 @@ impl Folder {
         self.dir.sync_all()
     }
 
+    /// The device, if its files should be read one after the other.
+    pub(crate) fn one_at_a_time(&self) -> Option<u64> {
+        crate::device::one_at_a_time(&self.dir)
+    }
+
     /// Locks the folder against others that lock it; `false` if one has. Where there are no locks, all may go on.
     pub(crate) fn try_lock(&self) -> bool {
         !matches!(self.dir.try_lock(), Err(TryLockError::WouldBlock))
@@ -281,25 +287,35 @@ impl Folder {
     }
 }
 
-/// The SHA-256 digest and the size in bytes of what is read. `progress` is told how many bytes were.
+/// Bytes that are read in one piece, and pieces that are read ahead of the one that is hashed.
+const PIECE: usize = 512 << 10;
+const PIECES: usize = 4;
+
+/// The SHA-256 digest and the size in bytes of a file. `progress` is told how many bytes were read.
 ///
 /// # Errors
-/// Of the reader.
-pub fn digest_of(mut file: impl Read, mut progress: impl FnMut(u64)) -> std::io::Result<(Digest, u64)> {
+/// Of the file.
+pub fn digest_of(mut file: File, mut progress: impl FnMut(u64)) -> std::io::Result<(Digest, u64)> {
     let mut hasher = Hasher::new(Algorithm::Sha256);
-    let mut buffer = vec![0; 256 << 10];
     let mut size = 0;
-    loop {
-        let n = match file.read(&mut buffer) {
-            Ok(0) => return Ok((hasher.finish(), size)),
-            Ok(n) => n,
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(e) => return Err(e),
-        };
-        hasher.update(&buffer[..n]);
-        size += n as u64;
-        progress(n as u64);
+    let mut take = |bytes: &[u8]| {
+        hasher.update(bytes);
+        size += bytes.len() as u64;
+        progress(bytes.len() as u64);
+    };
+    let pool = Pool::new(PIECE, PIECES);
+    let mut first = pool.take();
+    first.fill(&mut file)?;
+    take(&first);
+    // A small file is not worth a thread.
+    if first.room() == 0 {
+        drop(first);
+        let mut ahead = BackgroundReader::new("read", &pool, file)?;
+        while let Some(piece) = ahead.pipe().next_buffer()? {
+            take(&piece);
+        }
     }
+    Ok((hasher.finish(), size))
 }
 
 /// The folders that a path stands for: itself, or the folders of its media if it has those and no seal of its own. There is

@@ -18,6 +18,7 @@ mod ahead;
 mod bound;
 mod check;
 mod contents;
+mod device;
 mod entries;
 mod folder;
 mod frames;

@@ -8,6 +8,7 @@ mod text;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use clap::Args;
@@ -138,12 +139,12 @@ pub fn check_bundle(folders: &[PathBuf], options: &Options, progress: &Progress)
 
 fn judge(media: &Media, options: &Options, progress: &Progress) -> Result<Report, Error> {
     progress.begin("checking", media.bytes);
-    let (begun, mut bytes) = (Instant::now(), 0);
+    let (begun, bytes) = (Instant::now(), AtomicU64::new(0));
     let mut files = bundle::check_media(&media.media, |n| {
-        bytes += n;
+        bytes.fetch_add(n, Ordering::Relaxed);
         progress.advance(n);
     })?;
-    let rate = Rate { bytes, seconds: begun.elapsed().as_secs_f64() };
+    let rate = Rate { bytes: bytes.into_inner(), seconds: begun.elapsed().as_secs_f64() };
     progress.end();
     repair::assess(&media.media, &mut files, progress);
     let mut outcome = repair::Outcome::default();

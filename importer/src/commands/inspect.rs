@@ -12,6 +12,7 @@ use crate::admit;
 use crate::authenticate::authenticate;
 use crate::commands::evidence;
 use crate::commands::receive::from;
+use crate::documents;
 use crate::error::Error;
 use crate::media::AsFarAsNeeded;
 use crate::provenance::Judged;
@@ -53,7 +54,7 @@ impl Inspect {
     fn inspect(self) -> Result<(), Error> {
         let site = Site::resolve(self.site, ProductionArgs::default())?;
         let bundle = authenticate(from(&self.bundle, Box::new(AsFarAsNeeded))?.open(&site)?)?;
-        let (graph, evidence) = admit::documents(&bundle)?;
+        let (graph, evidence) = documents::read(&bundle)?;
         let report = Report {
             judged: admit::judged(&site, &bundle, &graph, &evidence)?,
             signers: bundle.manifest.signers(),

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bundle::{ContentsError, Folder, FolderError, LABEL, Repairable, SEAL, SEAL_SIGNATURE, Seal, TOOL, media_folders};
 use commands::handover::Chain;
+use console::Progress;
 use manifest_schema::{BundleId, Digest, OutsideText, Sequence, Stream, Timestamp};
 use signing::Authentic;
 
@@ -70,6 +71,8 @@ struct State {
     seals: Vec<Arc<Authentic<Seal>>>,
     /// Copies of volumes that are not what was sealed.
     damaged: BTreeSet<PathBuf>,
+    /// Copies of volumes that were read whole and are what was sealed.
+    good: BTreeSet<PathBuf>,
     /// Where folders of the bundle were, one of which may be there still.
     places: BTreeSet<PathBuf>,
     /// The statements of custody of every folder that was seen.
@@ -109,6 +112,7 @@ impl<'s> Folders<'s> {
                 folders: Vec::new(),
                 seals: Vec::new(),
                 damaged: BTreeSet::new(),
+                good: BTreeSet::new(),
                 places: BTreeSet::new(),
                 handover: Vec::new(),
             }),
@@ -228,6 +232,7 @@ impl<'s> Folders<'s> {
             // A medium that is held open cannot be taken out.
             self.state().folders.clear();
             self.state().damaged.clear();
+            self.state().good.clear();
             let Some(paths) = self.wait.wait(&self.wanted(number))? else {
                 return Err(self.missing(vec![number]));
             };
@@ -257,17 +262,14 @@ impl<'s> Folders<'s> {
         }
     }
 
-    /// Bytes of all files that are at hand, for a progress display.
-    pub fn bytes(&self) -> u64 {
-        let of_folder = |f: &SealedFolder| {
-            let names: Vec<_> = f.seal.get().files().map(|(name, _)| name).collect();
-            f.folder.sizes(&names)
-        };
-        self.state().folders.iter().map(of_folder).sum()
+    /// A copy of a volume was read whole, and is what was sealed.
+    pub(crate) fn note_good(&self, path: Option<PathBuf>) {
+        self.state().good.extend(path);
     }
 
-    /// Label and volumes, each against the seals. Recovery data is of no account here.
-    pub fn check_files(&self, mut progress: impl FnMut(u64)) -> Vec<(String, Result<(), Error>)> {
+    /// Label and volumes, each against the seals; copies that were read whole before are not read again. Recovery data is of no
+    /// account here.
+    pub fn check_files(&self, progress: &Progress) -> Vec<(String, Result<(), Error>)> {
         let mut results = Vec::new();
         for SealedFolder { folder, seal } in &self.state().folders {
             results.push((LABEL.to_string(), check_small(folder, LABEL, seal.get().label)));
@@ -275,17 +277,31 @@ impl<'s> Folders<'s> {
                 results.push((TOOL.to_string(), check_small(folder, TOOL, digest)));
             }
         }
-        for number in 1..=u32::try_from(self.sealed.volumes).unwrap_or(u32::MAX) {
+        let good = self.state().good.clone();
+        let numbers = 1..=u32::try_from(self.sealed.volumes).unwrap_or(u32::MAX);
+        let to_read =
+            |copy: OpenVolume| (!good.contains(&copy.path)).then(|| copy.file.metadata().ok().map(|m| m.len()));
+        let sizes = numbers.clone().flat_map(|n| copies(&self.state(), n)).filter_map(|copy| to_read(copy.ok()?)?);
+        match sizes.sum() {
+            0 => {}
+            bytes => progress.begin("checking files", bytes),
+        }
+        for number in numbers {
             let name = bundle::volume_name(&self.sealed.name, number);
             let copies = copies(&self.state(), number);
             if copies.is_empty() {
                 results.push((name.clone(), Err(self.missing(vec![number]))));
             }
             for copy in copies {
-                let result = copy.map_err(Error::from).and_then(|copy| self.check_copy(number, copy, &mut progress));
+                let result = match copy {
+                    Ok(copy) if good.contains(&copy.path) => Ok(()),
+                    Ok(copy) => self.check_copy(number, copy, |n| progress.advance(n)),
+                    Err(e) => Err(e.into()),
+                };
                 results.push((name.clone(), result));
             }
         }
+        progress.end();
         results
     }
 
