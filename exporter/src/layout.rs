@@ -12,6 +12,11 @@ use crate::media::{Medium, Share, VolumeSize, on_medium};
 /// A volume is begun on a medium that has others already only if it gets at least this share of a whole one.
 const WORTH_A_PART: u64 = 16;
 
+/// Into so many volumes, about, a bundle is cut even if fewer would do, unless they would become smaller than this in bytes:
+/// volumes are made, checked, read and replaced for themselves, and several side by side.
+const VOLUMES: u64 = 8;
+const SMALLEST: u64 = 256 << 20;
+
 /// How a bundle is to be cut.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Cut {
@@ -109,6 +114,15 @@ pub enum ToPlace {
     Left,
 }
 
+impl ToPlace {
+    fn size(&self) -> u64 {
+        match self {
+            Self::Carried(size) => *size,
+            Self::Left => 0,
+        }
+    }
+}
+
 /// Lays blobs out, in their order. `first` is volume 1 with its head.
 ///
 /// # Errors
@@ -125,6 +139,10 @@ pub fn lay_out(cut: &Cut, first: VolumeBound, later: VolumeBound, blobs: &[ToPla
         limit: cut.largest_volume(cut.capacity(1)),
         ends_in_parts: false,
         whole: cut.largest_volume(cut.capacity(2)),
+        suits: match cut.volume_size {
+            VolumeSize::Unlimited => u64::MAX,
+            VolumeSize::AtMost(_) => (blobs.iter().map(ToPlace::size).sum::<u64>() / VOLUMES).max(SMALLEST),
+        },
     };
     if filling.bound.bytes() > filling.limit {
         return Err(Error::VolumeTooSmall { needed: filling.bound.bytes(), limit: filling.limit });
@@ -157,14 +175,20 @@ struct Filling<'c> {
     ends_in_parts: bool,
     /// What a volume may become that has a medium to itself.
     whole: u64,
+    /// What a volume should not become if it holds half of that already.
+    suits: u64,
 }
 
 impl Filling<'_> {
     fn place(&mut self, size: u64) -> Result<Stored, Error> {
-        if self.ends_in_parts || self.bound.blob(size).bytes() > self.limit {
+        let with = self.bound.blob(size).bytes();
+        let is_large = with > self.suits && self.bound.bytes() >= self.suits / 2;
+        if self.ends_in_parts || with > self.limit || is_large {
             let beside = self.cut.largest_volume(self.left_behind());
             if self.later.blob(size).bytes() <= beside {
                 self.next_volume(false)?;
+            } else if is_large && with <= self.limit && !self.ends_in_parts {
+                // It would have to be another medium.
             } else if self.later.blob(size).bytes() <= self.whole {
                 self.next_volume(true)?;
             } else {
@@ -336,6 +360,29 @@ mod tests {
         let layout = lay(&cut, &[3 * MIB, fits + 1024, 10]).expect("laid out");
         assert!(matches!(&layout.stored[1], Stored::Parts { volume: 2, sizes } if sizes.len() == 2), "{layout:?}");
         assert_eq!(layout.stored[2], whole(4));
+    }
+
+    #[test]
+    fn a_large_bundle_is_cut_so_that_volumes_can_be_read_side_by_side() {
+        let volumes = |cut: &Cut, sizes: &[u64]| {
+            let layout = lay(cut, sizes).expect("laid out");
+            is_sound(cut, sizes, &layout);
+            layout.stored.iter().filter_map(|s| Some(s.volumes()?.0)).collect::<Vec<_>>()
+        };
+        let cut = Cut::default();
+        assert_eq!(volumes(&cut, &[100 * MIB; 2]), [1, 1], "small bundles stay whole");
+        assert_eq!(volumes(&cut, &[290 * MIB, 245 * MIB, 172 * MIB, 171 * MIB, 86 * MIB]), [1, 2, 3, 4, 5]);
+        assert_eq!(volumes(&cut, &[100 * MIB; 5]), [1, 1, 2, 2, 3]);
+        assert_eq!(volumes(&cut, &[1024 * MIB; 32]).last(), Some(&11), "not more than are needed for that");
+        let none = Cut { volume_size: VolumeSize::Unlimited, ..cut };
+        assert_eq!(volumes(&none, &[1024 * MIB; 32]), [1; 32], "one file was asked for");
+        // No medium is left for that.
+        let medium = Some(Medium { capacity: 600 * MIB });
+        for kib in (330 << 10..400 << 10).step_by(64) {
+            let sizes = [200 * MIB, kib << 10];
+            let media = |cut: Cut| lay(&Cut { medium, ..cut }, &sizes).expect("laid out").media.len();
+            assert_eq!(media(cut), media(none), "{kib} KiB");
+        }
     }
 
     #[test]

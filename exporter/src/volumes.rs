@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use blobs::threads;
 use bundle::{Folder, Output, Outputs, Packer, Packing, SourceBlob, WrittenVolume, medium_name, volume_name};
 use console::Progress;
 use manifest_schema::Digest;
@@ -38,7 +39,6 @@ pub(crate) struct Writing<'w> {
 struct State<'w> {
     claim: &'w mut Claim,
     written: BTreeMap<u32, FinishedVolume>,
-    failed: Option<Error>,
 }
 
 impl<'w> Writing<'w> {
@@ -52,7 +52,7 @@ impl<'w> Writing<'w> {
         progress: &'w Progress,
     ) -> Self {
         let volumes = volumes.into_iter().map(|volume| (volume.number, volume)).collect();
-        let state = Mutex::new(State { claim, written: BTreeMap::new(), failed: None });
+        let state = Mutex::new(State { claim, written: BTreeMap::new() });
         Self { place, request, which, volumes, signatures, state, recovery: Mutex::new(()), progress }
     }
 
@@ -79,31 +79,12 @@ impl<'w> Writing<'w> {
             Which::Again(_) => self.state().claim.sealed_volumes(),
         };
         let known: Vec<_> = others.values().flat_map(FinishedVolume::parts).collect();
-        let at_once = self.request.jobs.min(AT_ONCE);
+        let one_at_a_time = Folder::open(self.place.folder).is_ok_and(|folder| folder.one_at_a_time().is_some());
+        let at_once = if one_at_a_time { 1 } else { self.request.jobs.min(AT_ONCE) };
         let packer = Packer::new(packing, self.request.jobs.div_ceil(at_once));
         let runs = packer.runs(&self.volumes.keys().copied().collect::<Vec<_>>());
-        let next = Mutex::new(runs.iter());
-        let work = || {
-            while !stopped.load(Ordering::Relaxed) {
-                let run = next.lock().unwrap_or_else(PoisonError::into_inner).next();
-                let Some(run) = run else { return };
-                if let Err(e) = packer.volumes(run, &known, &mut &self) {
-                    let mut state = self.state();
-                    // What fails after that may fail only because it was stopped.
-                    if !stopped.swap(true, Ordering::Relaxed) {
-                        state.failed = Some(e);
-                    }
-                }
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..at_once.min(runs.len()) {
-                scope.spawn(work);
-            }
-            work();
-        });
-        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-        state.failed.map_or(Ok(state.written), Err)
+        threads::for_each_until(stopped, at_once, &runs, |run| packer.volumes(run, &known, &mut &self))?;
+        Ok(self.state.into_inner().unwrap_or_else(PoisonError::into_inner).written)
     }
 }
 

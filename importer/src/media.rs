@@ -17,6 +17,9 @@ use crate::error::Error;
 pub use folders::{Folders, OpenVolume, SealedAs};
 pub use piped::Piped;
 
+/// Volumes that are read at once, at most.
+const VOLUMES_AT_ONCE: usize = 2;
+
 /// What is being waited for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
@@ -150,6 +153,14 @@ impl Media<'_> {
     /// Whether somebody may bring what is not at hand.
     pub(crate) fn waits(&self) -> bool {
         matches!(self, Self::Folders(folders) if folders.waits())
+    }
+
+    /// How many volumes are read at once, if so many blobs are handled at once.
+    pub(crate) fn volumes_at_once(&self, jobs: usize) -> usize {
+        match self {
+            Self::Folders(folders) if !folders.one_at_a_time() => VOLUMES_AT_ONCE.min(jobs),
+            _ => 1,
+        }
     }
 
     /// The volumes that are at hand.

@@ -35,9 +35,6 @@ const CONTINUED: u64 = 512 << 20;
 const AHEAD: usize = 48 << 20;
 const BUFFER: usize = 256 << 10;
 
-/// Volumes that are read at once, at most.
-pub(crate) const VOLUMES_AT_ONCE: usize = 2;
-
 /// A bundle whose blobs are all in the registry.
 #[must_use]
 pub struct Pushed<'s> {
@@ -71,7 +68,7 @@ pub fn push<'s>(
     let mut runs = Run::all(manifest, &unneeded);
     let to_read = |b: &&Blob| b.stored.pieces().any(|p| runs.iter().any(|r| r.has(p.volume)));
     progress.begin("verifying and pushing", manifest.blobs.iter().filter(to_read).map(|b| b.size).sum());
-    let volumes_at_once = if bundle.media.waits() { 1 } else { VOLUMES_AT_ONCE.min(jobs).min(runs.len()).max(1) };
+    let volumes_at_once = bundle.media.volumes_at_once(jobs).min(runs.len()).max(1);
     let pusher = Pusher {
         admitted: &admitted,
         users: &users,

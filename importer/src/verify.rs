@@ -19,7 +19,7 @@ use crate::documents;
 use crate::error::Error;
 use crate::media::AllHere;
 use crate::open::{self, Opened};
-use crate::push::{Ended, Run, Stop, VOLUMES_AT_ONCE, read_blobs, stream_sealed};
+use crate::push::{Ended, Run, Stop, read_blobs, stream_sealed};
 use crate::site::Site;
 
 /// The result of a verification.
@@ -131,7 +131,7 @@ fn judge(v: &mut Verification, site: &Site, opened: Opened<'_>, progress: &Progr
     progress.begin("verifying blobs", bundle.manifest.get().total_bytes());
     // Each run for itself: what is wrong with one volume says nothing of the others.
     let runs = Run::all(bundle.manifest.get(), &BTreeSet::new());
-    let read = threads::map(VOLUMES_AT_ONCE.min(site.jobs), runs, |run| {
+    let read = threads::map(bundle.media.volumes_at_once(site.jobs), runs, |run| {
         Ok::<_, Infallible>((run, read(&bundle, run, progress)))
     });
     for (run, (wrong, ended)) in read.unwrap_or_else(|never| match never {}) {

@@ -190,8 +190,9 @@ impl Folder {
         self.dir.sync_all()
     }
 
-    /// The device, if its files should be read one after the other.
-    pub(crate) fn one_at_a_time(&self) -> Option<u64> {
+    /// The number of the device, if files on it should be read and written one after the other: a disc or disk that turns, a
+    /// stick.
+    pub fn one_at_a_time(&self) -> Option<u64> {
         crate::device::one_at_a_time(&self.dir)
     }
 

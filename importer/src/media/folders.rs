@@ -165,6 +165,11 @@ impl<'s> Folders<'s> {
         self.state().folders.iter().map(|f| f.folder.path().to_path_buf()).collect()
     }
 
+    /// Whether volumes should be read one after the other.
+    pub fn one_at_a_time(&self) -> bool {
+        self.waits() || self.state().folders.iter().any(|f| f.folder.one_at_a_time().is_some())
+    }
+
     /// Whether somebody may bring what is missing.
     pub fn waits(&self) -> bool {
         self.wait.waits()
@@ -278,17 +283,18 @@ impl<'s> Folders<'s> {
             }
         }
         let good = self.state().good.clone();
+        let every_copy = |number| copies_but(&BTreeSet::new(), &self.state(), number);
         let numbers = 1..=u32::try_from(self.sealed.volumes).unwrap_or(u32::MAX);
         let to_read =
             |copy: OpenVolume| (!good.contains(&copy.path)).then(|| copy.file.metadata().ok().map(|m| m.len()));
-        let sizes = numbers.clone().flat_map(|n| copies(&self.state(), n)).filter_map(|copy| to_read(copy.ok()?)?);
+        let sizes = numbers.clone().flat_map(|n| every_copy(n)).filter_map(|copy| to_read(copy.ok()?)?);
         match sizes.sum() {
             0 => {}
             bytes => progress.begin("checking files", bytes),
         }
         for number in numbers {
             let name = bundle::volume_name(&self.sealed.name, number);
-            let copies = copies(&self.state(), number);
+            let copies = every_copy(number);
             if copies.is_empty() {
                 results.push((name.clone(), Err(self.missing(vec![number]))));
             }
@@ -404,10 +410,14 @@ impl<'s> Folders<'s> {
 
 /// The copies of a volume that are not known to be damaged, those of the highest revision first.
 fn copies(state: &State, number: u32) -> Vec<Result<OpenVolume, FolderError>> {
+    copies_but(&state.damaged, state, number)
+}
+
+fn copies_but(left_out: &BTreeSet<PathBuf>, state: &State, number: u32) -> Vec<Result<OpenVolume, FolderError>> {
     let copy = |SealedFolder { folder, seal }: &SealedFolder| {
         let volume = seal.get().volume(number)?;
         let path = folder.path().join(&volume.name);
-        if state.damaged.contains(&path) {
+        if left_out.contains(&path) {
             return None;
         }
         match folder.open_file(&volume.name) {
