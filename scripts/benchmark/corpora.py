@@ -1,0 +1,105 @@
+"""The images that are carried: real ones, and ones that are made of nothing."""
+
+import gzip
+import hashlib
+import json
+import multiprocessing
+import random
+
+from .measure import MANIFEST, ROOT, output
+
+OCI = "application/vnd.oci.image"
+SCOPE = "registry.bench.example/made"
+
+
+class Corpus:
+    """The OCI layout that scripts/bench-corpus made."""
+
+    def __init__(self, small, cache):
+        self.layout = type(cache)(output(ROOT / "scripts/bench-corpus", *(["--small"] if small else []), cache))
+        index = json.loads((self.layout / "index.json").read_text())
+        self.images = {m["annotations"]["org.opencontainers.image.ref.name"]: m["digest"] for m in index["manifests"]}
+        blobs = {f.name: f.stat().st_size for f in (self.layout / "blobs/sha256").iterdir()}
+        self.bytes, self.largest = sum(blobs.values()), max(blobs, key=blobs.get)
+        manifests = [self.layout / "blobs" / digest.replace(":", "/") for digest in self.images.values()]
+        self.layers = len({layer["digest"] for m in manifests for layer in json.loads(m.read_text())["layers"]})
+
+
+def tiny(layout, count):
+    """A layout of so many images of three blobs of 1 to 5 kB, all different, and `images`, a file that names them.
+
+    Made by a process of its own, because this one's memory is the least that can be measured of others."""
+    apart(make_tiny, layout, count)
+
+
+def make_tiny(layout, count):
+    source = random.Random(count)
+    layout = Layout(layout)
+    for number in range(count):
+        contents = [source.randbytes(source.randrange(1000, 5000)) for _ in range(2)]
+        layers = [layout.blob(gzip.compress(content, mtime=0), f"{OCI}.layer.v1.tar+gzip") for content in contents]
+        history = [{"created_by": source.randbytes(500).hex()}]
+        layout.image(f"{SCOPE}/tiny-{number}:1", layers, contents, history)
+    layout.close()
+
+
+def sparse(layout, total):
+    """A layout of four images of four layers, `total` bytes together, that take no space on the disk. The first layer has
+    three tenths of all bytes; each begins as gzip's output does, so that nobody tries to pack it."""
+    apart(make_sparse, layout, total)
+
+
+def make_sparse(layout, total):
+    layout = Layout(layout)
+    for image in range(4):
+        layers = []
+        for number in range(4):
+            share = 0.3 if image == number == 0 else 0.7 / 15
+            part = layout.folder / "part"
+            with part.open("wb") as file:
+                file.write(b"\x1f\x8b\x08\0\0\0\0\0\0\xff" + bytes([image, number]))
+                file.truncate(int(total * share))
+            with part.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            part.rename(layout.blobs / digest)
+            layers.append({"mediaType": f"{OCI}.layer.v1.tar+gzip", "digest": f"sha256:{digest}",
+                           "size": int(total * share)})
+        layout.image(f"{SCOPE}/sparse-{image}:1", layers, [bytes([image, number]) for number in range(4)], [])
+    layout.close()
+
+
+def apart(function, *values):
+    process = multiprocessing.get_context("fork").Process(target=function, args=values)
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise SystemExit(f"making {values[0]} failed")
+
+
+class Layout:
+    """An OCI image layout in the making."""
+
+    def __init__(self, folder):
+        self.folder, self.blobs, self.entries = folder, folder / "blobs/sha256", []
+        self.blobs.mkdir(parents=True)
+        (folder / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+
+    def blob(self, content, media_type):
+        digest = hashlib.sha256(content).hexdigest()
+        (self.blobs / digest).write_bytes(content)
+        return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(content)}
+
+    def image(self, name, layers, contents, history):
+        diffs = [f"sha256:{hashlib.sha256(content).hexdigest()}" for content in contents]
+        config = {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": diffs},
+                  "history": history}
+        config = self.blob(json.dumps(config).encode(), f"{OCI}.config.v1+json")
+        manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers}
+        entry = self.blob(json.dumps(manifest).encode(), MANIFEST)
+        self.entries.append(entry | {"annotations": {"org.opencontainers.image.ref.name": name}})
+
+    def close(self):
+        index = {"schemaVersion": 2, "mediaType": f"{OCI}.index.v1+json", "manifests": self.entries}
+        (self.folder / "index.json").write_text(json.dumps(index))
+        names = [entry["annotations"]["org.opencontainers.image.ref.name"] for entry in self.entries]
+        (self.folder / "images").write_text("".join(f"oci:{self.folder}:{name}\n" for name in names))
