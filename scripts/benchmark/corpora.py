@@ -22,7 +22,11 @@ class Corpus:
         blobs = {f.name: f.stat().st_size for f in (self.layout / "blobs/sha256").iterdir()}
         self.bytes, self.largest = sum(blobs.values()), max(blobs, key=blobs.get)
         manifests = [self.layout / "blobs" / digest.replace(":", "/") for digest in self.images.values()]
-        self.layers = len({layer["digest"] for m in manifests for layer in json.loads(m.read_text())["layers"]})
+        layers = {name: [layer["digest"][7:] for layer in json.loads(manifest.read_text())["layers"]]
+                  for name, manifest in zip(self.images, manifests)}
+        self.layers = len(set().union(*layers.values()))
+        self.home = next(name for name in layers if self.largest in layers[name])
+        """An image that has the largest blob."""
 
 
 def tiny(layout, count):

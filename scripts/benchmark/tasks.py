@@ -198,7 +198,7 @@ def section(figures):
 ## Sealift and the pipeline by hand
 
 {figures["images"]} images that share layers, {figures["layers"]} layers, {figures["bytes"] / 1e6:.0f} MB: Debian \
-packages, in layers packed with gzip. {len(runs)} runs.
+packages, in layers packed with gzip. Runs: {len(runs)}.
 A ratio is Sealift's figure divided by that of the pipeline by hand in the same run: below 1 is better.
 
 {table(rows)}
