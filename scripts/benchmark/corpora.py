@@ -47,31 +47,6 @@ def make_tiny(layout, count):
     layout.close()
 
 
-def sparse(layout, total):
-    """A layout of four images of four layers, `total` bytes together, that take no space on the disk. The first layer has
-    three tenths of all bytes; each begins as gzip's output does, so that nobody tries to pack it."""
-    apart(make_sparse, layout, total)
-
-
-def make_sparse(layout, total):
-    layout = Layout(layout)
-    for image in range(4):
-        layers = []
-        for number in range(4):
-            share = 0.3 if image == number == 0 else 0.7 / 15
-            part = layout.folder / "part"
-            with part.open("wb") as file:
-                file.write(b"\x1f\x8b\x08\0\0\0\0\0\0\xff" + bytes([image, number]))
-                file.truncate(int(total * share))
-            with part.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            part.rename(layout.blobs / digest)
-            layers.append({"mediaType": f"{OCI}.layer.v1.tar+gzip", "digest": f"sha256:{digest}",
-                           "size": int(total * share)})
-        layout.image(f"{SCOPE}/sparse-{image}:1", layers, [bytes([image, number]) for number in range(4)], [])
-    layout.close()
-
-
 def apart(function, *values):
     process = multiprocessing.get_context("fork").Process(target=function, args=values)
     process.start()
