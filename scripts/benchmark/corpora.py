@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import http.client
 import json
 import multiprocessing
 import random
@@ -47,12 +48,39 @@ def make_tiny(layout, count):
     layout.close()
 
 
+def push(layout, registry):
+    """Pushes every image of a layout of ours, faster than skopeo, which begins anew for each."""
+    apart(push_all, layout, registry)
+
+
+def push_all(layout, registry):
+    connection = http.client.HTTPConnection(registry.host)
+
+    def request(method, path, body=None, kind="application/octet-stream"):
+        connection.request(method, path, body, {"Content-Type": kind})
+        answer = connection.getresponse()
+        answer.read()
+        if answer.status >= 300:
+            raise SystemExit(f"{method} {path}: {answer.status}")
+        return answer
+
+    for entry in json.loads((layout / "index.json").read_text())["manifests"]:
+        name = entry["annotations"]["org.opencontainers.image.ref.name"].partition("/")[2]
+        repository = f"/v2/{name.removesuffix(':1')}"
+        manifest = (layout / "blobs" / entry["digest"].replace(":", "/")).read_bytes()
+        for blob in [json.loads(manifest)["config"], *json.loads(manifest)["layers"]]:
+            place = request("POST", f"{repository}/blobs/uploads/").getheader("Location").partition(registry.host)[2]
+            content = (layout / "blobs" / blob["digest"].replace(":", "/")).read_bytes()
+            request("PUT", f"{place}&digest={blob['digest']}", content)
+        request("PUT", f"{repository}/manifests/1", manifest, MANIFEST)
+
+
 def apart(function, *values):
     process = multiprocessing.get_context("fork").Process(target=function, args=values)
     process.start()
     process.join()
     if process.exitcode:
-        raise SystemExit(f"making {values[0]} failed")
+        raise SystemExit(f"{function.__name__} failed")
 
 
 class Layout:
@@ -82,3 +110,10 @@ class Layout:
         (self.folder / "index.json").write_text(json.dumps(index))
         names = [entry["annotations"]["org.opencontainers.image.ref.name"] for entry in self.entries]
         (self.folder / "images").write_text("".join(f"oci:{self.folder}:{name}\n" for name in names))
+
+
+def last_image(layout):
+    """The path of its repository and the digest."""
+    entry = json.loads((layout / "index.json").read_text())["manifests"][-1]
+    name = entry["annotations"]["org.opencontainers.image.ref.name"]
+    return name.partition("/")[2].removesuffix(":1"), entry["digest"]

@@ -92,6 +92,10 @@ class Registry:
                 sys.exit(f"{self.host}/{path}:1: expected {digest}, found {found}")
 
 
+class Failed(Exception):
+    """A program failed."""
+
+
 class Meter:
     """Runs programs and accounts for them."""
 
@@ -153,7 +157,7 @@ class Meter:
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             tail = self.log.read_text(errors="backslashreplace")[-2000:]
-            sys.exit(f"{' '.join(map(str, process.args))[:1000]}: exit code {process.returncode}\n{tail}")
+            raise Failed(f"{' '.join(map(str, process.args))[:1000]}: exit code {process.returncode}\n{tail}")
         return Cost(cpu=usage.ru_utime + usage.ru_stime, rss=usage.ru_maxrss * 1024)
 
 
