@@ -93,11 +93,11 @@ def section(figures):
 ## A slow link
 
 `scripts/bench-link`, on loopback, between `pack` and the registry: {RATE / 1e6:.0f} MB/s shared by all connections, \
-{LATENCY * 1e3:.0f} ms there and back, and
-as much for every new connection. Runs: {len(figures["runs"])}.
+{LATENCY * 1e3:.0f} ms
+there and back, and as much for every new connection. Runs: {len(figures["runs"])}.
 
 {table(rows)}
 
-The share of the rate is of the whole command, from its start until the bundle is on the disk; "without start and end" is
-from its first connection to the last byte that came. With small blobs it is the latency that counts: the last column
+The share of the rate is of the whole command, from its start until the bundle is on the disk; "without start and end"
+is from its first connection to the last byte that came. With small blobs it is the latency that counts: the last column
 would be 1 if every request waited for the one before."""

@@ -102,7 +102,8 @@ def targets(figures):
 
 
 def section(figures):
-    rows = [["step", "images", "wall, s", "images a second", "CPU, s", "registry's CPU, s", "peak memory, MB", "written, MB"]]
+    rows = [["step", "images", "wall, s", "images a second", "CPU, s", "registry's CPU, s", "peak memory, MB",
+             "written, MB"]]
     grown = [["step", "images", "wall", "CPU"]]
     for step, costs in figures["steps"].items():
         for cost in costs:
@@ -114,9 +115,10 @@ def section(figures):
         if len(costs) > 1:
             grown.append([step, f"{costs[0]['images']} to {costs[-1]['images']}",
                           *(f"{growth(costs, figure):.2f}" for figure in ["wall", "cpu"])])
-    failed = f"""
-
-Failed: it took more than {MOST_MEMORY / 1e9:.0f} GB of memory or {MOST_SECONDS} s, or ended with an error.""" if figures["failed"] else ""
+    failed = ""
+    if figures["failed"]:
+        most = f"{MOST_MEMORY / 1e9:.0f} GB of memory or {MOST_SECONDS} s"
+        failed = f"\n\nFailed: it took more than {most}, or ended with an error."
     return f"""\
 ## Many images
 

@@ -195,5 +195,5 @@ def read(files, cold):
 def openssl_rate(algorithm, processes):
     """Bytes a second that OpenSSL hashes or encrypts, in blocks of 64 KiB, with so many processes."""
     command = ["openssl", "speed", "-mr", "-seconds", "1", "-bytes", "65536", "-multi", str(processes)]
-    lines = subprocess.run([*command, "-evp", algorithm], check=True, capture_output=True, text=True).stdout.splitlines()
-    return float(lines[-1].rpartition(":")[2])
+    found = subprocess.run([*command, "-evp", algorithm], check=True, capture_output=True, text=True)
+    return float(found.stdout.splitlines()[-1].rpartition(":")[2])

@@ -60,8 +60,8 @@ def why_not():
 def slow_disk(folder, room):
     """A file system on a loop device that takes only so many bytes a second, with place for `room` bytes.
 
-    What is written through the page cache is written by the kernel, which cgroup v1 counts to the root group: that is where
-    the throttle is."""
+    What goes through the page cache is written by the kernel, which cgroup v1 counts to the root group: the throttle is
+    there."""
     image, disk = folder / "image", folder / "disk"
     disk.mkdir()
     with image.open("wb") as file:
@@ -105,8 +105,8 @@ def section(figures):
     return f"""\
 ## A slow medium
 
-`pack` of the images above, from a registry on loopback, to a medium of {RATE / 1e6:.0f} MB/s: a file system on a loop device, whose
-writes the kernel throttles, and a pipe that `pv` reads. Runs: {len(figures["runs"])}.
+`pack` of the images above, from a registry on loopback, to a medium of {RATE / 1e6:.0f} MB/s: a file system on a loop
+device, whose writes the kernel throttles, and a pipe that `pv` reads. Runs: {len(figures["runs"])}.
 
 {table(rows)}{skipped}
 

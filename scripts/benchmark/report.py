@@ -28,8 +28,8 @@ def report(figures, parts):
 # Performance
 
 Written by `scripts/bench --output docs/performance.md`. Figures are medians, with the lowest and the highest in
-brackets where there were several runs. Times differ from machine to machine and from day to day; ratios, which are taken
-within a run, differ less.
+brackets where there were several runs. Times differ from machine to machine and from day to day; ratios, which are
+taken within a run, differ less.
 
 ## Targets
 
@@ -89,7 +89,8 @@ def target(what, found, most=None, least=None, stretch=None, digits=2):
     wanted = most if least is None else least
     verdict = "missed" if not met(wanted) else "met" if stretch is None or not met(stretch) else "met, and the stretch"
     word = "at most" if least is None else "at least"
-    return [what, f"{shown:.{digits}f}", f"{word} {wanted:.{digits}f}", "" if stretch is None else f"{stretch:.2f}", verdict]
+    hoped = "" if stretch is None else f"{stretch:.{digits}f}"
+    return [what, f"{shown:.{digits}f}", f"{word} {wanted:.{digits}f}", hoped, verdict]
 
 
 def describe_machine(work):

@@ -18,7 +18,7 @@ PIECE = 1 << 20
 
 @contextlib.contextmanager
 def registry(sizes):
-    """A registry with an image for each list of sizes, of layers that look as if gzip had made them. Gives the names."""
+    """A registry with an image for each list of sizes, its layers as if gzip had made them. Gives the images' names."""
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()
     # A process of its own: its memory and time are no part of this one's.
@@ -92,7 +92,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         path = self.path.partition("?")[0].removeprefix("/v2/")
         name, _, last = path.rpartition("/")
-        document = self.documents.get(last) or self.documents.get(f"{name.split('/')[-2]}:{last}" if "/" in name else "")
+        image = name.split("/")[-2] if "/" in name else ""
+        document = self.documents.get(last) or self.documents.get(f"{image}:{last}")
         if not path:
             self.answer(200, "application/json", 2, [b"{}"])
         elif last in self.layers and name.endswith("/blobs"):

@@ -191,7 +191,8 @@ def section(figures):
     steps = [["step", *(title for title, _ in FIGURES.values())]]
     for step in runs[0]["steps"]:
         each = [costs(run)[step] for run in runs]
-        steps.append([step, *(spread([getattr(c, figure) / unit for c in each]) for figure, (_, unit) in FIGURES.items())])
+        cells = [spread(getattr(cost, figure) / unit for cost in each) for figure, (_, unit) in FIGURES.items()]
+        steps.append([step, *cells])
     described = [f"{name}: `{'`, then `'.join(by_hand)}`; against `{ours}`" for name, by_hand, ours in TASKS]
     counted_by = "what the kernel counted for the programs" if figures["counted"] else "the size of the files made"
     return f"""\
@@ -207,8 +208,8 @@ A ratio is Sealift's figure divided by that of the pipeline by hand in the same 
 
 By hand, `skopeo copy` runs once for each image, into one OCI layout and from it, and `zstd` with `-T0 -3`. Every import
 goes into an empty registry. All of it, registries included, runs on one machine; what is read is in the page cache, but
-for `check`, which is about the medium and drops the cache first. `pack` runs with `--no-check`, since by hand nothing is
-read back either.
+for `check`, which is about the medium and drops the cache first. `pack` runs with `--no-check`, since by hand nothing
+is read back either.
 
 - CPU: of the programs, without the registry's, which has a row of its own.
 - Peak memory: of the largest process. Less than {figures["least_memory"] / 1e6:.0f} MB is not told apart.
@@ -229,20 +230,20 @@ Sealift also signs and keeps a ledger, which the pipeline by hand does not.
 def limits(figures):
     runs = figures["runs"]
     raw = [["with the same bytes", "wall, s", "MB/s"]]
-    walls = {"cp": "steps", "cp and sync": "steps", "sha256sum of the archive": "steps", "openssl dgst -sha256": "steps",
-             "age": "steps", "age -d": "steps"}
-    for step in walls:
+    for step in ["cp", "cp and sync", "sha256sum of the archive", "openssl dgst -sha256", "age", "age -d"]:
         seconds = [run["steps"][step]["wall"] for run in runs]
         raw.append([step, spread(seconds), spread([run["archive"] / s / 1e6 for run, s in zip(runs, seconds)], 0)])
     for name, fact in [("reading one volume, page cache dropped", "cold_one"),
                        ("reading several volumes, page cache dropped", "cold_several"),
                        ("reading one volume from the page cache", "warm")]:
-        raw.append([name, spread([run[fact] for run in runs]), spread([run["bundle"] / run[fact] / 1e6 for run in runs], 0)])
+        rates = [run["bundle"] / run[fact] / 1e6 for run in runs]
+        raw.append([name, spread([run[fact] for run in runs]), spread(rates, 0)])
     for algorithm in ["sha256", "chacha20-poly1305"]:
         for cores in ["one core", "all cores"]:
             rates = [run[f"{algorithm} on {cores}"] for run in runs]
-            raw.append([f"openssl speed {algorithm}, {cores}", spread([run["bundle"] / r for run, r in zip(runs, rates)]),
-                        spread([rate / 1e6 for rate in rates], 0)])
+            seconds = [run["bundle"] / rate for run, rate in zip(runs, rates)]
+            name = f"openssl speed {algorithm}, {cores}"
+            raw.append([name, spread(seconds), spread([rate / 1e6 for rate in rates], 0)])
     rows = [["step", "limit", "allowed, s", "wall, s", "share"]]
     for step in allowed(runs[0]):
         reasons = sorted({allowed(run)[step][1] for run in runs})
@@ -256,7 +257,7 @@ processes as there are cores.
 
 {table(rows)}
 
-The share is the allowed time divided by the wall time of the whole command. `verify` has to hash every byte twice, as it
-lies on the medium and in its blob, and to decrypt it once. `check` hashes it once, after dropping the page cache: the
-slower of hashing and of reading the medium counts. One file can be hashed by one core only, so a bundle of one volume
-is compared with one core, and one of {runs[0]["volumes"]} volumes with all."""
+The share is the allowed time divided by the wall time of the whole command. `verify` has to hash every byte twice, as
+it lies on the medium and in its blob, and to decrypt it once. `check` hashes it once, after dropping the page cache:
+the slower of hashing and of reading the medium counts. One file can be hashed by one core only, so a bundle of one
+volume is compared with one core, and one of {runs[0]["volumes"]} volumes with all."""
