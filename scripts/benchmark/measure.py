@@ -43,12 +43,15 @@ class Cost:
     """Peak memory of the largest process."""
     written: int = 0
     """What our own processes wrote to disk."""
+    read: int = 0
+    """What they read from disk, and not from the page cache."""
     flush: float = 0.0
     """How long the disk was still busy with it afterwards (sync); not part of `wall`."""
 
     def __add__(self, other):
         return Cost(self.wall + other.wall, self.cpu + other.cpu, self.registry_cpu + other.registry_cpu,
-                    max(self.rss, other.rss), self.written + other.written, self.flush + other.flush)
+                    max(self.rss, other.rss), self.written + other.written, self.read + other.read,
+                    self.flush + other.flush)
 
 
 class Registry:
@@ -158,7 +161,7 @@ class Meter:
         if process.returncode:
             tail = self.log.read_text(errors="backslashreplace")[-2000:]
             raise Failed(f"{' '.join(map(str, process.args))[:1000]}: exit code {process.returncode}\n{tail}")
-        return Cost(cpu=usage.ru_utime + usage.ru_stime, rss=usage.ru_maxrss * 1024)
+        return Cost(cpu=usage.ru_utime + usage.ru_stime, rss=usage.ru_maxrss * 1024, read=usage.ru_inblock * 512)
 
 
 def written_so_far():

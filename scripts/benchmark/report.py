@@ -9,7 +9,8 @@ import statistics
 from .measure import ROOT, output
 
 FIGURES = {"wall": ("wall, s", 1), "cpu": ("CPU, s", 1), "registry_cpu": ("registry's CPU, s", 1),
-           "rss": ("peak memory, MB", 1e6), "written": ("written, MB", 1e6), "flush": ("sync afterwards, s", 1)}
+           "rss": ("peak memory, MB", 1e6), "written": ("written, MB", 1e6),
+           "read": ("read from disk, MB", 1e6), "flush": ("sync afterwards, s", 1)}
 
 
 def report(figures, parts):
@@ -79,14 +80,16 @@ def table(rows):
     return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
 
 
-def target(what, found, most=None, least=None, stretch=None, digits=2):
-    """A row of the targets. Judged as it is shown: rounded."""
+def target(what, found, most=None, least=None, stretch=None, digits=2, ceiling=None):
+    """A row of the targets. Judged as it is shown: rounded. Above the ceiling, what it is compared with is wrong."""
     shown = round(found, digits)
 
     def met(wanted):
         return shown <= wanted if least is None else shown >= wanted
 
     wanted = most if least is None else least
+    if ceiling is not None and shown > ceiling:
+        return [what, f"{shown:.{digits}f}", f"at least {least:.{digits}f}", "", "not valid: the limit was beaten"]
     verdict = "missed" if not met(wanted) else "met" if stretch is None or not met(stretch) else "met, and the stretch"
     word = "at most" if least is None else "at least"
     hoped = "" if stretch is None else f"{stretch:.{digits}f}"

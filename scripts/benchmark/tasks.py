@@ -49,8 +49,12 @@ class Run:
     def all(self):
         self.pack()
         self.limits()
+        self.sample()
         self.check()
+        self.sample()
         self.verify()
+        self.sample()
+        shutil.rmtree(self.several)
         self.receive()
         return {"steps": {name: dataclasses.asdict(cost) for name, cost in self.steps.items()}, **self.facts}
 
@@ -86,12 +90,20 @@ class Run:
         self.steps["openssl dgst -sha256"] = self.meter.step([[["openssl", "dgst", "-sha256", self.archive]]])
         self.steps["age"] = self.meter.step([[[*self.encrypt, self.archive], (">", trash)]])
         self.steps["age -d"] = self.meter.step([[self.decrypt, (">", trash)]])
-        for name, volumes in [("one", self.one_volumes), ("several", self.several_volumes)]:
-            self.facts[f"cold_{name}"] = read(volumes, cold=True)
-        self.facts["warm"] = read(self.one_volumes, cold=False)
-        for algorithm in ["sha256", "chacha20-poly1305"]:
-            self.facts[f"{algorithm} on one core"] = openssl_rate(algorithm, 1)
-            self.facts[f"{algorithm} on all cores"] = openssl_rate(algorithm, CORES)
+
+    def sample(self):
+        """The limits that `check` and `verify` are compared with: the best of what is found several times in a run. One
+        that was found while the machine was busy would be no limit."""
+        def keep(better, fact, value):
+            self.facts[fact] = better(self.facts.get(fact, value), value)
+
+        for _ in range(2):
+            keep(min, "cold_one", read(self.one_volumes, cold=True))
+            keep(min, "cold_several", read(self.several_volumes, cold=True))
+            for algorithm in ["sha256", "chacha20-poly1305"]:
+                keep(max, f"{algorithm} on one core", openssl_rate(algorithm, 1))
+                keep(max, f"{algorithm} on all cores", openssl_rate(algorithm, CORES))
+        keep(min, "warm", read(self.one_volumes, cold=False))
 
     def check(self):
         """Is the medium whole?"""
@@ -110,7 +122,6 @@ class Run:
         read(self.one_volumes + self.several_volumes, cold=False)
         self.steps["sealift-import verify"] = self.meter.step([[self.sealift.verify(self.one)]])
         self.steps["sealift-import verify, several volumes"] = self.meter.step([[self.sealift.verify(self.several)]])
-        shutil.rmtree(self.several)
 
     def receive(self):
         """From the medium into an empty registry."""
@@ -173,7 +184,8 @@ def targets(figures):
     for name, step in [("`verify`", "verify"), ("`verify`, several volumes", "verify, several volumes"),
                        ("`check`", "check"), ("`check`, several volumes", "check, several volumes")]:
         found = median(shares(figures, f"sealift-import {step}"))
-        rows.append(target(f"{name}: share of what the machine allows", found, least=SHARE_TARGET))
+        what = f"{name}: share of what the machine allows"
+        rows.append(target(what, found, least=SHARE_TARGET, ceiling=1.05))
     peak = max(cost.rss for run in runs for step, cost in run.items() if step.startswith("sealift"))
     size = figures["bytes"] / 1e9
     rows.append(target(f"peak memory of either program at {size:.1f} GB, MB", peak / 1e6, most=MEMORY_TARGET, digits=0))
@@ -215,6 +227,7 @@ is read back either.
 - Peak memory: of the largest process. Less than {figures["least_memory"] / 1e6:.0f} MB is not told apart.
 - Written: {counted_by}, without the registry's storage. `receive` writes the ledger
   and signatures.
+- Read from disk: what did not come from the page cache. For `check` this must be the whole bundle.
 - Sync afterwards: Sealift's bundle is on the disk when `pack` ends; by hand nothing waits for the disk, so this is what
   `sync` still takes then. It is not part of wall.
 
@@ -260,4 +273,6 @@ processes as there are cores.
 The share is the allowed time divided by the wall time of the whole command. `verify` has to hash every byte twice, as
 it lies on the medium and in its blob, and to decrypt it once. `check` hashes it once, after dropping the page cache:
 the slower of hashing and of reading the medium counts. One file can be hashed by one core only, so a bundle of one
-volume is compared with one core, and one of {runs[0]["volumes"]} volumes with all."""
+volume is compared with one core, and one of {runs[0]["volumes"]} volumes with all. A limit is the best of six samples in the run,
+taken before, between and after these steps: one that was found while the machine was busy is too low, and the share
+too high. A share above 1 says nothing."""
