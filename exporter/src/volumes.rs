@@ -9,7 +9,9 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use blobs::threads;
-use bundle::{Folder, Output, Outputs, Packer, Packing, SourceBlob, WrittenVolume, medium_name, volume_name};
+use bundle::{
+    DirectFile, Folder, Output, Outputs, Packer, Packing, SourceBlob, WrittenVolume, medium_name, volume_name,
+};
 use console::Progress;
 use manifest_schema::Digest;
 
@@ -92,7 +94,9 @@ impl Outputs<Error> for &Writing<'_> {
     fn open(&mut self, number: u32) -> Result<Box<dyn Output>, Error> {
         let path = self.place.volume(self.planned(number)?);
         let file = File::options().read(true).write(true).create_new(true).open(&path);
-        Ok(Box::new(file.map_err(|source| Error::Output { path, source })?))
+        let file = file.map_err(|source| Error::Output { path, source })?;
+        // Recovery data is made from it next, better from memory than from the medium.
+        Ok(if self.request.cut.recovery.is_some() { Box::new(file) } else { Box::new(DirectFile::new(file)) })
     }
 
     fn ended(&mut self, number: u32, made: WrittenVolume) -> Result<(), Error> {

@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::evidence::Evidence;
 use crate::graph::{Closure, Graph};
 use crate::provenance::{self, Judged, Provenance, Releases};
-use crate::push::Stop;
+use crate::reading::Stop;
 use crate::site::{Site, StreamRules};
 use crate::sparse;
 

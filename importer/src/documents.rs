@@ -10,7 +10,7 @@ use crate::authenticate::Authenticated;
 use crate::error::Error;
 use crate::evidence::Evidence;
 use crate::graph::Graph;
-use crate::push::{Stop, read_blobs};
+use crate::reading::{Stop, read_blobs};
 
 /// Every document of the admission section, checked; and what the images are to be judged by.
 pub fn read<'s>(bundle: &Authenticated<'s>) -> Result<(Graph, Evidence<'s>), Error> {

@@ -34,6 +34,7 @@ mod present;
 pub mod provenance;
 pub mod publish;
 pub mod push;
+mod reading;
 pub mod record;
 pub mod release_signatures;
 pub mod sign;

@@ -3,13 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use blobs::pipe::{PipeReader, PipeWriter, Pool, pipe};
+use blobs::pipe::{PipeReader, Pool};
 use blobs::{VerifyingReader, threads};
-use bundle::{BlobContent, Contents, Range};
 use console::Progress;
 use ledger::{Ledger, Subject};
 use manifest_schema::{Blob, Digest, Manifest, Repository, Stored};
@@ -18,8 +16,9 @@ use registry::{RepositoryClient, UploadJournal, UploadMark};
 use crate::admit::{Admitted, Placement};
 use crate::authenticate::Authenticated;
 use crate::error::Error;
-use crate::media::{FromMedia, Media};
+use crate::media::Media;
 use crate::present::{self, Users};
+use crate::reading::{self, Dealer, Ended, Run, Stop};
 
 /// How often the volumes are read for blobs that a passing fault of the registry kept from being pushed: a streamed blob
 /// cannot be sent again without reading it again.
@@ -30,10 +29,6 @@ const GIVE_UP: u32 = 5;
 /// From this size on, in bytes, an upload is made in chunks that a later run can continue. In one piece it is faster by up to
 /// a third, which is worth more as long as sending it again costs little.
 const CONTINUED: u64 = 512 << 20;
-
-/// Bytes that may be read ahead of the uploads, in buffers of this size: while one upload ends, the next ones begin.
-const AHEAD: usize = 48 << 20;
-const BUFFER: usize = 256 << 10;
 
 /// A bundle whose blobs are all in the registry.
 #[must_use]
@@ -74,7 +69,7 @@ pub fn push<'s>(
         users: &users,
         present: &present,
         journal: Journal { ledger: Mutex::new(ledger), subject: &admitted.subject },
-        buffers: Pool::new(BUFFER, AHEAD / BUFFER),
+        buffers: reading::buffers(),
         uploads: jobs.div_ceil(volumes_at_once),
         in_a_row: AtomicU32::new(0),
         stopped: AtomicBool::new(false),
@@ -94,38 +89,6 @@ pub fn push<'s>(
         }
     }
     Ok(Pushed { admitted })
-}
-
-/// Volumes that must be read behind each other, because a blob goes on from one to the next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Run {
-    pub first: u32,
-    pub last: u32,
-}
-
-impl Run {
-    /// The runs of a bundle, without the volumes that are finished.
-    pub fn all(manifest: &Manifest, finished: &BTreeSet<u32>) -> Vec<Self> {
-        let mut goes_on = BTreeSet::new();
-        for (first, last) in manifest.blobs.iter().filter_map(|b| b.stored.volumes()) {
-            // A blob of which one volume is finished is there as a whole.
-            if (first..=last).all(|number| !finished.contains(&number)) {
-                goes_on.extend(first..last);
-            }
-        }
-        let mut runs: Vec<Self> = Vec::new();
-        for number in (1..=manifest.volumes.count).filter(|number| !finished.contains(number)) {
-            match runs.last_mut() {
-                Some(run) if run.last + 1 == number && goes_on.contains(&run.last) => run.last = number,
-                _ => runs.push(Self { first: number, last: number }),
-            }
-        }
-        runs
-    }
-
-    fn has(&self, number: u32) -> bool {
-        (self.first..=self.last).contains(&number)
-    }
 }
 
 /// The volumes that hold nothing that the registry still needs.
@@ -165,21 +128,6 @@ struct Pusher<'p, 's> {
     progress: &'p Progress,
 }
 
-/// A blob on its way from the medium to whoever pushes it.
-struct Upload<'p> {
-    blob: &'p Blob,
-    content: PipeReader,
-}
-
-/// What became of the uploads of a pass.
-#[derive(Default)]
-struct Outcome {
-    /// Those that failed for a passing reason.
-    failed: BTreeMap<Digest, Error>,
-    /// What stopped the pass.
-    stop: Option<Stop>,
-}
-
 impl Pusher<'_, '_> {
     /// Reads a run until every blob in it has been pushed.
     fn run(&self, run: Run) -> Result<(), Error> {
@@ -199,71 +147,21 @@ impl Pusher<'_, '_> {
         }
     }
 
-    /// Reads the volumes of a run once, whole; their ciphertext is held against the seal in the same read. Pushes every blob, or
-    /// only some again. Gives those that failed for a passing reason.
+    /// Reads the volumes of a run once, and pushes every blob, or only some again. Gives those that failed for a passing reason.
     fn pass(&self, run: Run, only: Option<&BTreeSet<Digest>>) -> Result<BTreeMap<Digest, Error>, Error> {
         let bundle = &self.admitted.bundle;
-        let outcome = Mutex::new(Outcome::default());
-        let stops = || {
-            let outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
-            outcome.stop.is_some() || self.stopped.load(Ordering::Relaxed)
-        };
-        let ended = std::thread::scope(|scope| {
-            let (uploads, to_do) = sync_channel::<Upload<'_>>(0);
-            // It goes with the last of those who push: nobody waits for them in vain.
-            let to_do = Arc::new(Mutex::new(to_do));
-            for _ in 0..self.uploads {
-                let (to_do, outcome) = (to_do.clone(), &outcome);
-                scope.spawn(move || self.work(&to_do, only, outcome));
+        let failed = Mutex::new(BTreeMap::new());
+        let dealer = Dealer { hands: self.uploads, buffers: &self.buffers, stopped: &self.stopped };
+        let ended = dealer.deal(bundle, run, |blob, content| {
+            if let Some(e) = self.upload(blob, content, only)? {
+                failed.lock().unwrap_or_else(PoisonError::into_inner).insert(blob.digest, e);
             }
-            drop(to_do);
-            read_blobs(bundle, Range::Volumes(run.first, run.last), true, |content| {
-                if !content.is_whole() {
-                    // It is there as a whole; the reader checks each part.
-                    return io::copy(content, &mut io::sink()).map(|_| ()).map_err(Stop::Content);
-                }
-                let (mut writer, reader) = pipe(&self.buffers);
-                let given = uploads.send(Upload { blob: content.blob(), content: reader }).is_ok();
-                let taken = given && copy(content, &mut writer, stops).map_err(Stop::Content)? && writer.end().is_ok();
-                if taken && !stops() { Ok(()) } else { Err(Stop::Ours(Box::new(Error::Stopped))) }
-            })
-        });
-        let Outcome { failed, stop } = outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
-        match (ended, stop) {
-            (ended, Some(stop)) if !self.stopped.load(Ordering::Relaxed) => match (ended, stop) {
-                // What went wrong with the medium comes first; whoever pushed has only seen that nothing more came.
-                (Err(e), _) if !matches!(e, Error::Stopped) => Err(e),
-                (_, Stop::Content(e)) => Err(bundle.media.judge(run.last, e)),
-                (_, Stop::Ours(e)) => Err(*e),
-            },
-            (Err(e), _) => Err(e),
-            (Ok(Ended::Stream { seal, signature }), None) => {
-                stream_sealed(bundle, seal, &signature)?;
-                Ok(failed)
-            }
-            (Ok(Ended::Volumes), None) => Ok(failed),
-            (Ok(_), Some(_)) => Err(Error::Stopped),
+            Ok(())
+        })?;
+        if let Ended::Stream { seal, signature } = ended {
+            stream_sealed(bundle, seal, &signature)?;
         }
-    }
-
-    /// Pushes one blob after the other, until there are no more or one of them ends the pass.
-    fn work(&self, to_do: &Mutex<Receiver<Upload<'_>>>, only: Option<&BTreeSet<Digest>>, outcome: &Mutex<Outcome>) {
-        loop {
-            let next = to_do.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            let Ok(Upload { blob, content }) = next else { return };
-            let result = self.upload(blob, content, only);
-            let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
-            match result {
-                Ok(None) => {}
-                Ok(Some(failed)) => {
-                    outcome.failed.insert(blob.digest, failed);
-                }
-                Err(stop) => {
-                    outcome.stop.get_or_insert(stop);
-                    return;
-                }
-            }
-        }
+        Ok(failed.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Pushes a blob, and checks it to its end whatever the registry says. Gives an error that may pass.
@@ -310,23 +208,6 @@ impl Pusher<'_, '_> {
     }
 }
 
-/// Copies into a pipe. Whether all of it went in: the other end may have gone, or there is no use in it any more.
-///
-/// # Errors
-/// Of the content. The other end only learns that nothing more comes.
-fn copy(content: &mut impl io::Read, writer: &mut PipeWriter, stops: impl Fn() -> bool) -> io::Result<bool> {
-    loop {
-        let mut buffer = writer.buffer();
-        buffer.fill(content)?;
-        if buffer.is_empty() {
-            return Ok(true);
-        }
-        if stops() || writer.send(buffer).is_err() {
-            return Ok(false);
-        }
-    }
-}
-
 /// Step 0 of a bundle that came through a pipe, as late as it must be: the seal is the one that follows from the manifest,
 /// and it is signed like the manifest. What comes without has not been released.
 pub(crate) fn stream_sealed(bundle: &Authenticated<'_>, seal: Vec<u8>, signature: &[u8]) -> Result<(), Error> {
@@ -338,61 +219,6 @@ pub(crate) fn stream_sealed(bundle: &Authenticated<'_>, seal: Vec<u8>, signature
         .map_err(|source| Error::SealRejected { stream, source: Box::new(source) })?;
     let expected = bundle::stream_seal(bundle.manifest.get(), &bundle.digest);
     if *authentic.get() == expected { Ok(()) } else { Err(Error::OtherStreamSeal) }
-}
-
-/// Why reading a blob stopped.
-pub(crate) enum Stop {
-    /// The content was wrong or could not be read.
-    Content(io::Error),
-    /// Anything else.
-    Ours(Box<Error>),
-}
-
-/// What stood at the end.
-pub(crate) enum Ended {
-    /// Nothing more.
-    Volumes,
-    /// The seal of a stream, not judged yet.
-    Stream { seal: Vec<u8>, signature: Vec<u8> },
-}
-
-/// Reads blobs of a bundle in the manifest's order. If whole volumes are read, the ciphertext of each must be what was
-/// sealed. `last` says that nothing will be read again.
-pub(crate) fn read_blobs<'b>(
-    bundle: &'b Authenticated<'_>,
-    range: Range,
-    last: bool,
-    mut act: impl FnMut(&mut BlobContent<'_, 'b, FromMedia<'b>>) -> Result<(), Stop>,
-) -> Result<Ended, Error> {
-    let manifest = bundle.manifest.get();
-    let first = match range {
-        Range::Admission => 1,
-        Range::Volumes(first, _) => first,
-    };
-    let media = &bundle.media;
-    let mut contents = Contents::open(media.volumes(last), &bundle.identities, manifest, bundle.digest, range)
-        .map_err(|e| media.judge(first, e))?;
-    loop {
-        let stopped = match contents.next_blob() {
-            Ok(Some(mut blob)) => act(&mut blob),
-            Ok(None) => break,
-            Err(e) => Err(Stop::Content(e)),
-        };
-        stopped.map_err(|stop| match stop {
-            Stop::Content(e) => media.judge(contents.volume(), e),
-            Stop::Ours(e) => *e,
-        })?;
-    }
-    let number = contents.volume();
-    let wrong = |e| media.judge(number, e);
-    match (range, media) {
-        (Range::Admission, _) => Ok(Ended::Volumes),
-        (Range::Volumes(..), Media::Folders(_)) => contents.finish().map(|_| Ended::Volumes).map_err(wrong),
-        (Range::Volumes(..), Media::Piped(_)) => {
-            let (seal, signature) = contents.finish_stream().map_err(wrong)?;
-            Ok(Ended::Stream { seal, signature })
-        }
-    }
 }
 
 /// How far uploads have come, kept in the ledger's working state.

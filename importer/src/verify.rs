@@ -1,12 +1,13 @@
 //! `verify`: steps 0 to 4 without pushing. It goes on after a problem wherever something is left to check.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::io::{self, Read};
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, PoisonError};
 
 use blobs::{BlobError, VerifyingReader, threads};
-use bundle::Range;
 use console::{Explain, Fault, Progress};
 use manifest_schema::{BundleId, Digest, Sequence, Stream};
 use serde::Serialize;
@@ -19,7 +20,8 @@ use crate::documents;
 use crate::error::Error;
 use crate::media::AllHere;
 use crate::open::{self, Opened};
-use crate::push::{Ended, Run, Stop, read_blobs, stream_sealed};
+use crate::push::stream_sealed;
+use crate::reading::{self, Dealer, Ended, Run, Stop};
 use crate::site::Site;
 
 /// The result of a verification.
@@ -131,9 +133,10 @@ fn judge(v: &mut Verification, site: &Site, opened: Opened<'_>, progress: &Progr
     progress.begin("verifying blobs", bundle.manifest.get().total_bytes());
     // Each run for itself: what is wrong with one volume says nothing of the others.
     let runs = Run::all(bundle.manifest.get(), &BTreeSet::new());
-    let read = threads::map(bundle.media.volumes_at_once(site.jobs), runs, |run| {
-        Ok::<_, Infallible>((run, read(&bundle, run, progress)))
-    });
+    let at_once = bundle.media.volumes_at_once(site.jobs).min(runs.len()).max(1);
+    let dealer =
+        Dealer { hands: site.jobs.div_ceil(at_once), buffers: &reading::buffers(), stopped: &AtomicBool::new(false) };
+    let read = threads::map(at_once, runs, |run| Ok::<_, Infallible>((run, read(&bundle, run, &dealer, progress))));
     for (run, (wrong, ended)) in read.unwrap_or_else(|never| match never {}) {
         for problem in wrong {
             v.note::<()>("blob", Err(Error::Blob(problem)));
@@ -150,25 +153,23 @@ fn judge(v: &mut Verification, site: &Site, opened: Opened<'_>, progress: &Progr
 }
 
 /// Reads a run. Gives the blobs that are wrong, and how it ended.
-fn read(bundle: &Authenticated<'_>, run: Run, progress: &Progress) -> (Vec<BlobError>, Result<Ended, Error>) {
-    let mut wrong = Vec::new();
-    let ended = read_blobs(bundle, Range::Volumes(run.first, run.last), true, |content| {
-        let blob = content.blob();
+fn read(
+    bundle: &Authenticated<'_>,
+    run: Run,
+    dealer: &Dealer<'_>,
+    progress: &Progress,
+) -> (Vec<BlobError>, Result<Ended, Error>) {
+    let wrong = Mutex::new(BTreeMap::new());
+    let ended = dealer.deal(bundle, run, |blob, content| {
         let item = progress.item(&blob.digest.to_string(), blob.size);
-        let checked = VerifyingReader::new(item.reader(&mut *content), blob.digest, blob.size).finish();
-        match checked {
-            Ok(_) => Ok(()),
-            Err(e) => match BlobError::of(&e) {
-                Some(problem) => {
-                    wrong.push(problem.clone());
-                    // The next blob begins where this one ends.
-                    io::copy(content, &mut io::sink()).map(|_| ()).map_err(Stop::Content)
-                }
-                None => Err(Stop::Content(e)),
-            },
-        }
+        let mut content = VerifyingReader::new(item.reader(content), blob.digest, blob.size);
+        let Err(e) = io::copy(&mut content, &mut io::sink()) else { return Ok(()) };
+        let Some(problem) = BlobError::of(&e) else { return Err(Stop::Content(e)) };
+        wrong.lock().unwrap_or_else(PoisonError::into_inner).insert(blob.digest, problem.clone());
+        // The next blob begins where this one ends.
+        io::copy(&mut content.into_inner(), &mut io::sink()).map(|_| ()).map_err(Stop::Content)
     });
-    (wrong, ended)
+    (wrong.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect(), ended)
 }
 
 fn describe(bundle: &Authenticated<'_>) -> Verified {

@@ -17,7 +17,7 @@ pub struct Pool {
 }
 
 struct State {
-    spare: Vec<Box<[u8]>>,
+    spare: Vec<Memory>,
     /// Buffers that may still be made.
     left: usize,
 }
@@ -34,17 +34,36 @@ impl Pool {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let none = |state: &mut State| state.spare.is_empty() && state.left == 0;
         let mut state = self.freed.wait_while(state, none).unwrap_or_else(PoisonError::into_inner);
-        let bytes = state.spare.pop().unwrap_or_else(|| {
+        let memory = state.spare.pop().unwrap_or_else(|| {
             state.left -= 1;
-            vec![0; self.size].into_boxed_slice()
+            Memory::new(self.size)
         });
-        Buffer { bytes, length: 0, pool: self.clone() }
+        Buffer { memory, length: 0, pool: self.clone() }
+    }
+}
+
+/// What the memory of a buffer begins at a multiple of, in bytes: the largest sector there is, for files that are written past
+/// the page cache.
+pub const ALIGNMENT: usize = 4096;
+
+/// Aligned memory.
+#[derive(Default)]
+struct Memory {
+    bytes: Vec<u8>,
+    begin: usize,
+}
+
+impl Memory {
+    fn new(size: usize) -> Self {
+        let bytes = vec![0; size + ALIGNMENT];
+        let begin = bytes.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
+        Self { bytes, begin }
     }
 }
 
 /// A buffer of a [`Pool`], to which it goes back when dropped.
 pub struct Buffer {
-    bytes: Box<[u8]>,
+    memory: Memory,
     length: usize,
     pool: Arc<Pool>,
 }
@@ -56,7 +75,7 @@ impl Buffer {
     /// Of the reader.
     pub fn fill(&mut self, reader: &mut impl Read) -> io::Result<()> {
         while self.room() > 0 {
-            match reader.read(&mut self.bytes[self.length..]) {
+            match reader.read(self.free()) {
                 Ok(0) => break,
                 Ok(n) => self.length += n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -69,34 +88,44 @@ impl Buffer {
     /// Takes in bytes as far as they fit. Gives how many.
     pub fn put(&mut self, bytes: &[u8]) -> usize {
         let n = bytes.len().min(self.room());
-        self.bytes[self.length..][..n].copy_from_slice(&bytes[..n]);
+        self.free()[..n].copy_from_slice(&bytes[..n]);
         self.length += n;
         n
     }
 
+    /// Forgets what is behind the first so many bytes.
+    pub fn truncate(&mut self, length: usize) {
+        self.length = self.length.min(length);
+    }
+
+    fn free(&mut self) -> &mut [u8] {
+        let begin = self.memory.begin;
+        &mut self.memory.bytes[begin + self.length..begin + self.pool.size]
+    }
+
     /// Bytes that still fit.
     pub fn room(&self) -> usize {
-        self.bytes.len() - self.length
+        self.pool.size - self.length
     }
 }
 
 impl Deref for Buffer {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        &self.bytes[..self.length]
+        &self.memory.bytes[self.memory.begin..][..self.length]
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes[..self.length]
+        &mut self.memory.bytes[self.memory.begin..][..self.length]
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
         let mut state = self.pool.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.spare.push(std::mem::take(&mut self.bytes));
+        state.spare.push(std::mem::take(&mut self.memory));
         drop(state);
         self.pool.freed.notify_one();
     }
@@ -495,6 +524,6 @@ mod tests {
         });
         let state = pool.state.lock().expect("a lock");
         assert_eq!(state.spare.len() + state.left, 3);
-        assert!(state.spare.iter().all(|buffer| buffer.len() == SIZE));
+        assert!(state.spare.iter().all(|memory| memory.bytes.len() == SIZE + ALIGNMENT));
     }
 }

@@ -19,6 +19,7 @@ mod bound;
 mod check;
 mod contents;
 mod device;
+mod direct;
 mod entries;
 mod folder;
 mod frames;
@@ -37,6 +38,7 @@ mod write;
 pub use bound::VolumeBound;
 pub use check::{CheckedFile, FileKind, Medium, Repairable, Verdict, check_again, check_media, newest};
 pub use contents::{BlobContent, Contents, ContentsError, Head, Range, Volumes};
+pub use direct::DirectFile;
 pub use entries::stream_seal;
 pub use folder::{Folder, FolderError, digest_of, free_space, media_folders, rename_new};
 pub use handover::{

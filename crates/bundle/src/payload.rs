@@ -17,12 +17,19 @@ const CHUNK: usize = 64 << 10;
 /// Bytes of ciphertext of such a chunk: its tag stands behind it.
 const SEALED: usize = CHUNK + TAG;
 const TAG: usize = 16;
-/// Chunks in a buffer.
+/// Chunks that are read at once.
 const CHUNKS: usize = 4;
+/// Bytes that are written at once: enough for a stick or disk to be as fast as it can.
+pub(crate) const BLOCK: usize = 512 << 10;
 
-/// Buffers that hold whole chunks of ciphertext.
-pub(crate) fn pool(buffers: usize) -> Arc<Pool> {
+/// Buffers for reading: they hold whole chunks.
+pub(crate) fn to_open(buffers: usize) -> Arc<Pool> {
     Pool::new(CHUNKS * SEALED, buffers)
+}
+
+/// Buffers for writing: a block, and as much of a chunk as goes into the next one.
+pub(crate) fn to_seal(buffers: usize) -> Arc<Pool> {
+    Pool::new(BLOCK + SEALED, buffers)
 }
 
 /// The key of one payload, and which chunk is next.
@@ -64,7 +71,7 @@ impl PayloadKey {
     }
 }
 
-/// Encrypts, and has the ciphertext written on another thread.
+/// Encrypts, and has the ciphertext written on another thread, in blocks of [`BLOCK`] bytes.
 pub(crate) struct SealingWriter<W> {
     key: PayloadKey,
     out: BackgroundWriter<W>,
@@ -74,13 +81,25 @@ pub(crate) struct SealingWriter<W> {
 }
 
 impl<W: Write + Send + 'static> SealingWriter<W> {
-    pub(crate) fn new(key: PayloadKey, out: BackgroundWriter<W>) -> Self {
-        Self { key, buffer: out.buffer(), out, chunk: 0 }
+    /// `head`, of less than a block, stands before the payload. The buffers of `out` are those of [`to_seal`].
+    pub(crate) fn new(key: PayloadKey, head: &[u8], out: BackgroundWriter<W>) -> io::Result<Self> {
+        let mut buffer = out.buffer();
+        if head.len() >= BLOCK {
+            return Err(io::Error::other("the header of an age file is too large"));
+        }
+        let chunk = buffer.put(head);
+        Ok(Self { key, buffer, out, chunk })
     }
 
     fn seal(&mut self, last: bool) -> io::Result<()> {
         let tag = self.key.seal(&mut self.buffer[self.chunk..], last)?;
         self.buffer.put(tag.as_ref());
+        if self.buffer.len() >= BLOCK {
+            let mut next = self.out.buffer();
+            next.put(&self.buffer[BLOCK..]);
+            self.buffer.truncate(BLOCK);
+            self.out.write(std::mem::replace(&mut self.buffer, next))?;
+        }
         self.chunk = self.buffer.len();
         Ok(())
     }
@@ -101,11 +120,6 @@ impl<W: Write + Send + 'static> Write for SealingWriter<W> {
         // A full chunk is sealed only when another follows: the last one is marked, and is empty only if all is.
         if self.buffer.len() - self.chunk == CHUNK {
             self.seal(false)?;
-            if self.buffer.room() == 0 {
-                let full = std::mem::replace(&mut self.buffer, self.out.buffer());
-                self.out.write(full)?;
-                self.chunk = 0;
-            }
         }
         let n = bytes.len().min(CHUNK - (self.buffer.len() - self.chunk));
         Ok(self.buffer.put(&bytes[..n]))
@@ -237,7 +251,7 @@ impl<R: Read + Send + 'static> Read for OpeningReader<R> {
 mod tests {
     use super::*;
 
-    const SIZES: [usize; 12] = [
+    const SIZES: [usize; 15] = [
         0,
         1,
         CHUNK - 1,
@@ -249,6 +263,9 @@ mod tests {
         CHUNKS * CHUNK + 1,
         2 * CHUNKS * CHUNK,
         3 * CHUNKS * CHUNK + 1,
+        BLOCK - 1,
+        BLOCK,
+        15 * CHUNK + BLOCK,
         5_000_003,
     ];
 
@@ -261,17 +278,17 @@ mod tests {
     }
 
     fn sealed(content: &[u8], step: usize) -> Vec<u8> {
-        let out = BackgroundWriter::new("w", &pool(3), Vec::new()).expect("a thread");
-        let mut writer = SealingWriter::new(key(), out);
+        let out = BackgroundWriter::new("w", &to_seal(3), Vec::new()).expect("a thread");
+        let mut writer = SealingWriter::new(key(), b"head", out).expect("begun");
         content.chunks(step).for_each(|piece| writer.write_all(piece).expect("written"));
-        writer.finish().expect("finished")
+        writer.finish().expect("finished").split_off(4)
     }
 
     fn opened(sealed: &[u8], ahead: bool) -> io::Result<Vec<u8>> {
         let input = io::Cursor::new(sealed.to_vec());
         let source = match ahead {
-            true => Source::Ahead(BackgroundReader::new("r", &pool(4), input)?),
-            false => Source::Now(input, pool(2)),
+            true => Source::Ahead(BackgroundReader::new("r", &to_open(4), input)?),
+            false => Source::Now(input, to_open(2)),
         };
         let mut reader = OpeningReader::new(key(), source);
         let mut out = Vec::new();

@@ -4,21 +4,16 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 
 use blobs::Hasher;
-use blobs::pipe::{BackgroundReader, BackgroundWriter, Pool};
-use manifest_schema::{Algorithm, Digest, LIMITS};
-use rustix::fs::{Advice, fadvise};
+use blobs::pipe::{BackgroundReader, BackgroundWriter};
+use manifest_schema::{Algorithm, Digest};
 
-use crate::frames::FrameWriter;
+use crate::frames::{FrameReader, FrameWriter};
 use crate::keys::{AgeError, Identities, OpenError, Recipients};
 use crate::payload::{self, OpeningReader, SealingWriter, Source};
 use crate::tarball::{self, EntryHeader, TarError, TarReader};
 
 /// Buffers in flight between two threads.
 const BUFFERS: usize = 4;
-/// Bytes after which the medium is told to begin with them.
-const WRITE_OUT: u64 = 8 << 20;
-/// Bytes of plaintext in a buffer.
-const PLAIN: usize = 256 << 10;
 
 /// A volume cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -45,9 +40,6 @@ pub enum VolumeError {
 
 /// Where a volume is written to.
 pub trait Output: Write + Send + 'static {
-    /// Has the medium begin with what was written so far, from this byte on: it should not wait for the end.
-    fn write_out(&mut self, _from: u64) {}
-
     /// Waits until everything is on the medium.
     ///
     /// # Errors
@@ -56,11 +48,6 @@ pub trait Output: Write + Send + 'static {
 }
 
 impl Output for File {
-    fn write_out(&mut self, from: u64) {
-        // Linux begins to write the dirty pages of a range whose cache is said to be of no more use, and keeps them meanwhile.
-        let _ = fadvise(&*self, from, None, Advice::DontNeed);
-    }
-
     fn settle(&mut self) -> io::Result<()> {
         self.sync_all()
     }
@@ -89,8 +76,6 @@ struct HashingWriter {
     inner: Box<dyn Output>,
     hasher: Hasher,
     written: u64,
-    /// As far as the medium was told to begin.
-    written_out: u64,
 }
 
 impl Write for HashingWriter {
@@ -98,10 +83,6 @@ impl Write for HashingWriter {
         let n = self.inner.write(bytes)?;
         self.hasher.update(&bytes[..n]);
         self.written += n as u64;
-        if self.written - self.written_out >= WRITE_OUT {
-            self.inner.write_out(self.written_out);
-            self.written_out = self.written;
-        }
         Ok(n)
     }
     fn flush(&mut self) -> io::Result<()> {
@@ -132,12 +113,10 @@ impl VolumeWriter {
     /// [`VolumeError::Io`], [`VolumeError::Age`].
     pub fn new(out: Box<dyn Output>, recipients: &Recipients, mtime: u64) -> Result<Self, VolumeError> {
         let (head, key) = recipients.seal()?;
-        let mut hashing =
-            HashingWriter { inner: out, hasher: Hasher::new(Algorithm::Sha256), written: 0, written_out: 0 };
-        let out = hashing
-            .write_all(&head)
-            .and_then(|()| BackgroundWriter::new("write", &payload::pool(BUFFERS), hashing))
-            .and_then(|background| FrameWriter::new(SealingWriter::new(key, background)));
+        let hashing = HashingWriter { inner: out, hasher: Hasher::new(Algorithm::Sha256), written: 0 };
+        let out = BackgroundWriter::new("write", &payload::to_seal(BUFFERS), hashing)
+            .and_then(|background| SealingWriter::new(key, &head, background))
+            .and_then(FrameWriter::new);
         Ok(Self { out: out.map_err(VolumeError::Io)?, mtime })
     }
 
@@ -210,37 +189,9 @@ impl Read for HashingReader {
 }
 
 type Ciphertext = BufReader<HashingReader>;
-type Decoder = zstd::stream::read::Decoder<'static, OpeningReader<Ciphertext>>;
 
-/// The archive in a volume, read when it is needed or ahead of it.
-enum Archive {
-    Now(Box<BufReader<Decoder>>),
-    Ahead(BackgroundReader<Decoder>),
-}
-
-impl Archive {
-    fn reader(&mut self) -> &mut (dyn BufRead + Send) {
-        match self {
-            Self::Now(reader) => reader,
-            Self::Ahead(reader) => reader.pipe(),
-        }
-    }
-}
-
-impl Read for Archive {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.reader().read(buffer)
-    }
-}
-
-impl BufRead for Archive {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        self.reader().fill_buf()
-    }
-    fn consume(&mut self, n: usize) {
-        self.reader().consume(n);
-    }
-}
+/// The archive in a volume.
+type Archive = BufReader<FrameReader<OpeningReader<Ciphertext>>>;
 
 /// Reads a volume entry by entry.
 pub struct VolumeReader {
@@ -248,7 +199,7 @@ pub struct VolumeReader {
 }
 
 impl VolumeReader {
-    /// Opens a volume. With `ahead`, two other threads read and hash, and decrypt and decompress: for reading it whole.
+    /// Opens a volume. With `ahead`, another thread reads and hashes: for reading it whole.
     ///
     /// # Errors
     /// [`VolumeError::NoIdentity`], [`VolumeError::NotAge`], [`VolumeError::Io`], [`VolumeError::Age`] for a plugin.
@@ -256,19 +207,12 @@ impl VolumeReader {
         let hashing = HashingReader { inner: file, hasher: Hasher::new(Algorithm::Sha256) };
         let mut ciphertext = BufReader::with_capacity(64 << 10, hashing);
         let key = identities.open(&mut ciphertext).map_err(open_error)?;
-        let archive = || {
-            let source = match ahead {
-                true => Source::Ahead(BackgroundReader::new("read", &payload::pool(BUFFERS + 2), ciphertext)?),
-                false => Source::Now(ciphertext, payload::pool(2)),
-            };
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(OpeningReader::new(key, source))?;
-            decoder.window_log_max(LIMITS.zstd_window_log)?;
-            Ok(match ahead {
-                true => Archive::Ahead(BackgroundReader::new("open", &Pool::new(PLAIN, BUFFERS), decoder)?),
-                false => Archive::Now(Box::new(BufReader::with_capacity(64 << 10, decoder))),
-            })
+        let source = match ahead {
+            true => BackgroundReader::new("read", &payload::to_open(BUFFERS + 2), ciphertext).map(Source::Ahead),
+            false => Ok(Source::Now(ciphertext, payload::to_open(2))),
         };
-        Ok(Self { tar: TarReader::new(archive().map_err(VolumeError::Io)?) })
+        let frames = FrameReader::new(OpeningReader::new(key, source.map_err(VolumeError::Io)?));
+        Ok(Self { tar: TarReader::new(BufReader::with_capacity(64 << 10, frames)) })
     }
 
     /// The next entry, or `None` when the volume has ended as it should.
@@ -295,14 +239,12 @@ impl VolumeReader {
         if self.next_entry()?.is_some() {
             return Err(VolumeError::Tar(TarError::Trailing("where the archive should end: one entry too many")));
         }
-        let decoder = match self.tar.into_inner() {
-            Archive::Now(reader) => Ok(reader.into_inner()),
-            Archive::Ahead(reader) => reader.finish(),
-        };
-        let ciphertext = decoder.and_then(|decoder| match decoder.into_inner().into_source() {
+        let frames = self.tar.into_inner().into_inner();
+        let payload = frames.into_inner().ok_or_else(|| VolumeError::Corrupt("a frame is left open".into()))?;
+        let ciphertext = match payload.into_source() {
             Source::Now(ciphertext, _) => Ok(ciphertext),
             Source::Ahead(reader) => reader.finish(),
-        });
+        };
         Ok(ciphertext.map_err(stream_error)?.into_inner().hasher.finish())
     }
 }
