@@ -1,6 +1,6 @@
 //! The files of a bundle against its seals.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 
 use blobs::threads;
@@ -210,18 +210,17 @@ fn check_some(
 ) -> Result<Vec<CheckedFile>, FolderError> {
     let sealed: Vec<_> = sealed_files(media).into_iter().filter(|file| wanted(file.name)).collect();
     // What lies on one disc or stick is in one queue.
-    let mut queues: Vec<(Option<u64>, Vec<(&Medium, usize)>)> = Vec::new();
+    let (mut queues, mut slow) = (Vec::new(), BTreeMap::<u64, Vec<_>>::new());
     for medium in media {
-        let device = medium.folder.one_at_a_time();
-        for place in 0..sealed.len() {
-            match device.and_then(|_| queues.iter_mut().find(|(queue, _)| *queue == device)) {
-                Some((_, queue)) => queue.push((medium, place)),
-                None => queues.push((device, vec![(medium, place)])),
-            }
+        let files = (0..sealed.len()).map(|place| (medium, place));
+        match medium.folder.one_at_a_time() {
+            Some(device) => slow.entry(device).or_default().extend(files),
+            None => queues.extend(files.map(|file| vec![file])),
         }
     }
+    queues.extend(slow.into_values());
     let jobs = std::thread::available_parallelism().map_or(1, usize::from).min(AT_ONCE);
-    let read = threads::map(jobs, queues, |(_, queue)| {
+    let read = threads::map(jobs, queues, |queue: Vec<(&Medium, usize)>| {
         let judged = |(medium, place): (&Medium, usize)| {
             let file = &sealed[place];
             let reading = read(&medium.folder, file.name, &progress)?;

@@ -41,7 +41,8 @@ impl DirectFile {
 
 impl Write for DirectFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.direct && (bytes.len() % ALIGNMENT != 0 || bytes.as_ptr().align_offset(ALIGNMENT) != 0) {
+        let is_aligned = bytes.len().is_multiple_of(ALIGNMENT) && bytes.as_ptr().align_offset(ALIGNMENT) == 0;
+        if self.direct && !is_aligned {
             self.through_the_cache()?;
         }
         match self.file.write(bytes) {

@@ -8,6 +8,9 @@ use zstd::stream::read::Decoder;
 
 /// The zstd level of what is not compressed yet.
 const LEVEL: i32 = 3;
+/// Threads that compress, at most, and bytes that each takes at once.
+const WORKERS: usize = 4;
+const JOB: u32 = 1 << 20;
 /// The largest block of a frame, in bytes.
 const BLOCK: u64 = 128 << 10;
 
@@ -37,6 +40,11 @@ impl<W: Write> FrameWriter<W> {
     pub(crate) fn new(out: W) -> io::Result<Self> {
         let mut encoder = Encoder::new(LEVEL)?;
         encoder.set_parameter(CParameter::ChecksumFlag(false))?;
+        let workers = std::thread::available_parallelism().map_or(1, |n| n.get().min(WORKERS));
+        if workers > 1 {
+            encoder.set_parameter(CParameter::NbWorkers(workers as u32))?;
+            encoder.set_parameter(CParameter::JobSize(JOB))?;
+        }
         Ok(Self { encoder, open: false, raw: (0, 0), buffer: vec![0; BLOCK as usize], out })
     }
 
@@ -93,12 +101,17 @@ impl<W: Write> Write for FrameWriter<W> {
             return self.write_raw(bytes);
         }
         self.open = true;
-        let mut input = InBuffer::around(bytes);
-        let mut output = OutBuffer::around(&mut self.buffer[..]);
-        self.encoder.run(&mut input, &mut output)?;
-        let (taken, n) = (input.pos(), output.pos());
-        self.out.write_all(&self.buffer[..n])?;
-        Ok(taken)
+        loop {
+            let mut input = InBuffer::around(bytes);
+            let mut output = OutBuffer::around(&mut self.buffer[..]);
+            self.encoder.run(&mut input, &mut output)?;
+            let (taken, n) = (input.pos(), output.pos());
+            self.out.write_all(&self.buffer[..n])?;
+            // If all threads are busy, it may take nothing at first.
+            if taken > 0 {
+                return Ok(taken);
+            }
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
