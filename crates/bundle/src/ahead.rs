@@ -103,3 +103,98 @@ fn fetch<S: SourceBlob>(source: &S, order: Order<'_, S::Error>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Cursor, Read};
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use blobs::{VerifyingReader, sha256};
+    use manifest_schema::{MediaType, Section, Stored};
+
+    /// Gives bytes of the value that a blob's volume is.
+    struct Source;
+
+    #[derive(Debug)]
+    struct Failed(String);
+
+    impl From<VolumeError> for Failed {
+        fn from(error: VolumeError) -> Self {
+            Self(error.to_string())
+        }
+    }
+
+    fn content(number: u32, size: usize) -> Vec<u8> {
+        vec![number as u8; size]
+    }
+
+    fn blob(number: u32, size: usize) -> Blob {
+        Blob {
+            digest: sha256(&content(number, size)),
+            size: size as u64,
+            media_type: MediaType::OCI_LAYER_TAR.parse().expect("a media type"),
+            section: Section::Layers,
+            stored: Stored::Whole { volume: number },
+        }
+    }
+
+    impl SourceBlob for Source {
+        type Error = Failed;
+        fn open<'s>(&'s self, blob: &Blob) -> Result<VerifyingReader<Box<dyn Read + Send + 's>>, Failed> {
+            match blob.stored.volumes() {
+                Some((number, _)) if number != 99 => {
+                    let content = content(number, blob.size as usize);
+                    Ok(VerifyingReader::new(Box::new(Cursor::new(content)), blob.digest, blob.size))
+                }
+                _ => Err(Failed(format!("{} is not there", blob.digest))),
+            }
+        }
+        fn failed(&self, blob: &Blob, error: io::Error) -> Failed {
+            Failed(format!("{}: {error}", blob.digest))
+        }
+    }
+
+    /// Reads all of them in order; gives the sizes. It must not hang.
+    fn read_all(blobs: Vec<Blob>, fetchers: usize) -> Result<Vec<usize>, Failed> {
+        let (done, result) = mpsc::channel();
+        std::thread::spawn(move || {
+            let read = std::thread::scope(|scope| {
+                let mut ahead = Ahead::new(scope, &Source, fetchers, blobs.iter())?;
+                let mut sizes = Vec::new();
+                for blob in &blobs {
+                    let mut found = Vec::new();
+                    ahead.next()?.read_to_end(&mut found).map_err(|e| Source.failed(blob, e))?;
+                    assert_eq!(sha256(&found), blob.digest);
+                    sizes.push(found.len());
+                }
+                Ok(sizes)
+            });
+            let _ = done.send(read);
+        });
+        result.recv_timeout(Duration::from_secs(60)).expect("nobody waits for ever")
+    }
+
+    #[test]
+    fn blobs_come_in_their_order_whatever_their_sizes() {
+        const FULL: usize = BUFFER * BUFFERS;
+        let sizes = [3 * FULL, 10, 2 * FULL + 1, 0, 5, FULL, 1, 4 * FULL, BUFFER, 3 * FULL, 7];
+        for fetchers in [0, 1, 2, 3, 20] {
+            let blobs = sizes.iter().enumerate().map(|(n, size)| blob(n as u32, *size)).collect();
+            assert_eq!(read_all(blobs, fetchers).expect("read"), sizes, "{fetchers}");
+        }
+    }
+
+    #[test]
+    fn an_error_comes_when_its_turn_has_come_and_ends_everything() {
+        for fetchers in [1, 3] {
+            let failed = read_all(vec![blob(1, 10), blob(2, 20), blob(99, 30), blob(4, 40)], fetchers);
+            assert!(failed.expect_err("one is not there").0.contains("is not there"));
+        }
+        let mut wrong = blob(2, 5 * BUFFER);
+        wrong.digest = sha256(b"else");
+        let failed = read_all(vec![blob(1, 10), wrong, blob(3, 9 * BUFFER * BUFFERS)], 2);
+        assert!(failed.expect_err("one is wrong").0.contains("found sha256:"));
+    }
+}

@@ -287,9 +287,12 @@ mod tests {
             mixed[second] |= kind << 1;
             assert!(read(&mixed).is_err(), "a second block of type {kind}");
         }
+        let size = BLOCK as u32 + 1;
+        let too_large = [&RAW_FRAME[..], &(1 | size << 3).to_le_bytes()[..3], &vec![0; size as usize]].concat();
+        assert!(read(&too_large).is_err(), "a block of more than 128 KiB");
         // The first block decides: a frame of the library's that begins alike is read by the library.
         let mut theirs = RAW_FRAME.to_vec();
-        theirs.extend([1 | 1 << 1 | 40 << 3 & 0xff, 40 >> 5, 0, b'x']);
+        theirs.extend([0x43, 0x01, 0, b'x']);
         assert_eq!(read(&theirs).expect("a block of one byte, 40 times"), [b'x'; 40]);
         let mut skipped = vec![0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3];
         skipped.extend(&file);

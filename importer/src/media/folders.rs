@@ -287,7 +287,7 @@ impl<'s> Folders<'s> {
         let numbers = 1..=u32::try_from(self.sealed.volumes).unwrap_or(u32::MAX);
         let to_read =
             |copy: OpenVolume| (!good.contains(&copy.path)).then(|| copy.file.metadata().ok().map(|m| m.len()));
-        let sizes = numbers.clone().flat_map(|n| every_copy(n)).filter_map(|copy| to_read(copy.ok()?)?);
+        let sizes = numbers.clone().flat_map(every_copy).filter_map(|copy| to_read(copy.ok()?)?);
         match sizes.sum() {
             0 => {}
             bytes => progress.begin("checking files", bytes),
