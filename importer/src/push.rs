@@ -170,8 +170,8 @@ impl Pusher<'_, '_> {
         let mut content = VerifyingReader::new(item.reader(content), blob.digest, blob.size);
         let result = match self.users.get(&blob.digest) {
             Some(repositories) if only.is_none_or(|only| only.contains(&blob.digest)) => {
-                let present = only.is_none().then_some(self.present);
-                let placed = place(&self.admitted.placement, blob, repositories, present, &mut content, &self.journal);
+                let placed =
+                    place(&self.admitted.placement, blob, repositories, self.present, &mut content, &self.journal);
                 match placed {
                     Ok(()) => self.in_a_row.store(0, Ordering::Relaxed),
                     Err(_) => {
@@ -245,23 +245,19 @@ impl UploadJournal for Journal<'_> {
 }
 
 /// Puts a blob into every repository that needs it: found there, streamed once, mounted, or read back through the check.
-/// `present` tells who has it, if that is known.
+/// `present` tells who had it.
 fn place<R: io::Read + Send>(
     placement: &Placement,
     blob: &Blob,
     repositories: &BTreeSet<Repository>,
-    present: Option<&Users>,
+    present: &Users,
     content: &mut VerifyingReader<R>,
     journal: &Journal<'_>,
 ) -> Result<(), Error> {
     let mut missing = Vec::new();
     let mut holder: Option<&Repository> = None;
     for repository in repositories {
-        let has = match present {
-            Some(present) => present.get(&blob.digest).is_some_and(|p| p.contains(repository)),
-            None => placement.client(repository)?.has_blob(&blob.digest, blob.size)?,
-        };
-        if has {
+        if present.get(&blob.digest).is_some_and(|p| p.contains(repository)) {
             tracing::info!("{repository} has {}", blob.digest);
             holder = holder.or(Some(repository));
         } else {

@@ -78,6 +78,24 @@ fn a_registry_that_lies_about_a_blobs_size_is_not_believed() {
 }
 
 #[test]
+fn a_tag_that_somebody_else_moves_meanwhile_is_not_overwritten() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    // It is asked for at admission, before the first tag moves, and before it moves itself.
+    for (nth, state) in [(2, "nothing was published"), (3, "0 of 1 images published, all are signed")] {
+        let (site, bundle, proxy) = behind_a_proxy();
+        let other = format!("sha256:{}", "ab".repeat(32));
+        let headers = vec![("docker-content-digest".into(), other.clone())];
+        let moved = Fault::Answer(200, headers, Vec::new());
+        proxy.rule(Rule::new(moved).method("HEAD").path("/manifests/2.3.1").nth(nth));
+        let ran = site.receive(&bundle, &[]).expect_code(1).expect_stderr(&format!("state: {state}"));
+        assert!(ran.stderr.contains(&other), "{ran}");
+        assert!(site.production.tags().is_empty(), "{ran}");
+    }
+}
+
+#[test]
 fn what_an_earlier_run_may_have_published_is_not_denied() {
     if !need(Site::NEEDS) {
         return;

@@ -353,6 +353,23 @@ fn registries_have_passwords_and_certificates_of_their_own() {
 }
 
 #[test]
+fn a_blob_that_one_repository_has_is_put_into_the_other_too() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    site.list_fixtures(&[API]);
+    let first = site.packed(41);
+    site.receive(&first, &[]).expect_code(0);
+    let digest = site.origin.load_layout(&fixtures(), API, "payments/twin", "2.3.1");
+    site.release["images"] = json!([site.release["images"][0], format!("{}/payments/twin:2.3.1", site.origin.host())]);
+    let second = site.packed(42);
+    let ran = site.receive(&second, &[]).expect_code(0);
+    assert!(!ran.stderr.contains("not read"), "{ran}");
+    assert_eq!(site.production.tags().get("payments/twin:2.3.1"), Some(&digest));
+}
+
+#[test]
 fn a_blob_that_two_repositories_need_is_sent_once() {
     if !need(Site::NEEDS) {
         return;

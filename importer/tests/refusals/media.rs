@@ -78,10 +78,16 @@ fn damage_is_told_from_deceit() {
                 hostile::truncate(&volume_file(f, 1), 1000);
                 reseal(&site.release_key, f);
             }),
-            case("a flipped bit, and sealed like this", 3, &["not what a bundle holds"], Leaves::Blobs, |site, f| {
-                hostile::flip_bit(&volume_file(f, 1));
-                reseal(&site.release_key, f);
-            }),
+            case(
+                "a flipped bit, and sealed like this",
+                3,
+                &["what a bundle holds", "decryption error"],
+                Leaves::Blobs,
+                |site, f| {
+                    hostile::flip_bit(&volume_file(f, 1));
+                    reseal(&site.release_key, f);
+                },
+            ),
             case("no age file, and sealed like this", 3, &["not an age file"], Nothing, |site, f| {
                 fs::write(volume_file(f, 1), "hello").unwrap();
                 reseal(&site.release_key, f);
