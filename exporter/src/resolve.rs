@@ -10,7 +10,7 @@ use manifest_schema::{
     Descriptor, Digest, Document, ImageSignature, LIMITS, MediaType, OutsideText, PlatformManifest, Reference,
     Referrer, Section, is_made_from_digest,
 };
-use registry::source::{Source, SourceRef};
+use registry::source::{Source, SourceRef, Sources};
 
 use crate::attached::{self, Carry};
 use crate::error::Error;
@@ -95,6 +95,7 @@ impl Asked {
 /// [`Error`] names the reference.
 pub(crate) fn resolve(request: &Request, carry: &Carry<'_>, progress: &Progress) -> Result<Resolved, Error> {
     let mut walk = Walk::default();
+    let places = Sources::new(&request.registries);
     let mut sources = Vec::new();
     let mut images: Vec<ResolvedImage> = Vec::new();
     let mut names: HashMap<Reference, Digest> = HashMap::new();
@@ -102,7 +103,7 @@ pub(crate) fn resolve(request: &Request, carry: &Carry<'_>, progress: &Progress)
         request.images.iter().map(|image| Asked::new(image.clone(), request.release)).collect();
     while let Some(Asked { image: asked, is_release }) = open.pop_front() {
         let asked = &asked;
-        let source = asked.open(&request.registries)?;
+        let source = places.open(asked)?;
         let (mut image, layers) = walk.image(request, asked.to_string(), source.as_ref(), sources.len(), progress)?;
         tracing::info!("{asked} is {}", image.top.digest);
         let known = names.insert(image.origin.clone(), image.top.digest);

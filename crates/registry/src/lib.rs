@@ -36,6 +36,7 @@ mod host;
 mod layer;
 mod layout;
 mod link;
+mod lookup;
 mod oci_archive;
 mod proxy;
 mod quirks;
