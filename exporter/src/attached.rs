@@ -3,7 +3,7 @@
 //! Nothing is judged on this side; nothing is left out silently either. A signature or referrer that is listed and cannot
 //! be fetched fails the export, so that the other side never takes an image for unsigned that was signed.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -12,8 +12,8 @@ use blobs::{VerifiedBytes, sha256};
 use commands::settings::SmallFiles;
 use console::Progress;
 use manifest_schema::{
-    Descriptor, Digest, DigestTag, Document, Found, Image, ImageSignature, LIMITS, Manifest, MediaType, OutsideText,
-    Reference, Referrer, Timestamp,
+    Blob, Descriptor, Digest, DigestTag, Document, Found, Image, ImageSignature, LIMITS, Manifest, MediaType,
+    OutsideText, Reference, Referrer, Timestamp,
 };
 use registry::source::{Source, SourceRef, Transport};
 use serde::Serialize;
@@ -170,18 +170,35 @@ pub(crate) enum Carry<'a> {
     /// Whatever is found, and signatures that are made now.
     Signed(&'a ImageSigner<'a>),
     /// Those of a plan, whatever was attached since.
-    Planned(&'a Manifest),
+    Planned(PlannedManifest<'a>),
+}
+
+/// A plan's manifest, with what is looked up in it for each image.
+pub(crate) struct PlannedManifest<'a> {
+    /// The images of a digest.
+    images: HashMap<Digest, Vec<&'a Image>>,
+    blobs: HashMap<Digest, &'a Blob>,
 }
 
 impl<'a> Carry<'a> {
+    /// What a plan has.
+    pub(crate) fn planned_in(manifest: &'a Manifest) -> Self {
+        let mut images: HashMap<Digest, Vec<&Image>> = HashMap::new();
+        for image in &manifest.images {
+            images.entry(image.digest).or_default().push(image);
+        }
+        let blobs = manifest.blobs.iter().map(|blob| (blob.digest, blob)).collect();
+        Self::Planned(PlannedManifest { images, blobs })
+    }
+
     /// What a plan has of an image: all that may be carried. `None` if there is no plan.
-    fn planned(&self, image: &ResolvedImage) -> Option<PlannedAttachments<'a>> {
-        let Self::Planned(manifest) = self else { return None };
-        let is_it = |i: &&Image| i.digest == image.top.digest && i.origin.repository() == image.origin.repository();
+    fn planned(&self, image: &ResolvedImage) -> Option<PlannedAttachments<'_>> {
+        let Self::Planned(PlannedManifest { images, blobs }) = self else { return None };
+        let is_it = |i: &&&Image| i.origin.repository() == image.origin.repository();
         // The plan's images are fetched by digest; several tags of one digest have the same attached to them.
-        let images = || manifest.images.iter().filter(is_it);
+        let images = || images.get(&image.top.digest).into_iter().flatten().filter(is_it);
         Some(PlannedAttachments {
-            manifest,
+            blobs,
             signatures: images().flat_map(|i| &i.signatures).map(|s| (s.subject, s.digest)).collect(),
             referrers: images().flat_map(|i| &i.referrers).collect(),
         })
@@ -190,7 +207,7 @@ impl<'a> Carry<'a> {
 
 /// What a plan has of an image.
 struct PlannedAttachments<'a> {
-    manifest: &'a Manifest,
+    blobs: &'a HashMap<Digest, &'a Blob>,
     /// Each with what it signs.
     signatures: BTreeSet<(Digest, Digest)>,
     referrers: BTreeSet<&'a Referrer>,
@@ -204,7 +221,7 @@ impl PlannedAttachments<'_> {
     /// What a digest tag named.
     fn tagged(&self, subject: &Digest, tag: DigestTag) -> Option<Descriptor> {
         let named = self.referrers.iter().find(|r| r.subject == *subject && r.tag == Some(tag))?;
-        let blob = self.manifest.blobs.iter().find(|b| b.digest == named.digest)?;
+        let blob = self.blobs.get(&named.digest)?;
         let (media_type, digest, size) = (blob.media_type.clone(), blob.digest, blob.size);
         Some(Descriptor { media_type, digest, size, urls: Vec::new() })
     }

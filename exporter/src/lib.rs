@@ -126,7 +126,7 @@ fn prepare(
 ) -> Result<Signed, Error> {
     let signer;
     let carry = match planned {
-        Some(planned) => Carry::Planned(planned.manifest()),
+        Some(planned) => Carry::planned_in(planned.manifest()),
         None if request.sign_images => {
             signer = ImageSigner::new(keys, claim.signatures())?;
             Carry::Signed(&signer)

@@ -37,6 +37,7 @@ mod layer;
 mod layout;
 mod link;
 mod lookup;
+mod names;
 mod oci_archive;
 mod proxy;
 mod quirks;
