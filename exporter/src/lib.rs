@@ -10,6 +10,7 @@
 //!
 //! Between 3 and 4 a plan may lie in a folder ([`planned`]), for several people to sign its manifest on machines of their own.
 
+mod ahead;
 pub mod attached;
 pub mod base;
 pub mod commands;
