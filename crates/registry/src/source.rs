@@ -37,6 +37,7 @@ pub use self::reference::{SourceRef, SourceRefError, Transport};
 
 use self::reference::Target;
 use crate::docker_archive::Archive;
+use crate::error::Error as RegistryError;
 use crate::layout::{Folder, Layout};
 use crate::referrers::FoundReferrer;
 use crate::{FetchedDocument, Registries, RepositoryClient, dir, oci_archive};
@@ -185,12 +186,26 @@ impl Source for RegistrySource {
         let mut moved = None;
         let FetchedDocument { media_type, document } = match (self.reference.digest(), self.reference.tag()) {
             (None, Some(tag)) => self.client.fetch_tag(tag)?,
-            (Some(digest), tag) => {
-                if let Some(tag) = tag {
-                    moved = self.client.head_tag(tag)?.filter(|now| now != digest);
+            (Some(digest), None) => self.client.fetch_document(digest)?,
+            // The tag's document is the one that is pinned, most often.
+            (Some(digest), Some(tag)) => match self.client.fetch_tag(tag) {
+                Ok(now) if now.document.digest() == digest => now,
+                now => {
+                    moved = match now {
+                        Ok(now) => Some(*now.document.digest()),
+                        Err(RegistryError::NotFound { .. }) => None,
+                        // What it names now need not be anything that can be read.
+                        Err(
+                            RegistryError::Malformed { .. }
+                            | RegistryError::Digest { .. }
+                            | RegistryError::Content(_)
+                            | RegistryError::TooLarge { .. },
+                        ) => self.client.head_tag(tag)?.filter(|now| now != digest),
+                        Err(error) => return Err(error.into()),
+                    };
+                    self.client.fetch_document(digest)?
                 }
-                self.client.fetch_document(digest)?
-            }
+            },
             (None, None) => return Err(SourceError::Empty { place: OutsideText::new(self.reference.to_string()) }),
         };
         Document::parse(document.bytes(), &media_type)
