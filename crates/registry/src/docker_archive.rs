@@ -48,8 +48,11 @@ pub(crate) struct OldArchive {
     images: Vec<SavedImage>,
     by_name: HashMap<String, Vec<usize>>,
     /// The layers that have been read: digest and media type, by place in the archive and `diff_id`.
-    measured: Mutex<BTreeMap<(u64, Digest), (Digest, &'static str)>>,
+    measured: Mutex<BTreeMap<(u64, Digest), Measured>>,
 }
+
+/// The digest and media type of a layer.
+type Measured = (Digest, &'static str);
 
 /// An image of an old archive, and its names.
 struct SavedImage {
@@ -193,7 +196,7 @@ impl OldArchive {
 
     /// The digest and media type of a layer, which is read unless it has been already: layers without content are often
     /// one file, listed many times, and images share layers.
-    fn measure(&self, section: &Section, name: &str, diff_id: &Digest) -> Result<(Digest, &'static str), SourceError> {
+    fn measure(&self, section: &Section, name: &str, diff_id: &Digest) -> Result<Measured, SourceError> {
         let measured = || self.measured.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (section.offset(), *diff_id);
         if let Some(known) = measured().get(&key) {
@@ -313,7 +316,7 @@ impl<R: Read> Read for Tee<R> {
 }
 
 /// Reads a layer once: its digest and media type, after its uncompressed content was compared with the `diff_id`.
-fn measure(section: Section, diff_id: &Digest, file: &OutsideText) -> Result<(Digest, &'static str), SourceError> {
+fn measure(section: Section, diff_id: &Digest, file: &OutsideText) -> Result<Measured, SourceError> {
     let failed = |source| SourceError::Io { file: file.clone(), source };
     let mut magic = Vec::new();
     section.clone().take(2).read_to_end(&mut magic).map_err(failed)?;

@@ -519,15 +519,17 @@ fn a_pinned_tag_takes_one_request_unless_it_has_moved() {
     assert_eq!((resolved.document, resolved.moved.as_ref()), (pinned, Some(other.digest())));
 }
 
-/// A server that keeps connections open and has nothing; how many connections were made to it.
-fn keeping_server() -> (String, Arc<AtomicUsize>) {
+/// A server that keeps connections open and has nothing, which it says to so many at once; how many connections were made
+/// to it.
+fn keeping_server(at_once: usize) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap().to_string();
     let made = Arc::new(AtomicUsize::new(0));
-    let counted = made.clone();
+    let (counted, all_ask) = (made.clone(), Arc::new(Barrier::new(at_once)));
     std::thread::spawn(move || {
         for client in listener.incoming().flatten() {
             counted.fetch_add(1, Ordering::SeqCst);
+            let all_ask = all_ask.clone();
             std::thread::spawn(move || {
                 let mut answers = client.try_clone().unwrap();
                 let mut path = String::new();
@@ -536,9 +538,11 @@ fn keeping_server() -> (String, Arc<AtomicUsize>) {
                     if let Some(rest) = line.strip_prefix("GET ") {
                         path = rest.into();
                     } else if line.is_empty() {
-                        let answer = match path.starts_with("/v2/ ") {
-                            true => "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
-                            false => "HTTP/1.1 404 Not Found\r\nContent-Length: 6\r\n\r\nabsent",
+                        let answer = if path.starts_with("/v2/ ") {
+                            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+                        } else {
+                            all_ask.wait();
+                            "HTTP/1.1 404 Not Found\r\nContent-Length: 6\r\n\r\nabsent"
                         };
                         answers.write_all(answer.as_bytes()).unwrap();
                     }
@@ -552,7 +556,7 @@ fn keeping_server() -> (String, Arc<AtomicUsize>) {
 #[test]
 fn connections_serve_again_however_many_there_are() {
     const THREADS: usize = 20;
-    let (host, made) = keeping_server();
+    let (host, made) = keeping_server(THREADS);
     let client = client(&host);
     let all_wait = Barrier::new(THREADS);
     std::thread::scope(|scope| {
@@ -566,5 +570,5 @@ fn connections_serve_again_however_many_there_are() {
             });
         }
     });
-    assert!(made.load(Ordering::SeqCst) <= THREADS, "{made:?}");
+    assert_eq!(made.load(Ordering::SeqCst), THREADS);
 }
