@@ -3,26 +3,24 @@
 //! Nothing is judged on this side; nothing is left out silently either. A signature or referrer that is listed and cannot
 //! be fetched fails the export, so that the other side never takes an image for unsigned that was signed.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use blobs::{VerifiedBytes, sha256};
-use commands::settings::SmallFiles;
-use console::Progress;
 use manifest_schema::{
-    Descriptor, Digest, DigestTag, Document, Found, Image, ImageSignature, LIMITS, Manifest, MediaType, OutsideText,
-    Reference, Referrer, Timestamp,
+    Blob, Descriptor, Digest, DigestTag, Document, Found, Image, ImageSignature, LIMITS, Manifest, MediaType,
+    OutsideText, Reference, Referrer, Timestamp,
 };
 use registry::source::{Source, SourceRef, Transport};
 use serde::Serialize;
 use signing::sigstore::EvidenceKind;
 use signing::{Lookaside, RegistriesD, SecretKey, Trust};
 
+use crate::ahead::RememberedFiles;
 use crate::error::Error;
-use crate::request::Request;
-use crate::resolve::{Place, ResolvedImage, Tree, Walk, parse};
+use crate::resolve::{Context, Place, ResolvedImage, Tree, Walk, parse};
 
 /// Which referrers are carried.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -170,18 +168,40 @@ pub(crate) enum Carry<'a> {
     /// Whatever is found, and signatures that are made now.
     Signed(&'a ImageSigner<'a>),
     /// Those of a plan, whatever was attached since.
-    Planned(&'a Manifest),
+    Planned(PlannedManifest<'a>),
+}
+
+/// A plan's manifest, with what is looked up in it for each image.
+pub(crate) struct PlannedManifest<'a> {
+    /// The images of a digest.
+    images: HashMap<Digest, Vec<&'a Image>>,
+    blobs: HashMap<Digest, &'a Blob>,
 }
 
 impl<'a> Carry<'a> {
+    /// The same without what is made.
+    pub(crate) fn found_only(&self) -> &Carry<'a> {
+        if let Self::Signed(_) = self { &Carry::Found } else { self }
+    }
+
+    /// What a plan has.
+    pub(crate) fn planned_in(manifest: &'a Manifest) -> Self {
+        let mut images: HashMap<Digest, Vec<&Image>> = HashMap::new();
+        for image in &manifest.images {
+            images.entry(image.digest).or_default().push(image);
+        }
+        let blobs = manifest.blobs.iter().map(|blob| (blob.digest, blob)).collect();
+        Self::Planned(PlannedManifest { images, blobs })
+    }
+
     /// What a plan has of an image: all that may be carried. `None` if there is no plan.
-    fn planned(&self, image: &ResolvedImage) -> Option<PlannedAttachments<'a>> {
-        let Self::Planned(manifest) = self else { return None };
-        let is_it = |i: &&Image| i.digest == image.top.digest && i.origin.repository() == image.origin.repository();
+    fn planned(&self, image: &ResolvedImage) -> Option<PlannedAttachments<'_>> {
+        let Self::Planned(PlannedManifest { images, blobs }) = self else { return None };
+        let is_it = |i: &&&Image| i.origin.repository() == image.origin.repository();
         // The plan's images are fetched by digest; several tags of one digest have the same attached to them.
-        let images = || manifest.images.iter().filter(is_it);
+        let images = || images.get(&image.top.digest).into_iter().flatten().filter(is_it);
         Some(PlannedAttachments {
-            manifest,
+            blobs,
             signatures: images().flat_map(|i| &i.signatures).map(|s| (s.subject, s.digest)).collect(),
             referrers: images().flat_map(|i| &i.referrers).collect(),
         })
@@ -190,7 +210,7 @@ impl<'a> Carry<'a> {
 
 /// What a plan has of an image.
 struct PlannedAttachments<'a> {
-    manifest: &'a Manifest,
+    blobs: &'a HashMap<Digest, &'a Blob>,
     /// Each with what it signs.
     signatures: BTreeSet<(Digest, Digest)>,
     referrers: BTreeSet<&'a Referrer>,
@@ -204,7 +224,7 @@ impl PlannedAttachments<'_> {
     /// What a digest tag named.
     fn tagged(&self, subject: &Digest, tag: DigestTag) -> Option<Descriptor> {
         let named = self.referrers.iter().find(|r| r.subject == *subject && r.tag == Some(tag))?;
-        let blob = self.manifest.blobs.iter().find(|b| b.digest == named.digest)?;
+        let blob = self.blobs.get(&named.digest)?;
         let (media_type, digest, size) = (blob.media_type.clone(), blob.digest, blob.size);
         Some(Descriptor { media_type, digest, size, urls: Vec::new() })
     }
@@ -219,16 +239,13 @@ pub(crate) fn collect(
     image: &mut ResolvedImage,
     asked: &SourceRef,
     source: &dyn Source,
-    request: &Request,
-    carry: &Carry<'_>,
-    progress: &Progress,
+    context: &Context<'_>,
 ) -> Result<(), Error> {
     let origin = image.origin.clone();
     let place = Place { origin: &origin, source, number: image.source };
     let mut tree = Tree { attached: true, ..Tree::default() };
-    let wanted = Wanted { request, planned: carry.planned(image), progress };
-    let signer = if let Carry::Signed(signer) = carry { Some(*signer) } else { None };
-    signatures(walk, image, &mut tree, &place, asked, &wanted, signer)?;
+    let wanted = Wanted { context, planned: context.carry.planned(image) };
+    signatures(walk, image, &mut tree, &place, asked, &wanted)?;
     referrers(walk, image, &mut tree, &place, &wanted)?;
     image.blobs.append(&mut tree.blobs);
     Ok(())
@@ -236,10 +253,9 @@ pub(crate) fn collect(
 
 /// What is to be carried of an image.
 struct Wanted<'a> {
-    request: &'a Request,
+    context: &'a Context<'a>,
     /// Nothing but this, if it was planned.
     planned: Option<PlannedAttachments<'a>>,
-    progress: &'a Progress,
 }
 
 impl Wanted<'_> {
@@ -254,7 +270,7 @@ impl Wanted<'_> {
 
     fn left_out(&self, place: &Place<'_>, digest: &Digest) {
         let origin = place.origin;
-        self.progress.warn(format_args!("{origin}: {digest} was attached to it after the plan; it is left out"));
+        self.context.talk.warn(format_args!("{origin}: {digest} was attached to it after the plan; it is left out"));
     }
 }
 
@@ -266,9 +282,10 @@ fn signatures(
     place: &Place<'_>,
     asked: &SourceRef,
     wanted: &Wanted<'_>,
-    signer: Option<&ImageSigner<'_>>,
 ) -> Result<(), Error> {
-    let request = wanted.request;
+    let Context { request, answers, .. } = wanted.context;
+    let files = RememberedFiles { registries: &request.registries, answers };
+    let signer = if let Carry::Signed(signer) = wanted.context.carry { Some(*signer) } else { None };
     let in_registry = asked.transport() == Transport::Docker;
     let repository = image.origin.repository();
     let lookaside = in_registry.then(|| {
@@ -281,12 +298,12 @@ fn signatures(
         let mut found: Vec<(Found, Vec<u8>)> =
             place.source.simple_signatures(subject)?.into_iter().map(|bytes| (beside, bytes)).collect();
         if let Some(base) = &lookaside {
-            let fetched = signing::fetch_signatures(base, repository, subject, &SmallFiles(&request.registries));
+            let fetched = signing::fetch_signatures(base, repository, subject, &files);
             let fetched = fetched.map_err(|e| unreadable(place, e))?;
             found.extend(fetched.into_iter().map(|bytes| (Found::Lookaside, bytes)));
         }
         for store in request.release_signatures.iter().filter(|_| !image.release.is_empty()) {
-            let fetched = signing::fetch_release_signatures(store, subject, &SmallFiles(&request.registries));
+            let fetched = signing::fetch_release_signatures(store, subject, &files);
             let fetched = fetched.map_err(|e| unreadable(place, e))?;
             found.extend(fetched.into_iter().map(|bytes| (Found::ReleaseStore, bytes)));
         }
@@ -328,7 +345,7 @@ fn referrers(
     place: &Place<'_>,
     wanted: &Wanted<'_>,
 ) -> Result<(), Error> {
-    if wanted.request.referrers == Referrers::None {
+    if wanted.context.request.referrers == Referrers::None {
         return Ok(());
     }
     let mut seen: BTreeSet<Digest> = image.documents.iter().copied().collect();
@@ -387,7 +404,7 @@ struct Attachment {
 /// What is listed as referring to a document, and the tags that may name something that does.
 fn listed(subject: &Digest, place: &Place<'_>, wanted: &Wanted<'_>) -> Result<Vec<Listed>, Error> {
     let listed = place.source.referrers(subject)?;
-    let tags = DigestTag::ALL.into_iter().filter(|tag| wanted.request.referrers.takes_tag(*tag));
+    let tags = DigestTag::ALL.into_iter().filter(|tag| wanted.context.request.referrers.takes_tag(*tag));
     Ok(listed.into_iter().map(|l| Listed::Referrer(l.descriptor)).chain(tags.map(Listed::Tag)).collect())
 }
 
@@ -411,13 +428,13 @@ fn fetch(
     let document = parse(place.origin, &bytes, &descriptor.media_type)?;
     let says = document.attached();
     if tag.is_none() && says.subject != Some(*subject) {
-        wanted.progress.warn(format_args!(
+        wanted.context.talk.warn(format_args!(
             "{}: {} is listed as a referrer of {subject}, but does not refer to it; it is left out",
             place.origin, descriptor.digest
         ));
         return Ok(None);
     }
-    if tag.is_none() && !wanted.request.referrers.takes_type(says.artifact_type.as_ref()) {
+    if tag.is_none() && !wanted.context.request.referrers.takes_type(says.artifact_type.as_ref()) {
         return Ok(None);
     }
     if !wanted.is_planned(place, &descriptor.digest, |planned| planned.has(subject, &descriptor.digest, tag)) {

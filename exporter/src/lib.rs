@@ -10,6 +10,7 @@
 //!
 //! Between 3 and 4 a plan may lie in a folder ([`planned`]), for several people to sign its manifest on machines of their own.
 
+mod ahead;
 pub mod attached;
 pub mod base;
 pub mod commands;
@@ -126,7 +127,7 @@ fn prepare(
 ) -> Result<Signed, Error> {
     let signer;
     let carry = match planned {
-        Some(planned) => Carry::Planned(planned.manifest()),
+        Some(planned) => Carry::planned_in(planned.manifest()),
         None if request.sign_images => {
             signer = ImageSigner::new(keys, claim.signatures())?;
             Carry::Signed(&signer)

@@ -269,9 +269,13 @@ fn blob(blob: &ResolvedBlob, stored: &Stored) -> Blob {
 /// The images as they are to be asked for, each pinned to its digest.
 pub(crate) fn pinned(request: &Request, report: &Report) -> Vec<String> {
     let here = std::env::current_dir().unwrap_or_default();
+    let mut by_name: HashMap<&str, &ImageReport> = HashMap::new();
+    for image in &report.images {
+        by_name.entry(image.asked.raw()).or_insert(image);
+    }
     let pin = |source: &SourceRef| {
         let asked = source.to_string();
-        let found = report.images.iter().find(|i| i.asked.raw() == asked);
+        let found = by_name.get(asked.as_str()).copied();
         // The digest pinned is the one the reference named: the index, if one platform was chosen from it.
         found.map_or(asked, |i| {
             source.pinned(&i.index_digest.unwrap_or(i.digest), &i.origin).relative_to(&here).to_string()

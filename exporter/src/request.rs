@@ -157,7 +157,7 @@ pub struct Request {
     pub now: Timestamp,
     /// The program that the manifest names; this one, unless what an earlier version packed is made again.
     pub tool: LabelValue,
-    /// Blobs that are fetched at once.
+    /// Blobs that are fetched, and images that are looked up, at once.
     pub jobs: usize,
     /// The release keys that are named.
     pub sign: Vec<KeySource>,

@@ -1,6 +1,7 @@
 //! Stage 2: every reference is resolved once, and every image walked down to its blobs. Nothing is written.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::fmt::Display;
 
 use blobs::VerifiedBytes;
 use console::Progress;
@@ -10,8 +11,9 @@ use manifest_schema::{
     Descriptor, Digest, Document, ImageSignature, LIMITS, MediaType, OutsideText, PlatformManifest, Reference,
     Referrer, Section, is_made_from_digest,
 };
-use registry::source::{Source, SourceRef};
+use registry::source::{Source, SourceRef, Sources};
 
+use crate::ahead::{self, Answers, Remembered};
 use crate::attached::{self, Carry};
 use crate::error::Error;
 use crate::release;
@@ -19,6 +21,8 @@ use crate::request::Request;
 
 /// Documents that are kept in memory between planning and packing; others are fetched again.
 const KEEP: usize = 32 << 20;
+/// Images that are resolved before what registries answered is forgotten.
+const WINDOW: usize = 128;
 
 /// The images of a request, with everything they consist of.
 #[must_use]
@@ -34,6 +38,7 @@ pub struct Resolved {
 }
 
 /// An image and what it consists of.
+#[derive(Clone)]
 pub struct ResolvedImage {
     /// As asked for.
     pub asked: OutsideText,
@@ -67,6 +72,13 @@ pub struct ResolvedImage {
     pub moved: Option<Digest>,
 }
 
+impl ResolvedImage {
+    /// The same image as if it had no other documents.
+    pub(crate) fn with_documents(&self, documents: Vec<Digest>) -> Self {
+        Self { documents, ..self.clone() }
+    }
+}
+
 /// A blob and where to get it.
 pub struct ResolvedBlob {
     /// What it is.
@@ -89,42 +101,87 @@ impl Asked {
     }
 }
 
+/// What the walk of every image needs.
+pub(crate) struct Context<'a> {
+    pub(crate) request: &'a Request,
+    pub(crate) carry: &'a Carry<'a>,
+    pub(crate) talk: Talk<'a>,
+    /// What registries answered.
+    pub(crate) answers: &'a Answers,
+}
+
+/// Where things are said: nowhere, while answers are fetched ahead.
+#[derive(Clone, Copy)]
+pub(crate) struct Talk<'a>(Option<&'a Progress>);
+
+impl<'a> Talk<'a> {
+    pub(crate) fn to(progress: &'a Progress) -> Self {
+        Self(Some(progress))
+    }
+
+    pub(crate) fn nowhere() -> Self {
+        Self(None)
+    }
+
+    pub(crate) fn warn(self, text: impl Display) {
+        if let Some(progress) = self.0 {
+            progress.warn(text);
+        }
+    }
+}
+
 /// Resolves a request.
 ///
 /// # Errors
 /// [`Error`] names the reference.
 pub(crate) fn resolve(request: &Request, carry: &Carry<'_>, progress: &Progress) -> Result<Resolved, Error> {
     let mut walk = Walk::default();
+    let places = Sources::new(&request.registries);
     let mut sources = Vec::new();
     let mut images: Vec<ResolvedImage> = Vec::new();
     let mut names: HashMap<Reference, Digest> = HashMap::new();
     let mut open: VecDeque<Asked> =
         request.images.iter().map(|image| Asked::new(image.clone(), request.release)).collect();
-    while let Some(Asked { image: asked, is_release }) = open.pop_front() {
-        let asked = &asked;
-        let source = asked.open(&request.registries)?;
-        let (mut image, layers) = walk.image(request, asked.to_string(), source.as_ref(), sources.len(), progress)?;
-        tracing::info!("{asked} is {}", image.top.digest);
-        let known = names.insert(image.origin.clone(), image.top.digest);
-        if let Some(first) = known.filter(|first| *first != image.top.digest) {
-            return Err(Error::SameName { origin: Box::new(image.origin), first, second: image.top.digest });
-        }
-        if let Some(tag) = image.origin.tag().filter(|tag| is_made_from_digest(tag)) {
-            return Err(Error::ReservedTag { origin: Box::new(image.origin.clone()), tag: tag.clone() });
-        }
-        if known.is_none() {
-            if is_release {
-                for member in release::members(&mut walk, &mut image, &layers, source.as_ref(), progress)? {
-                    open.push_back(Asked::new(member, false));
+    while !open.is_empty() {
+        let window: Vec<Asked> = open.drain(..open.len().min(WINDOW)).collect();
+        let answers = Answers::default();
+        let context = Context { request, carry, talk: Talk::to(progress), answers: &answers };
+        let asked: Vec<_> = window.iter().map(|asked| &asked.image).collect();
+        ahead::fetch(request, carry, &answers, &places, &asked);
+        for Asked { image: asked, is_release } in &window {
+            let source = places.open(asked)?;
+            let remembered;
+            let place: &dyn Source = match asked.reference() {
+                Some(reference) => {
+                    remembered = Remembered { source: source.as_ref(), reference, answers: &answers };
+                    &remembered
                 }
+                None => source.as_ref(),
+            };
+            let (mut image, layers) = walk.image(&context, asked.to_string(), place, sources.len())?;
+            tracing::info!("{asked} is {}", image.top.digest);
+            let known = names.insert(image.origin.clone(), image.top.digest);
+            if let Some(first) = known.filter(|first| *first != image.top.digest) {
+                return Err(Error::SameName { origin: Box::new(image.origin), first, second: image.top.digest });
             }
-            attached::collect(&mut walk, &mut image, asked, source.as_ref(), request, carry, progress)?;
-            if let Some(now) = &image.moved {
-                progress.warn(format_args!("{}: the tag now names {now}; the pinned digest is packed", image.origin));
+            if let Some(tag) = image.origin.tag().filter(|tag| is_made_from_digest(tag)) {
+                return Err(Error::ReservedTag { origin: Box::new(image.origin.clone()), tag: tag.clone() });
             }
-            images.push(image);
+            if known.is_none() {
+                if *is_release {
+                    for member in release::members(&mut walk, &mut image, &layers, place, progress)? {
+                        open.push_back(Asked::new(member, false));
+                    }
+                }
+                attached::collect(&mut walk, &mut image, asked, place, &context)?;
+                if let Some(now) = &image.moved {
+                    let origin = &image.origin;
+                    progress.warn(format_args!("{origin}: the tag now names {now}; the pinned digest is packed"));
+                }
+                images.push(image);
+            }
+            sources.push(source);
         }
-        sources.push(source);
     }
     if images.len() > LIMITS.images {
         return Err(Error::TooMuch { images: images.len(), blobs: walk.blobs.len(), bytes: 0 });
@@ -170,14 +227,20 @@ pub(crate) struct Tree {
 }
 
 impl Walk {
-    fn image(
+    /// A walk whose result is thrown away: it keeps no documents.
+    pub(crate) fn thrown_away() -> Self {
+        Self { kept: KEEP, ..Self::default() }
+    }
+
+    /// Resolves an image and takes in everything below it.
+    pub(crate) fn image(
         &mut self,
-        request: &Request,
+        context: &Context<'_>,
         asked: String,
         source: &dyn Source,
         number: usize,
-        progress: &Progress,
     ) -> Result<(ResolvedImage, Layers), Error> {
+        let Context { request, talk, .. } = context;
         let resolved = source.resolve()?;
         let origin = resolved.origin;
         let describe = |bytes: &VerifiedBytes, media_type: MediaType| Descriptor {
@@ -194,7 +257,7 @@ impl Walk {
             let mut choice = Choice::default();
             choice.among(&origin, source, &bytes, &top, &request.platforms, 0)?;
             for asked in request.platforms.iter().filter(|asked| !choice.has(asked)) {
-                progress.warn(format_args!("{origin} has no {asked}"));
+                talk.warn(format_args!("{origin} has no {asked}"));
             }
             let distinct: BTreeSet<_> = choice.found.iter().map(|(_, d)| d.digest).collect();
             match (distinct.len(), choice.found.into_iter().next()) {

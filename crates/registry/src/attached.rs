@@ -5,6 +5,8 @@
 //! is annotated as `cosign save` does. The last says only which *image* it belongs to, so it counts only if all entries
 //! of that image are the document asked for.
 
+use std::collections::HashMap;
+
 use blobs::VerifiedBytes;
 use manifest_schema::{
     Digest, DigestTag, Document, LIMITS, MediaType, OutsideText, Tag, is_made_from_digest, referrers_tag,
@@ -27,21 +29,27 @@ fn cosign_kind(tag: DigestTag) -> &'static str {
     }
 }
 
-/// What each document of `index.json` refers to: the subject, and the document.
-pub(crate) type Subjects = Vec<(Digest, FoundReferrer)>;
+/// What documents of `index.json` refer to: by subject, in the order listed.
+pub(crate) type Subjects = HashMap<Digest, Vec<FoundReferrer>>;
 
 impl Entry {
     /// Whether `cosign save` says that it is what was attached to an image.
     pub(crate) fn is_cosigns(&self) -> bool {
-        DigestTag::ALL.iter().any(|t| self.kind.as_deref() == Some(cosign_kind(*t)))
+        self.cosign_tag().is_some()
     }
 
-    fn is_cosign_image(&self) -> bool {
+    /// The tag under which cosign would put what it says that this is.
+    pub(crate) fn cosign_tag(&self) -> Option<DigestTag> {
+        let kind = self.kind.as_deref()?;
+        DigestTag::ALL.into_iter().find(|tag| cosign_kind(*tag) == kind)
+    }
+
+    pub(crate) fn is_cosign_image(&self) -> bool {
         self.kind.as_deref().is_some_and(|kind| COSIGN_IMAGES.contains(&kind))
     }
 
     /// Its names as tags, whether they are full or not.
-    fn tags(&self) -> impl Iterator<Item = String> {
+    pub(crate) fn tags(&self) -> impl Iterator<Item = String> {
         self.names.iter().map(|name| match full(name) {
             Some(reference) => reference.tag().map(Tag::to_string).unwrap_or_default(),
             None => name.clone(),
@@ -53,37 +61,54 @@ impl Layout {
     /// The entries that are images of their own: neither under a tag that belongs to another document, nor what cosign
     /// attached; of several, those whose document names no subject. If such a tag is all that there is, it is the image's.
     pub(crate) fn images(&self) -> Vec<&Entry> {
-        let own = |entry: &&Entry| {
+        self.at(self.own_images())
+    }
+
+    fn own_images(&self) -> &[usize] {
+        self.images.get_or_init(|| self.find_images())
+    }
+
+    fn at(&self, positions: &[usize]) -> Vec<&Entry> {
+        positions.iter().filter_map(|at| self.entries.get(*at)).collect()
+    }
+
+    fn find_images(&self) -> Vec<usize> {
+        let own = |entry: &Entry| {
             !entry.is_cosigns() && !entry.tags().any(|tag| tag.parse().is_ok_and(|tag| is_made_from_digest(&tag)))
         };
-        let images: Vec<&Entry> = self.entries.iter().filter(own).collect();
-        match images.len() {
-            0 => return self.entries.iter().filter(|entry| !entry.is_cosigns()).collect(),
-            1 => return images,
+        let all = || self.entries.iter().enumerate();
+        let images: Vec<(usize, &Entry)> = all().filter(|(_, entry)| own(entry)).collect();
+        match images.as_slice() {
+            [] => return all().filter(|(_, entry)| !entry.is_cosigns()).map(|(at, _)| at).collect(),
+            [(only, _)] => return vec![*only],
             _ => {}
         }
         // A document that cannot be read is told of when it is chosen.
         let refers = |entry: &Entry| self.about(entry).ok().flatten().is_some_and(|about| about.subject.is_some());
-        images.into_iter().filter(|entry| !refers(entry)).collect()
+        images.into_iter().filter(|(_, entry)| !refers(entry)).map(|(at, _)| at).collect()
     }
 
-    /// What refers to what in `index.json`. Every document that it lists is read.
-    pub(crate) fn subjects(&self) -> Result<Subjects, SourceError> {
-        let mut subjects = Vec::new();
+    /// What refers to what in `index.json`. Every document that it lists is read, once.
+    fn subjects(&self) -> Result<&Subjects, SourceError> {
+        if let Some(subjects) = self.subjects.get() {
+            return Ok(subjects);
+        }
+        let mut subjects = Subjects::new();
         for entry in &self.entries {
             let Some(about) = self.about(entry)? else { continue };
             let Some(subject) = about.subject else { continue };
             let artifact_type = about.artifact_type;
-            subjects.push((subject, FoundReferrer { descriptor: entry.descriptor.clone(), artifact_type }));
+            let found = FoundReferrer { descriptor: entry.descriptor.clone(), artifact_type };
+            subjects.entry(subject).or_default().push(found);
         }
-        Ok(subjects)
+        Ok(self.subjects.get_or_init(|| subjects))
     }
 
     /// What refers to a document.
-    pub(crate) fn referrers(&self, subject: &Digest, subjects: &Subjects) -> Result<Vec<FoundReferrer>, SourceError> {
+    pub(crate) fn referrers(&self, subject: &Digest) -> Result<Vec<FoundReferrer>, SourceError> {
         let mut found = Referrers::default();
         let index = self.files.at("index.json");
-        for (_, referrer) in subjects.iter().filter(|(of, _)| of == subject) {
+        for referrer in self.subjects()?.get(subject).into_iter().flatten() {
             found.push(referrer.clone()).map_err(|fault| refused(fault, index.clone()))?;
         }
         let tag = referrers_tag(subject);
@@ -125,28 +150,19 @@ impl Layout {
     /// The signatures in files: `<hex>.signature-N` for any document; `signature-N` if all images of the layout are this
     /// one.
     pub(crate) fn simple_signatures(&self, manifest: &Digest) -> Result<Vec<Vec<u8>>, SourceError> {
-        let images = self.images();
-        let only = !images.is_empty() && images.iter().all(|entry| entry.descriptor.digest == *manifest);
+        let images = self.own_images();
+        let is_it = |at: &usize| self.entries.get(*at).is_some_and(|entry| entry.descriptor.digest == *manifest);
+        let only = !images.is_empty() && images.iter().all(is_it);
         signature_files(&*self.files, manifest, only)
     }
 
     /// The one document under a tag.
     fn tagged(&self, tag: &Tag) -> Result<Option<&Entry>, SourceError> {
-        self.one(
-            self.entries.iter().filter(|entry| entry.tags().any(|own| own == tag.as_str())).collect(),
-            tag.as_str(),
-        )
+        self.one(self.at(self.lookup.tagged(tag.as_str())), tag.as_str())
     }
 
     fn saved_by_cosign(&self, subject: &Digest, kind: DigestTag) -> Result<Option<&Entry>, SourceError> {
-        let belongs = |entry: &&Entry| {
-            let mut images =
-                self.entries.iter().filter(|e| e.is_cosign_image() && e.image_ref == entry.image_ref).peekable();
-            entry.kind.as_deref() == Some(cosign_kind(kind))
-                && images.peek().is_some()
-                && images.all(|image| image.descriptor.digest == *subject)
-        };
-        self.one(self.entries.iter().filter(belongs).collect(), cosign_kind(kind))
+        self.one(self.at(self.lookup.saved(subject, kind)), cosign_kind(kind))
     }
 
     fn one<'a>(&'a self, found: Vec<&'a Entry>, asked: &str) -> Result<Option<&'a Entry>, SourceError> {

@@ -5,9 +5,10 @@
 //! of the configuration and the layers: the same archive has the same digest always and everywhere. For that every
 //! layer is read once when the archive is opened, and compared with the `diff_ids` of the configuration.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, BufReader, Read};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use blobs::{Hasher, VerifiedBytes, sha256};
 use manifest_schema::document::WrittenDescriptor;
@@ -15,7 +16,7 @@ use manifest_schema::{Algorithm, Descriptor, Digest, DigestTag, Document, LIMITS
 use serde::{Deserialize, Serialize};
 
 use crate::Registries;
-use crate::layout::{Layout, read_document, small};
+use crate::layout::{Entry, Layout, read_document, small};
 use crate::referrers::FoundReferrer;
 use crate::source::error::SourceError;
 use crate::source::reference::{Wanted, full, origin};
@@ -35,18 +36,56 @@ struct Saved {
     layers: Option<Vec<String>>,
 }
 
-/// Opens the wanted image of an archive. An old one is read once from end to end.
-pub(crate) fn open(path: &Path, wanted: &Wanted, registries: &Registries) -> Result<Box<dyn Source>, SourceError> {
-    let archive = TarIndex::open(path)?;
-    let saved = saved(&archive)?;
-    if archive.file("oci-layout")?.is_some() && archive.file("index.json")?.is_some() {
-        let mut layout = Layout::read(Box::new(archive))?;
-        name_entries(&mut layout, &saved.unwrap_or_default());
-        return Ok(Box::new(layout.source(path, wanted, registries)?));
+/// An archive, opened and listed, shared by the images that are taken from it.
+pub(crate) enum Archive {
+    Layout(Arc<Layout>),
+    Old(OldArchive),
+}
+
+/// An archive without image manifests.
+pub(crate) struct OldArchive {
+    files: TarIndex,
+    images: Vec<SavedImage>,
+    by_name: HashMap<String, Vec<usize>>,
+    /// The layers that have been read: digest and media type, by place in the archive and `diff_id`.
+    measured: Mutex<BTreeMap<(u64, Digest), Measured>>,
+}
+
+/// The digest and media type of a layer.
+type Measured = (Digest, &'static str);
+
+/// An image of an old archive, and its names.
+struct SavedImage {
+    saved: Saved,
+    names: Vec<String>,
+}
+
+impl Archive {
+    /// Opens an archive.
+    pub(crate) fn open(path: &Path) -> Result<Self, SourceError> {
+        let files = TarIndex::open(path)?;
+        let saved = saved(&files)?;
+        if files.file("oci-layout")?.is_some() && files.file("index.json")?.is_some() {
+            let mut entries = Layout::entries(&files)?;
+            name_entries(&files, &mut entries, &saved.unwrap_or_default());
+            return Ok(Self::Layout(Arc::new(Layout::new(Box::new(files), entries))));
+        }
+        let saved = saved.ok_or_else(|| SourceError::Missing { file: files.at("manifest.json") })?;
+        OldArchive::new(files, saved).map(Self::Old)
     }
-    let saved = saved.ok_or_else(|| SourceError::Missing { file: archive.at("manifest.json") })?;
-    let (image, names) = choose(&archive, &saved, wanted)?;
-    Ok(Box::new(convert(&archive, image, &names, path, wanted)?))
+
+    /// The wanted image. The layers of one of an old archive are read, each once.
+    pub(crate) fn source(
+        &self,
+        path: &Path,
+        wanted: &Wanted,
+        registries: &Registries,
+    ) -> Result<Box<dyn Source>, SourceError> {
+        Ok(match self {
+            Self::Layout(layout) => Box::new(layout.clone().source(path, wanted, registries)?),
+            Self::Old(archive) => Box::new(archive.convert(path, wanted)?),
+        })
+    }
 }
 
 /// Reads `manifest.json`, if there is one.
@@ -65,73 +104,107 @@ fn normalized(name: &str) -> Option<String> {
 
 /// Gives entries of a layout that have no full name in an annotation the tags that `manifest.json` lists for their
 /// configuration.
-fn name_entries(layout: &mut Layout, saved: &[Saved]) {
-    let config_of = |files: &dyn crate::layout::Files, d: &Descriptor| {
+fn name_entries(files: &TarIndex, entries: &mut [Entry], saved: &[Saved]) {
+    let config_of = |d: &Descriptor| {
         let document = read_document(files, &d.digest, d.size).ok()?;
         match Document::parse(document.bytes(), &d.media_type).ok()? {
             Document::Manifest { config, .. } => Some(config.digest.layout_path()),
             Document::Index { .. } => None,
         }
     };
-    for entry in &mut layout.entries {
+    let mut by_config: HashMap<&str, Vec<&Saved>> = HashMap::new();
+    for image in saved {
+        by_config.entry(&image.config).or_default().push(image);
+    }
+    for entry in entries {
         if entry.names.iter().any(|name| full(name).is_some()) || saved.is_empty() {
             continue;
         }
-        let Some(config) = config_of(&*layout.files, &entry.descriptor) else { continue };
-        let tags = saved.iter().filter(|s| s.config == config).flat_map(|s| s.repo_tags.iter().flatten());
-        let tags: Vec<_> = tags.filter_map(|tag| normalized(tag)).collect();
+        let Some(config) = config_of(&entry.descriptor) else { continue };
+        let images = by_config.get(config.as_str()).into_iter().flatten();
+        let tags: Vec<_> =
+            images.flat_map(|s| s.repo_tags.iter().flatten()).filter_map(|tag| normalized(tag)).collect();
         if !tags.is_empty() {
             entry.names = tags;
         }
     }
 }
 
-/// The wanted image of an old archive and the names it may have.
-fn choose<'a>(
-    archive: &TarIndex,
-    saved: &'a [Saved],
-    wanted: &Wanted,
-) -> Result<(&'a Saved, Vec<String>), SourceError> {
-    let mut images = Vec::new();
-    for image in saved {
-        let mut names = Vec::new();
-        for tag in image.repo_tags.iter().flatten() {
-            names.push(normalized(tag).ok_or_else(|| SourceError::Json {
-                file: archive.at("manifest.json"),
-                reason: OutsideText::new(format!("`{tag}` is not an image reference")),
-            })?);
-        }
-        images.push((image, names));
-    }
-    let shown = || {
-        let name = |(image, names): &(&Saved, Vec<String>)| {
-            if names.is_empty() { vec![image.config.clone()] } else { names.clone() }
-        };
-        images.iter().flat_map(name).map(OutsideText::new).collect::<Vec<_>>()
-    };
-    let place = || archive.place();
-    if images.is_empty() {
-        return Err(SourceError::Empty { place: place() });
-    }
-    let fits = |(position, (_, names)): &(usize, &(&Saved, Vec<String>))| {
-        wanted.position.is_none_or(|p| p == *position) && wanted.name.as_ref().is_none_or(|n| names.contains(n))
-    };
-    let found: Vec<_> = images.iter().enumerate().filter(fits).map(|(_, image)| image).collect();
-    match found.as_slice() {
-        [] => Err(SourceError::NoSuchImage { place: place(), asked: wanted.shown(), names: shown() }),
-        [(image, names)] => match &wanted.name {
-            Some(name) => Ok((image, vec![name.clone()])),
-            None if names.len() > 1 && wanted.called.is_none() => {
-                Err(SourceError::Several { place: place(), names: shown() })
+impl OldArchive {
+    fn new(files: TarIndex, saved: Vec<Saved>) -> Result<Self, SourceError> {
+        let mut images = Vec::new();
+        let mut by_name: HashMap<String, Vec<usize>> = HashMap::new();
+        for (at, saved) in saved.into_iter().enumerate() {
+            let mut names = Vec::new();
+            for tag in saved.repo_tags.iter().flatten() {
+                names.push(normalized(tag).ok_or_else(|| SourceError::Json {
+                    file: files.at("manifest.json"),
+                    reason: OutsideText::new(format!("`{tag}` is not an image reference")),
+                })?);
             }
-            None => Ok((image, names.clone())),
-        },
-        _ if wanted.name.is_some() => {
-            let file = archive.at("manifest.json");
-            let reason = format!("it lists `{}` more than once", wanted.name.as_deref().unwrap_or_default());
-            Err(SourceError::Json { file, reason: OutsideText::new(reason) })
+            for name in &names {
+                let positions = by_name.entry(name.clone()).or_default();
+                if positions.last() != Some(&at) {
+                    positions.push(at);
+                }
+            }
+            images.push(SavedImage { saved, names });
         }
-        _ => Err(SourceError::Several { place: place(), names: shown() }),
+        Ok(Self { files, images, by_name, measured: Mutex::default() })
+    }
+
+    /// The wanted image and the names it may have.
+    fn choose(&self, wanted: &Wanted) -> Result<(&Saved, Vec<String>), SourceError> {
+        let shown = || {
+            let name = |SavedImage { saved, names }: &SavedImage| {
+                if names.is_empty() { vec![saved.config.clone()] } else { names.clone() }
+            };
+            self.images.iter().flat_map(name).map(OutsideText::new).collect::<Vec<_>>()
+        };
+        let place = || self.files.place();
+        if self.images.is_empty() {
+            return Err(SourceError::Empty { place: place() });
+        }
+        let all: Vec<usize>;
+        let likely = match (&wanted.name, &wanted.position) {
+            (Some(name), _) => self.by_name.get(name).map_or(&[][..], Vec::as_slice),
+            (None, Some(position)) => std::slice::from_ref(position),
+            (None, None) => {
+                all = (0..self.images.len()).collect();
+                &all
+            }
+        };
+        let fits = |at: &&usize| wanted.position.is_none_or(|p| p == **at);
+        let found: Vec<_> = likely.iter().filter(fits).filter_map(|at| self.images.get(*at)).collect();
+        match found.as_slice() {
+            [] => Err(SourceError::NoSuchImage { place: place(), asked: wanted.shown(), names: shown() }),
+            [SavedImage { saved, names }] => match &wanted.name {
+                Some(name) => Ok((saved, vec![name.clone()])),
+                None if names.len() > 1 && wanted.called.is_none() => {
+                    Err(SourceError::Several { place: place(), names: shown() })
+                }
+                None => Ok((saved, names.clone())),
+            },
+            _ if wanted.name.is_some() => {
+                let file = self.files.at("manifest.json");
+                let reason = format!("it lists `{}` more than once", wanted.name.as_deref().unwrap_or_default());
+                Err(SourceError::Json { file, reason: OutsideText::new(reason) })
+            }
+            _ => Err(SourceError::Several { place: place(), names: shown() }),
+        }
+    }
+
+    /// The digest and media type of a layer, which is read unless it has been already: layers without content are often
+    /// one file, listed many times, and images share layers.
+    fn measure(&self, section: &Section, name: &str, diff_id: &Digest) -> Result<Measured, SourceError> {
+        let measured = || self.measured.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (section.offset(), *diff_id);
+        if let Some(known) = measured().get(&key) {
+            return Ok(*known);
+        }
+        let found = measure(section.clone(), diff_id, &self.files.at(name))?;
+        measured().insert(key, found);
+        Ok(found)
     }
 }
 
@@ -145,57 +218,49 @@ struct Made {
     layers: Vec<WrittenDescriptor>,
 }
 
-/// Makes an OCI image of an old archive's files.
-fn convert(
-    archive: &TarIndex,
-    image: &Saved,
-    names: &[String],
-    path: &Path,
-    wanted: &Wanted,
-) -> Result<DockerArchive, SourceError> {
-    let config_section = find(archive, &image.config)?;
-    let config = small(config_section.clone(), archive.at(&image.config))?;
-    let config_digest = check_config_name(archive, &image.config, &config)?;
-    let diff_ids = diff_ids(archive, &image.config, &config)?;
-    let listed = image.layers.as_deref().unwrap_or_default();
-    if listed.len() != diff_ids.len() || listed.len() > LIMITS.children {
-        let (expected, found) = (diff_ids.len(), listed.len());
-        return Err(SourceError::LayerCount { file: archive.at(&image.config), expected, found });
-    }
-    let written = |media_type: &str, digest, size| match media_type.parse() {
-        Ok(media_type) => Ok(WrittenDescriptor { media_type, digest, size, annotations: BTreeMap::new() }),
-        Err(source) => Err(SourceError::Document { file: archive.place(), source }),
-    };
-    let mut content = BTreeMap::from([(config_digest, config_section)]);
-    let mut measured: BTreeMap<(u64, Digest), (Digest, &str)> = BTreeMap::new();
-    let mut layers = Vec::new();
-    for (name, diff_id) in listed.iter().zip(&diff_ids) {
-        let section = find(archive, name)?;
-        let size = section.size();
-        // Layers without content are often one file, listed many times.
-        let (digest, media_type) = match measured.get(&(section.offset(), *diff_id)) {
-            Some(known) => *known,
-            None => measure(section.clone(), diff_id, &archive.at(name))?,
+impl OldArchive {
+    /// Makes an OCI image of the wanted image's files.
+    fn convert(&self, path: &Path, wanted: &Wanted) -> Result<DockerArchive, SourceError> {
+        let (image, names) = self.choose(wanted)?;
+        let archive = &self.files;
+        let config_section = find(archive, &image.config)?;
+        let config = small(config_section.clone(), archive.at(&image.config))?;
+        let config_digest = check_config_name(archive, &image.config, &config)?;
+        let diff_ids = diff_ids(archive, &image.config, &config)?;
+        let listed = image.layers.as_deref().unwrap_or_default();
+        if listed.len() != diff_ids.len() || listed.len() > LIMITS.children {
+            let (expected, found) = (diff_ids.len(), listed.len());
+            return Err(SourceError::LayerCount { file: archive.at(&image.config), expected, found });
+        }
+        let written = |media_type: &str, digest, size| match media_type.parse() {
+            Ok(media_type) => Ok(WrittenDescriptor { media_type, digest, size, annotations: BTreeMap::new() }),
+            Err(source) => Err(SourceError::Document { file: archive.place(), source }),
         };
-        measured.insert((section.offset(), *diff_id), (digest, media_type));
-        layers.push(written(media_type, digest, size)?);
-        content.insert(digest, section);
+        let mut content = BTreeMap::from([(config_digest, config_section)]);
+        let mut layers = Vec::new();
+        for (name, diff_id) in listed.iter().zip(&diff_ids) {
+            let section = find(archive, name)?;
+            let size = section.size();
+            let (digest, media_type) = self.measure(&section, name, diff_id)?;
+            layers.push(written(media_type, digest, size)?);
+            content.insert(digest, section);
+        }
+        let made = Made {
+            schema_version: 2,
+            media_type: MediaType::OCI_MANIFEST,
+            config: written(MediaType::OCI_CONFIG, config_digest, config.len() as u64)?,
+            layers,
+        };
+        let refused = |source| SourceError::Document { file: archive.place(), source };
+        let bytes = serde_json::to_vec(&made)
+            .map_err(|e| SourceError::Json { file: archive.place(), reason: OutsideText::new(e.to_string()) })?;
+        let media_type: MediaType = MediaType::OCI_MANIFEST.parse().map_err(refused)?;
+        Document::parse(&bytes, &media_type).map_err(refused)?;
+        let document = VerifiedBytes::of(bytes);
+        let origin = origin(wanted, &names, document.digest(), path)?;
+        let resolved = Resolved { origin, media_type, document, moved: None };
+        Ok(DockerArchive { place: archive.place(), resolved, content })
     }
-    let made = Made {
-        schema_version: 2,
-        media_type: MediaType::OCI_MANIFEST,
-        config: written(MediaType::OCI_CONFIG, config_digest, config.len() as u64)?,
-        layers,
-    };
-    let refused = |source| SourceError::Document { file: archive.place(), source };
-    let bytes = serde_json::to_vec(&made)
-        .map_err(|e| SourceError::Json { file: archive.place(), reason: OutsideText::new(e.to_string()) })?;
-    let media_type: MediaType = MediaType::OCI_MANIFEST.parse().map_err(refused)?;
-    Document::parse(&bytes, &media_type).map_err(refused)?;
-    let document = VerifiedBytes::of(bytes);
-    let origin = origin(wanted, names, document.digest(), path)?;
-    let resolved = Resolved { origin, media_type, document, moved: None };
-    Ok(DockerArchive { place: archive.place(), resolved, content })
 }
 
 /// A file that `manifest.json` names, or the one a link of that name leads to.
@@ -251,7 +316,7 @@ impl<R: Read> Read for Tee<R> {
 }
 
 /// Reads a layer once: its digest and media type, after its uncompressed content was compared with the `diff_id`.
-fn measure(section: Section, diff_id: &Digest, file: &OutsideText) -> Result<(Digest, &'static str), SourceError> {
+fn measure(section: Section, diff_id: &Digest, file: &OutsideText) -> Result<Measured, SourceError> {
     let failed = |source| SourceError::Io { file: file.clone(), source };
     let mut magic = Vec::new();
     section.clone().take(2).read_to_end(&mut magic).map_err(failed)?;

@@ -1,9 +1,10 @@
 //! One registry: how it is reached, how it wants to be asked, and what has been learned of it.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use manifest_schema::{OutsideText, Repository};
+use manifest_schema::{Algorithm, OutsideText, Repository};
 use ureq::http::Method;
 use ureq::http::header::WWW_AUTHENTICATE;
 
@@ -61,6 +62,8 @@ pub(crate) struct Host {
     authenticator: Authenticator,
     quirks: Mutex<Quirks>,
     supports_signatures: AtomicBool,
+    /// Where there is no referrers API: the parents of repositories, and the algorithm of the digests asked for.
+    without_referrers: Mutex<HashSet<(String, Algorithm)>>,
 }
 
 impl Host {
@@ -72,6 +75,7 @@ impl Host {
             transport,
             quirks: Mutex::new(Quirks::new(registry)),
             supports_signatures: AtomicBool::new(false),
+            without_referrers: Mutex::default(),
         }
     }
 
@@ -87,6 +91,19 @@ impl Host {
     pub(crate) fn supports_signatures(&self, what: &str) -> Result<bool, Error> {
         self.base(what)?;
         Ok(self.supports_signatures.load(Ordering::SeqCst))
+    }
+
+    /// Whether the registry has shown that it has no referrers API for this repository.
+    pub(crate) fn lacks_referrers(&self, repository: &Repository, algorithm: Algorithm) -> bool {
+        let lacking = self.without_referrers.lock().unwrap_or_else(PoisonError::into_inner);
+        lacking.contains(&(parent(repository), algorithm))
+    }
+
+    /// Remembers that the API as a whole is not there: for the repositories beside this one too. A server in front of
+    /// several registries tells them apart by how paths begin, so it need not be the same for all.
+    pub(crate) fn has_no_referrers(&self, repository: &Repository, algorithm: Algorithm) {
+        let mut lacking = self.without_referrers.lock().unwrap_or_else(PoisonError::into_inner);
+        lacking.insert((parent(repository), algorithm));
     }
 
     /// A URL of this registry.
@@ -198,6 +215,12 @@ impl Host {
             _ => Err(answer.into_error(&format!("{} (registry API at /v2/)", self.registry))),
         }
     }
+}
+
+/// The path of a repository without its last part, if it has several.
+fn parent(repository: &Repository) -> String {
+    let path = repository.path();
+    path.rsplit_once('/').map_or(path, |(parent, _)| parent).to_string()
 }
 
 fn challenges(answer: &Answer) -> Vec<challenge::Challenge> {

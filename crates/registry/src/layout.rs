@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use blobs::{BlobError, VerifiedBytes};
 use manifest_schema::document::DocumentError;
@@ -18,6 +18,7 @@ use rustix::io::Errno;
 
 use crate::Registries;
 use crate::attached::Subjects;
+use crate::lookup::Lookup;
 use crate::referrers::FoundReferrer;
 use crate::source::error::SourceError;
 use crate::source::reference::{Wanted, full, origin};
@@ -129,15 +130,31 @@ pub(crate) struct Entry {
     pub(crate) image_ref: Option<String>,
 }
 
-/// A layout whose `oci-layout` and `index.json` have been read.
+/// A layout whose `oci-layout` and `index.json` have been read, shared by the images that are taken from it.
 pub(crate) struct Layout {
     pub(crate) files: Box<dyn Files>,
     pub(crate) entries: Vec<Entry>,
+    pub(crate) lookup: Lookup,
+    /// The positions of the entries that are images of their own, once they have been asked for.
+    pub(crate) images: OnceLock<Vec<usize>>,
+    /// What refers to what, once it has been asked for.
+    pub(crate) subjects: OnceLock<Subjects>,
 }
 
 impl Layout {
     pub(crate) fn read(files: Box<dyn Files>) -> Result<Self, SourceError> {
-        check_version(&*files)?;
+        let entries = Self::entries(&*files)?;
+        Ok(Self::new(files, entries))
+    }
+
+    pub(crate) fn new(files: Box<dyn Files>, entries: Vec<Entry>) -> Self {
+        let lookup = Lookup::of(&entries);
+        Self { files, entries, lookup, images: OnceLock::new(), subjects: OnceLock::new() }
+    }
+
+    /// Reads `oci-layout` and `index.json`.
+    pub(crate) fn entries(files: &dyn Files) -> Result<Vec<Entry>, SourceError> {
+        check_version(files)?;
         let at = || files.at("index.json");
         let section = files.file("index.json")?.ok_or_else(|| SourceError::Missing { file: at() })?;
         let bytes = small(section, at())?;
@@ -156,13 +173,12 @@ impl Layout {
                 image_ref: annotation(IMAGE_REF),
             }
         });
-        let entries = entries.collect();
-        Ok(Self { files, entries })
+        Ok(entries.collect())
     }
 
     /// Chooses the wanted image and reads its top document.
     pub(crate) fn source(
-        self,
+        self: Arc<Self>,
         path: &Path,
         wanted: &Wanted,
         registries: &Registries,
@@ -184,7 +200,7 @@ impl Layout {
             .map_err(|source| SourceError::Document { file: self.files.at(&digest.layout_path()), source })?;
         let origin = origin(wanted, names, digest, path)?;
         let resolved = Resolved { origin, media_type, document, moved: None };
-        Ok(LayoutSource { layout: self, resolved, registries: registries.clone(), subjects: Mutex::default() })
+        Ok(LayoutSource { layout: self, resolved, registries: registries.clone() })
     }
 
     /// The one entry that is wanted; `None` if a digest is wanted that `index.json` does not list.
@@ -194,14 +210,22 @@ impl Layout {
             return Err(SourceError::Empty { place: place() });
         }
         let asked = wanted.name.is_some() || wanted.digest.is_some() || wanted.position.is_some();
-        let fits = |(position, entry): &(usize, &Entry)| {
-            wanted.position.is_none_or(|p| p == *position)
+        let fits = |position: usize, entry: &Entry| {
+            wanted.position.is_none_or(|p| p == position)
                 && wanted.digest.is_none_or(|d| d == entry.descriptor.digest)
                 && wanted.names(&entry.names, &entry.descriptor.digest)
                 && (wanted.digest.is_some() || !entry.is_cosigns())
         };
         let found: Vec<&Entry> = match asked {
-            true => self.entries.iter().enumerate().filter(fits).map(|(_, entry)| entry).collect(),
+            true => {
+                let likely = match (&wanted.digest, &wanted.name, &wanted.position) {
+                    (Some(digest), ..) => self.lookup.of_digest(digest),
+                    (None, Some(name), _) => self.lookup.named(name),
+                    (None, None, position) => position.as_slice(),
+                };
+                let likely = likely.iter().filter_map(|at| Some((*at, self.entries.get(*at)?)));
+                likely.filter(|(at, entry)| fits(*at, entry)).map(|(_, entry)| entry).collect()
+            }
             false => self.images(),
         };
         let Some(first) = found.first() else {
@@ -305,23 +329,9 @@ pub(crate) fn kind_of_document(bytes: &[u8]) -> Result<MediaType, DocumentError>
 
 /// One image of a layout.
 pub(crate) struct LayoutSource {
-    layout: Layout,
+    layout: Arc<Layout>,
     resolved: Resolved,
     registries: Registries,
-    /// What refers to what in `index.json`, once it has been asked for.
-    subjects: Mutex<Option<Arc<Subjects>>>,
-}
-
-impl LayoutSource {
-    fn subjects(&self) -> Result<Arc<Subjects>, SourceError> {
-        let mut known = self.subjects.lock().unwrap_or_else(PoisonError::into_inner);
-        let subjects = match &*known {
-            Some(subjects) => subjects.clone(),
-            None => Arc::new(self.layout.subjects()?),
-        };
-        *known = Some(subjects.clone());
-        Ok(subjects)
-    }
 }
 
 impl Source for LayoutSource {
@@ -342,7 +352,7 @@ impl Source for LayoutSource {
     }
 
     fn referrers(&self, subject: &Digest) -> Result<Vec<FoundReferrer>, SourceError> {
-        self.layout.referrers(subject, &*self.subjects()?)
+        self.layout.referrers(subject)
     }
 
     fn digest_tag(&self, subject: &Digest, tag: DigestTag) -> Result<Option<(MediaType, VerifiedBytes)>, SourceError> {

@@ -36,6 +36,8 @@ mod host;
 mod layer;
 mod layout;
 mod link;
+mod lookup;
+mod names;
 mod oci_archive;
 mod proxy;
 mod quirks;

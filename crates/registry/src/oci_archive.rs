@@ -6,10 +6,8 @@ use std::path::Path;
 
 use manifest_schema::OutsideText;
 
-use crate::Registries;
-use crate::layout::{Files, Layout, LayoutSource};
+use crate::layout::{Files, Layout};
 use crate::source::error::SourceError;
-use crate::source::reference::Wanted;
 use crate::source::tar_index::{Section, TarIndex};
 
 impl Files for TarIndex {
@@ -26,7 +24,7 @@ impl Files for TarIndex {
     }
 }
 
-/// Opens the wanted image of an archive.
-pub(crate) fn open(path: &Path, wanted: &Wanted, registries: &Registries) -> Result<LayoutSource, SourceError> {
-    Layout::read(Box::new(TarIndex::open(path)?))?.source(path, wanted, registries)
+/// Opens an archive.
+pub(crate) fn open(path: &Path) -> Result<Layout, SourceError> {
+    Layout::read(Box::new(TarIndex::open(path)?))
 }

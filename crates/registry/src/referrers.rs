@@ -12,6 +12,7 @@ use blobs::{Hasher, VerifiedBytes};
 use manifest_schema::document::Attached;
 use manifest_schema::{Descriptor, Digest, DigestTag, Document, LIMITS, MediaType, OutsideText, Tag, referrers_tag};
 use oci_spec::image as oci;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use ureq::http::Method;
 use ureq::http::header::{ACCEPT, CONTENT_TYPE, LINK};
@@ -63,12 +64,16 @@ impl RepositoryClient {
     }
 
     /// What the registry's referrers API lists: the pages of an OCI index, whose claims nobody has checked. `None` if the
-    /// registry has no such API ("Listing Referrers").
+    /// registry has no such API ("Listing Referrers"). Where its absence has shown, as a page that is not there at all
+    /// rather than in the registry's own words, the repository and those beside it are not asked again.
     ///
     /// # Errors
     /// Anything but an answer; [`Error::TooLarge`] if the list does not end; [`Error::Malformed`] if its pages lead in a
     /// circle, or if it is not clear whether there are more.
     pub fn fetch_referrers(&self, subject: &Digest) -> Result<Option<Vec<VerifiedBytes>>, Error> {
+        if self.host().lacks_referrers(self.repository(), subject.algorithm()) {
+            return Ok(None);
+        }
         let what = format!("{}@{subject}: referrers", self.repository());
         let mut url = self.url(&what, &format!("referrers/{subject}"))?;
         let mut pages = Vec::new();
@@ -81,7 +86,13 @@ impl RepositoryClient {
             let is_index = media_type.split(';').next().is_some_and(|m| m.trim() == MediaType::OCI_INDEX);
             match answer.status {
                 200 if is_index => {}
-                200 | 400 | 404 | 405 | 406 if pages.is_empty() => {
+                404 if pages.is_empty() => {
+                    if answer.bytes(&what, LIMITS.registry_answer).is_ok_and(|body| is_no_page(&body)) {
+                        self.host().has_no_referrers(self.repository(), subject.algorithm());
+                    }
+                    return Ok(None);
+                }
+                200 | 400 | 405 | 406 if pages.is_empty() => {
                     answer.discard();
                     return Ok(None);
                 }
@@ -308,6 +319,12 @@ impl About {
         }
         entry
     }
+}
+
+/// Whether the body of a 404 is what servers say for a path that leads nowhere. A registry that has the API answers in
+/// JSON, whatever it does not know.
+fn is_no_page(body: &[u8]) -> bool {
+    !body.is_empty() && serde_json::from_slice::<IgnoredAny>(body).is_err()
 }
 
 /// Whether a document has this digest, by whichever algorithm.

@@ -18,13 +18,16 @@
 //! | huge files where small ones should be | [`LIMITS`], before anything is read |
 //!
 //! To add a source: a transport in `source/reference.rs`, a file that makes a [`Source`], a line in
-//! [`SourceRef::open`].
+//! [`Sources::open`].
 
 pub(crate) mod error;
 pub(crate) mod reference;
 pub(crate) mod tar_index;
 
+use std::collections::HashMap;
 use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use blobs::VerifiedBytes;
 use manifest_schema::{Descriptor, Digest, DigestTag, Document, LIMITS, MediaType, OutsideText, Reference};
@@ -33,9 +36,11 @@ pub use self::error::{ArchiveFault, SourceError};
 pub use self::reference::{SourceRef, SourceRefError, Transport};
 
 use self::reference::Target;
+use crate::docker_archive::Archive;
+use crate::error::Error as RegistryError;
 use crate::layout::{Folder, Layout};
 use crate::referrers::FoundReferrer;
-use crate::{FetchedDocument, Registries, RepositoryClient, dir, docker_archive, oci_archive};
+use crate::{FetchedDocument, Registries, RepositoryClient, dir, oci_archive};
 
 /// What a source offers under the reference asked for.
 #[derive(Debug, Clone)]
@@ -108,22 +113,64 @@ impl SourceRef {
     /// # Errors
     /// [`SourceError`].
     pub fn open(&self, registries: &Registries) -> Result<Box<dyn Source>, SourceError> {
-        match &self.target {
+        Sources::new(registries).open(self)
+    }
+}
+
+/// What images are taken from. A layout or archive is opened and listed once, however many images are taken from it.
+pub struct Sources {
+    registries: Registries,
+    layouts: Mutex<HashMap<(Transport, PathBuf), Opened>>,
+}
+
+#[derive(Clone)]
+enum Opened {
+    Layout(Arc<Layout>),
+    Docker(Arc<Archive>),
+}
+
+impl Sources {
+    /// Nothing is opened yet.
+    pub fn new(registries: &Registries) -> Self {
+        Self { registries: registries.clone(), layouts: Mutex::default() }
+    }
+
+    /// Opens an image, see [`SourceRef::open`].
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    pub fn open(&self, image: &SourceRef) -> Result<Box<dyn Source>, SourceError> {
+        match &image.target {
             Target::Registry(reference) => Ok(Box::new(RegistrySource {
                 reference: reference.clone(),
-                client: registries.repository(reference.repository()),
-                registries: registries.clone(),
+                client: self.registries.repository(reference.repository()),
+                registries: self.registries.clone(),
             })),
-            Target::File { transport, path, wanted } => match transport {
-                Transport::OciArchive => Ok(Box::new(oci_archive::open(path, wanted, registries)?)),
-                Transport::DockerArchive => docker_archive::open(path, wanted, registries),
-                Transport::Dir => Ok(Box::new(dir::open(path, wanted, registries)?)),
-                Transport::Oci | Transport::Docker => {
-                    let layout = Layout::read(Box::new(Folder::open(path)?))?;
-                    Ok(Box::new(layout.source(path, wanted, registries)?))
-                }
+            Target::File { transport: Transport::Dir, path, wanted } => {
+                Ok(Box::new(dir::open(path, wanted, &self.registries)?))
+            }
+            Target::File { transport, path, wanted } => match self.opened(*transport, path)? {
+                Opened::Layout(layout) => Ok(Box::new(layout.source(path, wanted, &self.registries)?)),
+                Opened::Docker(archive) => archive.source(path, wanted, &self.registries),
             },
         }
+    }
+
+    fn opened(&self, transport: Transport, path: &Path) -> Result<Opened, SourceError> {
+        let mut layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (transport, path.to_path_buf());
+        if let Some(opened) = layouts.get(&key) {
+            return Ok(opened.clone());
+        }
+        let opened = match transport {
+            Transport::OciArchive => Opened::Layout(Arc::new(oci_archive::open(path)?)),
+            Transport::DockerArchive => Opened::Docker(Arc::new(Archive::open(path)?)),
+            Transport::Oci | Transport::Docker | Transport::Dir => {
+                Opened::Layout(Arc::new(Layout::read(Box::new(Folder::open(path)?))?))
+            }
+        };
+        layouts.insert(key, opened.clone());
+        Ok(opened)
     }
 }
 
@@ -139,12 +186,26 @@ impl Source for RegistrySource {
         let mut moved = None;
         let FetchedDocument { media_type, document } = match (self.reference.digest(), self.reference.tag()) {
             (None, Some(tag)) => self.client.fetch_tag(tag)?,
-            (Some(digest), tag) => {
-                if let Some(tag) = tag {
-                    moved = self.client.head_tag(tag)?.filter(|now| now != digest);
+            (Some(digest), None) => self.client.fetch_document(digest)?,
+            // The tag's document is the one that is pinned, most often.
+            (Some(digest), Some(tag)) => match self.client.fetch_tag(tag) {
+                Ok(now) if now.document.digest() == digest => now,
+                now => {
+                    moved = match now {
+                        Ok(now) => Some(*now.document.digest()),
+                        Err(RegistryError::NotFound { .. }) => None,
+                        // What it names now need not be anything that can be read.
+                        Err(
+                            RegistryError::Malformed { .. }
+                            | RegistryError::Digest { .. }
+                            | RegistryError::Content(_)
+                            | RegistryError::TooLarge { .. },
+                        ) => self.client.head_tag(tag)?.filter(|now| now != digest),
+                        Err(error) => return Err(error.into()),
+                    };
+                    self.client.fetch_document(digest)?
                 }
-                self.client.fetch_document(digest)?
-            }
+            },
             (None, None) => return Err(SourceError::Empty { place: OutsideText::new(self.reference.to_string()) }),
         };
         Document::parse(document.bytes(), &media_type)

@@ -10,10 +10,12 @@ use manifest_schema::{Digest, LIMITS, OutsideText};
 use rustls::AlertDescription;
 use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderName, LOCATION, RETRY_AFTER, WARNING};
 use ureq::http::{self, HeaderMap, HeaderValue, Method};
+use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body, SendBody};
 
 use crate::config::Config;
 use crate::error::Error;
+use crate::names::Names;
 use crate::proxy::{Proxies, is_loopback};
 use crate::retry::{Backoff, is_transient_status, retry_after};
 use crate::tls::Certificates;
@@ -23,6 +25,8 @@ use crate::url::Url;
 const SHORT_EXCHANGE: Duration = Duration::from_secs(900);
 /// Response headers, in bytes.
 const RESPONSE_HEAD: usize = 64 << 10;
+/// Connections to one server that are kept: as many as there are requests at once, or they are made anew all the time.
+const IDLE: usize = 64;
 /// Registry warnings that are remembered, so that each is shown once.
 const WARNINGS: usize = 100;
 
@@ -88,6 +92,7 @@ pub(crate) struct Transport {
     config: Config,
     certificates: Certificates,
     proxies: Proxies,
+    names: Names,
     agents: Mutex<HashMap<(bool, String), Agent>>,
     warnings: Mutex<HashSet<String>>,
 }
@@ -98,7 +103,7 @@ impl Transport {
             return Err(Error::Setting { setting: "the user agent", reason: "it is not a header value" });
         }
         let (agents, warnings) = (Mutex::default(), Mutex::default());
-        Ok(Self { config, certificates, proxies, agents, warnings })
+        Ok(Self { config, certificates, proxies, names: Names::default(), agents, warnings })
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -207,7 +212,10 @@ impl Transport {
                 run!(head.header(CONTENT_LENGTH, *size), SendBody::from_reader(&mut exact))
             }
         };
-        let answer = answer.map_err(|e| self.by_proxy(classify(e, what, url), url))?;
+        let answer = answer.map_err(|e| {
+            self.names.forget();
+            self.by_proxy(classify(e, what, url), url)
+        })?;
         let (parts, body) = answer.into_parts();
         let answer = Answer { status: parts.status.as_u16(), url: url.clone(), headers: parts.headers, body };
         self.show_warnings(&answer);
@@ -235,13 +243,14 @@ impl Transport {
             .proxy(self.proxies.for_server(url))
             .user_agent(self.config.user_agent.clone())
             .max_response_header_size(RESPONSE_HEAD)
-            .max_idle_connections_per_host(16)
+            .max_idle_connections(IDLE)
+            .max_idle_connections_per_host(IDLE)
             .timeout_connect(Some(self.config.connect_timeout))
             .timeout_resolve(Some(self.config.connect_timeout))
             .timeout_per_read(Some(self.config.stall_timeout))
             .timeout_per_write(Some(self.config.stall_timeout));
         let config = if url.is_https() { config.tls_config(self.certificates.config(url)?) } else { config };
-        let agent: Agent = config.build().into();
+        let agent = Agent::with_parts(config.build(), DefaultConnector::default(), self.names.clone());
         tracing::debug!(what, server = url.authority(), "new server");
         agents.insert(key, agent.clone());
         Ok(agent)

@@ -5,11 +5,13 @@
 #[allow(dead_code)]
 mod common;
 
-use std::sync::Arc;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
 
 use blobs::{VerifiedBytes, sha256};
-use manifest_schema::{Digest, DigestTag, LIMITS, MediaType, Tag, referrers_tag};
+use manifest_schema::{Digest, DigestTag, LIMITS, MediaType, Repository, Tag, referrers_tag};
 use registry::source::{Source, SourceRef};
 use registry::{Config, Error, FoundReferrer, RepositoryClient};
 use serde_json::{Value, json};
@@ -448,4 +450,125 @@ fn digest_tags_are_found() {
     let source = self::source(server.host(), &subject);
     assert!(source.digest_tag(subject.digest(), DigestTag::Sig).is_err(), "no image manifest");
     assert!(source.digest_tag(subject.digest(), DigestTag::Att).is_err(), "not an answer");
+}
+
+#[test]
+fn an_api_that_is_not_there_is_asked_for_once() {
+    if !need(&["docker-registry"]) {
+        return;
+    }
+    let registry = Registry::start();
+    let proxy = Proxy::before(&registry);
+    let registries = registries(Config::default());
+    let asked = |repository: &str| {
+        let client = registries.repository(&Repository::new(proxy.host(), repository).unwrap());
+        for name in ["first", "second"] {
+            assert!(client.list_referrers(image(&client, name).digest()).unwrap().is_empty());
+        }
+        let tags = proxy.count("GET", &format!("/v2/{repository}/manifests/sha256-"));
+        assert_eq!(tags, 2, "the tag schema is asked nevertheless");
+        proxy.count("GET", &format!("/v2/{repository}/referrers/"))
+    };
+    assert_eq!([asked("team/a"), asked("team/b")], [1, 0]);
+    // Another registry may answer for other paths.
+    assert_eq!([asked("team/deep/a"), asked("other/a"), asked("a"), asked("b")], [1; 4]);
+}
+
+#[test]
+fn an_api_that_knows_nothing_of_a_document_is_asked_for_the_next() {
+    let unknown = br#"{"errors":[{"code":"MANIFEST_UNKNOWN"}]}"#;
+    for fault in [answer(404, &[], unknown), answer(404, &[], b""), answer(404, &[], b"{}"), answer(405, &[], b"no")] {
+        let server = open_server();
+        server.rule(Rule::new(fault.clone()).path("/referrers/"));
+        let client = client(server.host());
+        for subject in [sha256(b"one"), sha256(b"other")] {
+            assert!(client.list_referrers(&subject).unwrap().is_empty());
+        }
+        assert_eq!(server.count("GET", "/referrers/"), 2, "{fault:?}");
+    }
+}
+
+#[test]
+fn a_pinned_tag_takes_one_request_unless_it_has_moved() {
+    if !need(&["docker-registry"]) {
+        return;
+    }
+    let registry = Registry::start();
+    let proxy = Proxy::before(&registry);
+    let client = client(proxy.host());
+    let (pinned, other) = (image(&client, "pinned"), image(&client, "other"));
+    let text = format!("{}/a/b:1@{}", proxy.host(), pinned.digest());
+    let resolve =
+        || text.parse::<SourceRef>().unwrap().open(&registries(Config::default())).unwrap().resolve().unwrap();
+    let asked = |part: &str| (proxy.count("GET", part), proxy.count("HEAD", part));
+    for (names, moved) in [(None, None), (Some(&pinned), None), (Some(&other), Some(&other))] {
+        if let Some(document) = names {
+            client.push_tag(&"1".parse().unwrap(), document, &oci()).unwrap();
+        }
+        proxy.clear();
+        let resolved = resolve();
+        assert_eq!((&resolved.document, resolved.moved.as_ref()), (&pinned, moved.map(VerifiedBytes::digest)));
+        assert_eq!(asked("/manifests/1"), (1, 0));
+        let by_digest = usize::from(names != Some(&pinned));
+        assert_eq!(asked(&format!("/manifests/{}", pinned.digest())), (by_digest, 0));
+    }
+    // What the tag names now cannot be read: it has moved all the same.
+    proxy.clear();
+    proxy.rule(Rule::new(Fault::FlipAnswer(0)).method("GET").path("/manifests/1"));
+    let resolved = resolve();
+    assert_eq!((resolved.document, resolved.moved.as_ref()), (pinned, Some(other.digest())));
+}
+
+/// A server that keeps connections open and has nothing, which it says to so many at once; how many connections were made
+/// to it.
+fn keeping_server(at_once: usize) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let made = Arc::new(AtomicUsize::new(0));
+    let (counted, all_ask) = (made.clone(), Arc::new(Barrier::new(at_once)));
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let all_ask = all_ask.clone();
+            std::thread::spawn(move || {
+                let mut answers = client.try_clone().unwrap();
+                let mut path = String::new();
+                for line in BufReader::new(client).lines() {
+                    let Ok(line) = line else { return };
+                    if let Some(rest) = line.strip_prefix("GET ") {
+                        path = rest.into();
+                    } else if line.is_empty() {
+                        let answer = if path.starts_with("/v2/ ") {
+                            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+                        } else {
+                            all_ask.wait();
+                            "HTTP/1.1 404 Not Found\r\nContent-Length: 6\r\n\r\nabsent"
+                        };
+                        answers.write_all(answer.as_bytes()).unwrap();
+                    }
+                }
+            });
+        }
+    });
+    (host, made)
+}
+
+#[test]
+fn connections_serve_again_however_many_there_are() {
+    const THREADS: usize = 20;
+    let (host, made) = keeping_server(THREADS);
+    let client = client(&host);
+    let all_wait = Barrier::new(THREADS);
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                for _ in 0..3 {
+                    // Each has its answer, and its connection is idle, before any asks again.
+                    all_wait.wait();
+                    assert!(matches!(client.fetch_tag(&"1".parse().unwrap()), Err(Error::NotFound { .. })));
+                }
+            });
+        }
+    });
+    assert_eq!(made.load(Ordering::SeqCst), THREADS);
 }

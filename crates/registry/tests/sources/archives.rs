@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use blobs::sha256;
-use registry::source::{Source, SourceError};
+use registry::source::{Source, SourceError, Sources};
 
 use crate::images::*;
 
@@ -196,4 +196,31 @@ fn an_old_archive_that_contradicts_itself_is_refused() {
         let error = place.refused("docker-archive", name);
         assert!(error.contains("`l.tar` is a link that leads to no file of the archive"), "{name}: {error}");
     }
+}
+
+#[test]
+fn images_of_an_old_archive_share_what_was_read_of_it() {
+    let place = Place::new();
+    let bytes = layer("shared");
+    let tree = old_save(r#"["r.example/a:1","r.example/a:2"]"#, &[("l/layer.tar", &bytes)], &config(&[&bytes]));
+    let path = place.path("old.tar");
+    tree.write_tar(&path);
+    let open = |sources: &Sources, tag: u8| {
+        let text = format!("docker-archive:{}:r.example/a:{tag}", path.display());
+        sources.open(&text.parse().expect(&text))
+    };
+    let sources = Sources::new(&place.registries);
+    let first = open(&sources, 1).expect("converted").resolve().expect("an image");
+    // The same file, with another layer and another list in it.
+    let mut archive = std::fs::read(&path).expect("the archive");
+    for part in [b"shared".as_slice(), b"r.example/a:2"] {
+        let at = archive.windows(part.len()).position(|bytes| bytes == part).expect("it is there");
+        archive[at] = b'x';
+    }
+    std::fs::write(&path, archive).expect("written");
+    assert!(open(&Sources::new(&place.registries), 2).is_err());
+    assert!(open(&Sources::new(&place.registries), 1).is_err());
+    let second = open(&sources, 2).expect("listed and measured before").resolve().expect("an image");
+    assert_eq!(second.document, first.document);
+    assert_eq!(second.origin.to_string(), "r.example/a:2");
 }

@@ -2,7 +2,7 @@
 
 use blobs::sha256;
 use manifest_schema::MediaType;
-use registry::source::SourceError;
+use registry::source::{SourceError, Sources};
 
 use crate::images::*;
 
@@ -152,4 +152,51 @@ fn both_archives_of_podman_save_are_read() {
     }
     let made = place.resolve("docker-archive", "docker-archive").document;
     assert_eq!(made.digest(), &image.digest, "the layer and the configuration are the ones that went in");
+}
+
+/// Something that refers to an image.
+fn about(tree: &mut Tree, subject: &Pointer) -> Pointer {
+    let config = tree.blob("application/vnd.oci.empty.v1+json", b"{}").json("");
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{}","artifactType":"application/spdx+json","config":{config},"layers":[],"subject":{}}}"#,
+        MediaType::OCI_MANIFEST,
+        subject.json("")
+    );
+    tree.blob(MediaType::OCI_MANIFEST, manifest.as_bytes())
+}
+
+#[test]
+fn what_several_images_are_taken_from_is_listed_and_searched_once() {
+    let place = Place::new();
+    for transport in ["oci", "oci-archive", "docker-archive"] {
+        let mut tree = Tree::default();
+        let (a, b) = (tree.image("a"), tree.image("b"));
+        let (of_a, of_b) = (about(&mut tree, &a), about(&mut tree, &b));
+        let entries = [a.named("r.example/a:1"), b.named("r.example/b:1"), of_a.json(""), of_b.json("")];
+        tree.layout(&entries);
+        let path = place.path(transport);
+        if transport == "oci" {
+            tree.write_folder(&path);
+        } else {
+            tree.write_tar(&path);
+        }
+        let open = |sources: &Sources, name: &str| {
+            let text = format!("{transport}:{}:r.example/{name}:1", path.display());
+            sources.open(&text.parse().expect(&text))
+        };
+        let sources = Sources::new(&place.registries);
+        let first = open(&sources, "a").expect("listed");
+        assert_eq!(first.referrers(&a.digest).expect("a referrer")[0].descriptor.digest, of_a.digest);
+        if transport == "oci" {
+            std::fs::write(path.join("index.json"), "").expect("written");
+            std::fs::remove_file(path.join(of_b.digest.layout_path())).expect("removed");
+        } else {
+            std::fs::remove_file(&path).expect("removed");
+            std::fs::write(&path, "").expect("written");
+        }
+        assert!(open(&Sources::new(&place.registries), "b").is_err(), "{transport}");
+        let second = open(&sources, "b").expect("listed before");
+        assert_eq!(second.resolve().expect("an image").document.digest(), &b.digest);
+        assert_eq!(second.referrers(&b.digest).expect("found before")[0].descriptor.digest, of_b.digest);
+    }
 }
