@@ -82,9 +82,9 @@ impl<'w> Writing<'w> {
         };
         let known: Vec<_> = others.values().flat_map(FinishedVolume::parts).collect();
         let one_at_a_time = Folder::open(self.place.folder).is_ok_and(|folder| folder.one_at_a_time().is_some());
-        let at_once = if one_at_a_time { 1 } else { self.request.jobs.min(AT_ONCE) };
+        let runs = bundle::runs(packing.manifest, &self.volumes.keys().copied().collect::<Vec<_>>());
+        let at_once = if one_at_a_time { 1 } else { AT_ONCE.min(self.request.jobs).min(runs.len()).max(1) };
         let packer = Packer::new(packing, self.request.jobs.div_ceil(at_once));
-        let runs = packer.runs(&self.volumes.keys().copied().collect::<Vec<_>>());
         threads::for_each_until(stopped, at_once, &runs, |run| packer.volumes(run, &known, &mut &self))?;
         Ok(self.state.into_inner().unwrap_or_else(PoisonError::into_inner).written)
     }

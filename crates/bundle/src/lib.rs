@@ -48,7 +48,7 @@ pub use handover::{
 pub use keys::{AgeError, GeneratedIdentity, Identities, PluginTalk, Recipients, generate_identity, parse_recipient};
 pub use label::{Label, LabelVolume, render};
 pub use names::{HANDOVER, LABEL, SEAL, SEAL_SIGNATURE, TOOL, medium_name, volume_name};
-pub use packer::{Outputs, Packer, Packing, SourceBlob, WrittenPart, WrittenVolume};
+pub use packer::{Outputs, Packer, Packing, SourceBlob, WrittenPart, WrittenVolume, runs};
 pub use seal::{Seal, SealError, SealedFile, SealedVolume};
 pub use tarball::TarError;
 pub use volume::{Content, Output, Pipe, VolumeError, VolumeReader, VolumeWriter};

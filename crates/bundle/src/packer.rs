@@ -78,6 +78,24 @@ pub struct Packing<'p, S> {
     pub source: &'p S,
 }
 
+/// Splits volumes into runs: those of one run have parts of the same blob in them, which is read once for all.
+pub fn runs(manifest: &Manifest, numbers: &[u32]) -> Vec<Vec<u32>> {
+    let mut goes_on = BTreeSet::new();
+    for (first, last) in manifest.blobs.iter().filter_map(|b| b.stored.volumes()) {
+        goes_on.extend(first + 1..=last);
+    }
+    let mut runs: Vec<Vec<u32>> = Vec::new();
+    for number in numbers {
+        match runs.last_mut() {
+            Some(run) if run.last().is_some_and(|last| (last + 1..=*number).all(|n| goes_on.contains(&n))) => {
+                run.push(*number);
+            }
+            _ => runs.push(vec![*number]),
+        }
+    }
+    runs
+}
+
 /// Writes volumes.
 pub struct Packer<'p, S> {
     packing: Packing<'p, S>,
@@ -89,24 +107,6 @@ impl<'p, S: SourceBlob> Packer<'p, S> {
     /// Fetches up to `jobs` blobs at once.
     pub fn new(packing: Packing<'p, S>, jobs: usize) -> Self {
         Self { manifest_digest: sha256(packing.manifest_bytes), packing, jobs }
-    }
-
-    /// Splits volumes into runs: those of one run have parts of the same blob in them, which is read once for all.
-    pub fn runs(&self, numbers: &[u32]) -> Vec<Vec<u32>> {
-        let mut goes_on = BTreeSet::new();
-        for (first, last) in self.packing.manifest.blobs.iter().filter_map(|b| b.stored.volumes()) {
-            goes_on.extend(first + 1..=last);
-        }
-        let mut runs: Vec<Vec<u32>> = Vec::new();
-        for number in numbers {
-            match runs.last_mut() {
-                Some(run) if run.last().is_some_and(|last| (last + 1..=*number).all(|n| goes_on.contains(&n))) => {
-                    run.push(*number);
-                }
-                _ => runs.push(vec![*number]),
-            }
-        }
-        runs
     }
 
     /// Writes the volumes of a run: each with its head, then its blobs in the manifest's order. `known` tells the parts that

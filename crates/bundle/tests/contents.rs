@@ -169,7 +169,7 @@ impl Fixture {
     fn write(&self, numbers: &[u32], known: &[WrittenPart]) -> Result<Vec<WrittenVolume>, Failed> {
         let packer = self.packer();
         let mut made = Made { fixture: self, written: Vec::new() };
-        for run in packer.runs(numbers) {
+        for run in bundle::runs(&self.manifest, numbers) {
             packer.volumes(&run, known, &mut made)?;
         }
         Ok(made.written)

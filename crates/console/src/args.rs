@@ -57,7 +57,7 @@ pub struct RegistryArgs {
 /// How much is done at once.
 #[derive(Debug, Clone, Default, Args)]
 pub struct JobArgs {
-    /// Blobs that are transferred at once [default: twice the number of processors, at least 4 and at most 16]
+    /// Blobs that are transferred, and images that are asked for, at once [default: twice the number of processors, at least 4 and at most 16]
     #[arg(short, long, value_name = "N", env = "SEALIFT_JOBS")]
     pub jobs: Option<NonZeroUsize>,
 }
