@@ -240,9 +240,15 @@ fn a_chunk_that_is_cut_begins_the_blob_anew() {
     write!(stream, "PATCH {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: 5000\r\n\r\n", proxy.host()).unwrap();
     stream.write_all(&[0; 5000]).unwrap();
     let _ = stream.read_to_end(&mut Vec::new());
-    // The registry writes what came of it once it notices.
-    while registry.snapshot() == before {
-        std::thread::sleep(Duration::from_millis(10));
+    // The registry writes what came of it once it notices, one file after the other.
+    let mut last = before.clone();
+    loop {
+        std::thread::sleep(Duration::from_millis(200));
+        let now = registry.snapshot();
+        if now != before && now == last {
+            break;
+        }
+        last = now;
     }
     proxy.clear();
     let _ = client(proxy.host()).push_or_continue(&mut reader(bytes, digest), &journal).unwrap();
