@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use blobs::VerifyingReader;
 use blobs::pipe::{PipeReader, Pool};
-use blobs::{VerifyingReader, threads};
+use blobs::threads::{self, Turns};
 use console::Progress;
 use ledger::{Ledger, Subject};
 use manifest_schema::{Blob, Digest, Manifest, Repository, Stored};
@@ -29,6 +30,10 @@ const GIVE_UP: u32 = 5;
 /// From this size on, in bytes, an upload is made in chunks that a later run can continue. In one piece it is faster by up to
 /// a third, which is worth more as long as sending it again costs little.
 const CONTINUED: u64 = 512 << 20;
+
+/// So many such uploads are made at once: each holds a chunk in memory. As many as volumes are read at once, or the others would
+/// wait with all buffers full.
+const CONTINUED_AT_ONCE: usize = 2;
 
 /// A bundle whose blobs are all in the registry.
 #[must_use]
@@ -70,6 +75,7 @@ pub fn push<'s>(
         present: &present,
         journal: Journal { ledger: Mutex::new(ledger), subject: &admitted.subject },
         buffers: reading::buffers(),
+        continued: Turns::new(CONTINUED_AT_ONCE.max(volumes_at_once)),
         uploads: jobs.div_ceil(volumes_at_once),
         in_a_row: AtomicU32::new(0),
         stopped: AtomicBool::new(false),
@@ -119,6 +125,7 @@ struct Pusher<'p, 's> {
     present: &'p Users,
     journal: Journal<'p>,
     buffers: Arc<Pool>,
+    continued: Turns,
     /// Blobs of one run that are pushed at once.
     uploads: usize,
     /// Blobs that failed since the last that did not.
@@ -170,8 +177,7 @@ impl Pusher<'_, '_> {
         let mut content = VerifyingReader::new(item.reader(content), blob.digest, blob.size);
         let result = match self.users.get(&blob.digest) {
             Some(repositories) if only.is_none_or(|only| only.contains(&blob.digest)) => {
-                let placed =
-                    place(&self.admitted.placement, blob, repositories, self.present, &mut content, &self.journal);
+                let placed = self.place(blob, repositories, &mut content);
                 match placed {
                     Ok(()) => self.in_a_row.store(0, Ordering::Relaxed),
                     Err(_) => {
@@ -204,6 +210,47 @@ impl Pusher<'_, '_> {
             }
             Err(other) => Err(Stop::Ours(Box::new(other))),
             Ok(()) => Ok(None),
+        }
+    }
+
+    /// Puts a blob into every repository that needs it: found there, streamed once, mounted, or read back through the check.
+    fn place<R: io::Read + Send>(
+        &self,
+        blob: &Blob,
+        repositories: &BTreeSet<Repository>,
+        content: &mut VerifyingReader<R>,
+    ) -> Result<(), Error> {
+        let placement = &self.admitted.placement;
+        let mut missing = Vec::new();
+        let mut holder: Option<&Repository> = None;
+        for repository in repositories {
+            if self.present.get(&blob.digest).is_some_and(|p| p.contains(repository)) {
+                tracing::info!("{repository} has {}", blob.digest);
+                holder = holder.or(Some(repository));
+            } else {
+                missing.push(repository);
+            }
+        }
+        let mut missing = missing.into_iter();
+        if holder.is_none()
+            && let Some(first) = missing.next()
+        {
+            let client = placement.client(first)?;
+            // Between two parts somebody may have to change media: no request may wait for that.
+            let in_parts = matches!(blob.stored, Stored::Parts { .. });
+            let _pushed = match in_parts || blob.size >= CONTINUED {
+                true => {
+                    let _turn = self.continued.take();
+                    client.push_or_continue(content, &self.journal)?
+                }
+                false => client.push_blob(content)?,
+            };
+            tracing::info!("{first}: pushed {}", blob.digest);
+            holder = Some(first);
+        }
+        match holder {
+            Some(holder) => spread(placement, blob, placement.client(holder)?, missing),
+            None => Ok(()),
         }
     }
 }
@@ -241,46 +288,6 @@ impl UploadJournal for Journal<'_> {
         if let Err(e) = ledger.note_upload(self.subject, &repository.to_string(), digest, mark) {
             tracing::warn!("how far the upload came cannot be noted: {e}");
         }
-    }
-}
-
-/// Puts a blob into every repository that needs it: found there, streamed once, mounted, or read back through the check.
-/// `present` tells who had it.
-fn place<R: io::Read + Send>(
-    placement: &Placement,
-    blob: &Blob,
-    repositories: &BTreeSet<Repository>,
-    present: &Users,
-    content: &mut VerifyingReader<R>,
-    journal: &Journal<'_>,
-) -> Result<(), Error> {
-    let mut missing = Vec::new();
-    let mut holder: Option<&Repository> = None;
-    for repository in repositories {
-        if present.get(&blob.digest).is_some_and(|p| p.contains(repository)) {
-            tracing::info!("{repository} has {}", blob.digest);
-            holder = holder.or(Some(repository));
-        } else {
-            missing.push(repository);
-        }
-    }
-    let mut missing = missing.into_iter();
-    if holder.is_none()
-        && let Some(first) = missing.next()
-    {
-        let client = placement.client(first)?;
-        // Between two parts somebody may have to change media: no request may wait for that.
-        let in_parts = matches!(blob.stored, Stored::Parts { .. });
-        let _pushed = match in_parts || blob.size >= CONTINUED {
-            true => client.push_or_continue(content, journal)?,
-            false => client.push_blob(content)?,
-        };
-        tracing::info!("{first}: pushed {}", blob.digest);
-        holder = Some(first);
-    }
-    match holder {
-        Some(holder) => spread(placement, blob, placement.client(holder)?, missing),
-        None => Ok(()),
     }
 }
 

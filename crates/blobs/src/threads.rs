@@ -1,7 +1,7 @@
 //! The same work on several threads.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 
 /// Does something with each item, on up to `jobs` threads of which this is one. No item is begun after an error.
 ///
@@ -69,6 +69,38 @@ pub fn map<T: Send, R: Send, E: Send>(
     Ok(results.into_iter().map(|(_, result)| result).collect())
 }
 
+/// Lets a number of threads do something at once; the others wait for their turn.
+pub struct Turns {
+    left: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Turns {
+    /// So many at once.
+    pub fn new(at_once: usize) -> Self {
+        Self { left: Mutex::new(at_once), freed: Condvar::new() }
+    }
+
+    /// Waits for a turn, and takes it until what is given is dropped.
+    pub fn take(&self) -> Turn<'_> {
+        let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left = self.freed.wait_while(left, |left| *left == 0).unwrap_or_else(PoisonError::into_inner);
+        *left -= 1;
+        Turn(self)
+    }
+}
+
+/// See [`Turns::take`].
+#[must_use]
+pub struct Turn<'t>(&'t Turns);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        *self.0.left.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.freed.notify_one();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,5 +132,18 @@ mod tests {
         assert!((10..=11).contains(&failed.expect_err("failed")));
         assert!(begun.into_inner() <= 12);
         assert!(map(4, 0..100, |n| if n == 50 { Err("half") } else { Ok(n) }).is_err());
+    }
+
+    #[test]
+    fn no_more_than_were_said_have_a_turn() {
+        let (turns, now, most) = (Turns::new(2), AtomicUsize::new(0), AtomicUsize::new(0));
+        let done: Result<(), ()> = for_each(8, 0..40, |_| {
+            let _turn = turns.take();
+            most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            std::thread::sleep(std::time::Duration::from_millis(2));
+            now.fetch_sub(1, Ordering::SeqCst);
+            Ok(())
+        });
+        assert_eq!((done, most.into_inner()), (Ok(()), 2));
     }
 }
