@@ -1,10 +1,11 @@
 //! Volumes against the age library and, in both directions, the age program: header by the library, payload by this crate.
 
+mod common;
+
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use age::secrecy::ExposeSecret;
 use bundle::{Content, Identities, Recipients, VolumeReader, VolumeWriter};
 
 /// Around the sizes at which chunks (64 KiB) and buffers (256 KiB) end.
@@ -28,11 +29,8 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let dir = tempfile::tempdir().expect("a folder");
-        let made = bundle::generate_identity("2026-01-31T09:00:00Z", None).expect("an identity");
-        let key = dir.path().join("key");
-        std::fs::write(&key, made.file.expose_secret()).expect("written");
-        let identities = Identities::load(&key, || Err("asked".into())).expect("loaded");
-        Self { dir, recipient: made.recipient, identities }
+        let (recipient, identities) = common::identity(dir.path());
+        Self { dir, recipient, identities }
     }
 
     fn volume(&self, size: usize) -> std::path::PathBuf {
@@ -59,7 +57,7 @@ impl Fixture {
 #[test]
 fn the_library_reads_what_is_written_here_and_the_other_way_round() {
     let fixture = Fixture::new();
-    let key = std::fs::read_to_string(fixture.dir.path().join("key")).expect("read");
+    let key = std::fs::read_to_string(fixture.dir.path().join("enclave.key")).expect("read");
     let line = key.lines().find(|line| line.starts_with("AGE-SECRET")).expect("a key");
     let identity: age::x25519::Identity = line.parse().expect("a key");
     for size in sizes() {
@@ -96,7 +94,7 @@ fn the_program_reads_what_is_written_here_and_the_other_way_round() {
     };
     for size in sizes() {
         let ciphertext = std::fs::read(fixture.volume(size)).expect("read");
-        let plain = age(&["-d", "-i", "key"], &ciphertext);
+        let plain = age(&["-d", "-i", "enclave.key"], &ciphertext);
         let archive = zstd::decode_all(plain.as_slice()).expect("zstd");
         assert!(archive[512..512 + size] == content(size), "{size}");
 

@@ -1,11 +1,12 @@
 //! The content of volumes, written by the manifest and read by the manifest.
 
+mod common;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Cursor, Read};
 use std::path::PathBuf;
 
-use age::secrecy::ExposeSecret;
 use blobs::{VerifyingReader, sha256};
 use bundle::{
     Contents, ContentsError, Head, Identities, Output, Outputs, Packer, Packing, Range, Recipients, SourceBlob,
@@ -85,10 +86,7 @@ impl Fixture {
     /// A configuration, an image manifest, a layer of [`BIG`] bytes and a small one.
     fn new() -> Self {
         let dir = tempfile::tempdir().expect("a folder");
-        let made = bundle::generate_identity("2026-01-31T09:00:00Z", None).expect("an identity");
-        let key = dir.path().join("enclave.key");
-        std::fs::write(&key, made.file.expose_secret()).expect("written");
-        let identities = Identities::load(&key, || Err("asked".into())).expect("loaded");
+        let (recipient, identities) = common::identity(dir.path());
         let media = |text: &str| text.parse::<MediaType>().expect("a media type");
         let mut source = Memory(HashMap::new());
         let mut blob = |content: Vec<u8>, media_type, section| {
@@ -130,7 +128,7 @@ impl Fixture {
             extensions: BTreeMap::new(),
         };
         let bytes = manifest.to_bytes().expect("a sound manifest");
-        let recipients = Recipients::parse([made.recipient.as_str()]).expect("a recipient");
+        let recipients = Recipients::parse([recipient.as_str()]).expect("a recipient");
         Self { dir, identities, recipients, manifest, bytes, source }
     }
 

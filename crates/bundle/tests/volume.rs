@@ -1,11 +1,12 @@
 //! A volume, written and read, against stock tools and against damage.
 
+mod common;
+
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use age::secrecy::ExposeSecret;
 use blobs::sha256;
 use bundle::{Content, Identities, Recipients, VolumeError, VolumeReader, VolumeWriter};
 
@@ -21,11 +22,8 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let dir = tempfile::tempdir().expect("a folder");
-        let made = bundle::generate_identity("2026-01-31T09:00:00Z", None).expect("an identity");
-        let path = dir.path().join("enclave.key");
-        std::fs::write(&path, made.file.expose_secret()).expect("written");
-        let identities = Identities::load(&path, || Err("asked".into())).expect("loaded");
-        Self { dir, identities, recipients: Recipients::parse([made.recipient.as_str()]).expect("a recipient") }
+        let (recipient, identities) = common::identity(dir.path());
+        Self { dir, identities, recipients: Recipients::parse([recipient.as_str()]).expect("a recipient") }
     }
 
     fn path(&self, name: &str) -> PathBuf {
