@@ -301,6 +301,15 @@ pub(crate) fn good(key: &ValidErasedKeyAmalgamation<'_, PublicParts>) -> Result<
     Ok(())
 }
 
+/// The same for certifying other keys.
+pub(crate) fn may_certify(key: &ValidErasedKeyAmalgamation<'_, PublicParts>) -> Result<(), Reason> {
+    alive(key)?;
+    if !key.for_certification() {
+        return Err(Reason::NotForCertification);
+    }
+    Ok(())
+}
+
 /// Whether a key and its certificate are neither revoked nor expired, at the time they were asked for.
 pub(crate) fn alive(key: &ValidErasedKeyAmalgamation<'_, PublicParts>) -> Result<(), Reason> {
     let cert = key.valid_cert();
