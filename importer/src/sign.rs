@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use console::Progress;
-use ledger::{Announced, Ledger, MovedTag, RecordedSignature, Signing};
+use ledger::{Act, Announced, Ledger, MovedTag, RecordedSignature, Signing};
 use manifest_schema::{Digest, OutsideText, Reference, Repository, Timestamp};
 use signing::Lookaside;
 
@@ -21,6 +21,8 @@ pub struct SignedImages<'s> {
     pub(crate) admitted: Admitted<'s>,
     pub(crate) signatures: Vec<RecordedSignature>,
     pub(crate) production: String,
+    /// The tags that were to move away from another image when the signatures were first announced.
+    pub(crate) moves: Vec<MovedTag>,
 }
 
 /// Signs every image: the index and each document below it, as its production reference; in the lookaside tree, and in the
@@ -53,7 +55,7 @@ pub fn sign<'s>(
         .iter()
         .map(|(_, reference, digest)| Announced { reference: reference.clone(), digest: *digest })
         .collect();
-    ledger.signing(
+    let entry = ledger.signing(
         &stamp()?,
         Signing {
             subject: admitted.subject.clone(),
@@ -62,6 +64,10 @@ pub fn sign<'s>(
             tags: moves(&admitted),
         },
     )?;
+    let moves = match ledger.entry(entry)?.map(|stored| stored.entry.act) {
+        Some(Act::Signing(announced)) => announced.tags,
+        _ => Vec::new(),
+    };
     progress.say(format_args!("signing {} images and platform manifests", wanted.len()));
     let mut signatures = Vec::new();
     for (repository, reference, digest) in wanted {
@@ -80,7 +86,7 @@ pub fn sign<'s>(
             release_signatures::hand_over(folder, &placed.release_signatures, progress)?;
         }
     }
-    Ok(SignedImages { admitted, signatures, production: fingerprint })
+    Ok(SignedImages { admitted, signatures, production: fingerprint, moves })
 }
 
 /// The tags that will move away from another image, as they were found.
