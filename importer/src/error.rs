@@ -99,6 +99,9 @@ pub enum Error {
         /// The ledger's entry.
         entry: ledger::EntryNumber,
     },
+    /// Not in production, as far as the ledger knows.
+    #[error("{0}: the ledger has no signatures of such an image in production")]
+    NotPublished(Box<Reference>),
     /// Something that needs a reason has none.
     #[error("a reason is missing")]
     NoReason,

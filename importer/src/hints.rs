@@ -24,6 +24,7 @@ impl Explain for Error {
             | Error::StagingLookaside { .. }
             | Error::NothingWaits(_)
             | Error::NoReason
+            | Error::NotPublished(_)
             | Error::Reference(_)
             | Error::Label(_)
             | Error::LedgerName(_)
@@ -147,6 +148,7 @@ impl Explain for Error {
             }
             Error::StagingLookaside { .. } => "give staging a folder of its own with `staging: {lookaside: DIR}`",
             Error::NothingWaits(_) => "`sealift-import ledger list` shows what was received and waits",
+            Error::NotPublished(_) => "name it by its production reference; `sealift-import ledger show` has them",
             Error::NoReason => "say it for those who read the ledger",
             Error::OtherDestination { .. } => "put the configuration back, or receive the bundle again",
             Error::NotKept { .. } | Error::NoBlob { .. } => {

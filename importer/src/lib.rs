@@ -43,6 +43,7 @@ pub mod push;
 mod reading;
 pub mod record;
 pub mod release_signatures;
+pub mod resign;
 pub mod sign;
 pub mod site;
 mod sparse;
@@ -50,6 +51,7 @@ pub mod staged;
 pub mod trust;
 pub mod verify;
 pub mod wait;
+pub mod withdraw;
 
 use std::io::Read;
 use std::path::PathBuf;

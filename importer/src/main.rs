@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use commands::check;
 use console::args::TalkArgs;
-use importer::commands::{init, inspect, keygen, ledger, promote, receive, reject, trust, verify};
+use importer::commands::{init, inspect, keygen, ledger, promote, receive, reject, resign, trust, verify, withdraw};
 
 /// Verifies bundles that sealift-export packed, pushes their images into the production registry, signs them, and keeps a
 /// ledger of what came in.
@@ -28,6 +28,8 @@ enum Command {
     Receive(Box<receive::Receive>),
     Promote(Box<promote::Promote>),
     Reject(Box<reject::Reject>),
+    Resign(Box<resign::Resign>),
+    Withdraw(Box<withdraw::Withdraw>),
     Ledger(ledger::LedgerCommand),
     Trust(trust::TrustCommand),
 }
@@ -45,6 +47,8 @@ fn main() -> ExitCode {
         Command::Receive(command) => command.run(quiet),
         Command::Promote(command) => command.run(quiet),
         Command::Reject(command) => command.run(),
+        Command::Resign(command) => command.run(quiet),
+        Command::Withdraw(command) => command.run(quiet),
         Command::Ledger(command) => command.run(),
         Command::Trust(command) => command.run(),
     })

@@ -455,6 +455,14 @@ impl Site {
         })
     }
 
+    /// Where production's signatures are; the key is not touched.
+    ///
+    /// # Errors
+    /// [`Error::Missing`].
+    pub fn production_places(&self) -> Result<ProductionPlaces, Error> {
+        self.lookaside.clone().map(ProductionPlaces).ok_or(Error::Missing("a folder for signatures"))
+    }
+
     /// The certificates of couriers who are known here.
     pub fn couriers(&self) -> Option<&Certificates> {
         self.couriers.as_ref()
@@ -531,6 +539,20 @@ impl Site {
             Some(root) => Err(Error::StagingLookaside { path: root.clone() }),
             None => Ok(()),
         }
+    }
+}
+
+/// Where production's signatures are.
+#[derive(Debug, Clone)]
+pub struct ProductionPlaces(LookasideConfig);
+
+impl ProductionPlaces {
+    /// The signature tree of a repository's registry.
+    ///
+    /// # Errors
+    /// [`Error::NoLookaside`].
+    pub fn lookaside(&self, repository: &Repository) -> Result<Lookaside, Error> {
+        tree(&self.0, repository)
     }
 }
 

@@ -8,6 +8,8 @@ pub mod ledger;
 pub mod promote;
 pub mod receive;
 pub mod reject;
+pub mod resign;
 pub mod trust;
 pub mod verify;
 mod watch;
+pub mod withdraw;
