@@ -58,5 +58,5 @@ pub use secret::{KeyWarning, SecretKey};
 pub use sigstore::{
     SigstoreKey, SigstorePayload, SigstoreRejected, SigstoreSecretKey, SigstoreSignature, verify_sigstore,
 };
-pub use simple::{PayloadError, SimpleSignature, UntrustedSimple, payload, peek_simple, read_simple};
+pub use simple::{PayloadError, SimpleSignature, UntrustedSimple, made_by, payload, peek_simple, read_simple};
 pub use trust::{Authentic, DEFAULT_CLOCK_TOLERANCE, Signer, Trust};
