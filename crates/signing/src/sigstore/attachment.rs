@@ -136,16 +136,6 @@ impl Attachment {
         &self.layers
     }
 
-    /// Takes cosign signatures out; other layers, and the order, stay. Without any layer left, what remains is a manifest that
-    /// a reader takes for no signature.
-    ///
-    /// [`SigstoreKey::has_signed`](super::SigstoreKey::has_signed) tells whose they are, once their payloads are fetched.
-    #[must_use]
-    pub fn without(&self, is_gone: impl Fn(&AttachedLayer) -> bool) -> Self {
-        let stays = |layer: &&AttachedLayer| !(layer.is_signature() && is_gone(layer));
-        Self { layers: self.layers.iter().filter(stays).cloned().collect(), other: self.other.clone() }
-    }
-
     /// The layers that are cosign signatures: their blobs are the payloads.
     pub fn payload_descriptors(&self) -> impl Iterator<Item = &AttachedLayer> {
         self.layers.iter().filter(|layer| layer.is_signature())
