@@ -59,4 +59,5 @@ pub use sigstore::{
     SigstoreKey, SigstorePayload, SigstoreRejected, SigstoreSecretKey, SigstoreSignature, verify_sigstore,
 };
 pub use simple::{PayloadError, SimpleSignature, UntrustedSimple, made_by, payload, peek_simple, read_simple};
+pub use statement::{join_statements, split_statement};
 pub use trust::{Authentic, DEFAULT_CLOCK_TOLERANCE, Signer, Trust};
