@@ -235,7 +235,7 @@ impl Ledger {
         }
     }
 
-    /// The approvals of a bundle that were not withdrawn, with their entries, oldest first.
+    /// The approvals of a bundle that their approvers did not withdraw, with their entries, oldest first.
     ///
     /// # Errors
     /// [`Error::Tampered`], [`Error::Database`], [`Error::Damaged`].
@@ -481,10 +481,14 @@ pub(crate) fn approval(c: &Connection, statement: &Digest) -> rusqlite::Result<O
     c.prepare_cached(sql)?.query_row([statement.to_string()], |r| Ok((number(r, 0)?, parsed(r, 1)?))).optional()
 }
 
-/// The entry that took an approval back.
-pub(crate) fn approval_withdrawn(c: &Connection, statement: &Digest) -> rusqlite::Result<Option<EntryNumber>> {
-    let sql = "SELECT entry FROM approval_withdrawal WHERE statement = ?1";
-    c.prepare_cached(sql)?.query_row([statement.to_string()], |r| number(r, 0)).optional()
+/// The entry in which its approver took an approval back.
+pub(crate) fn approval_withdrawn(
+    c: &Connection,
+    statement: &Digest,
+    approver: &Fingerprint,
+) -> rusqlite::Result<Option<EntryNumber>> {
+    let sql = "SELECT entry FROM approval_withdrawal WHERE statement = ?1 AND approver = ?2";
+    c.prepare_cached(sql)?.query_row((statement.to_string(), approver.as_str()), |r| number(r, 0)).optional()
 }
 
 /// The entries that let a bundle with this id pass a rule.
@@ -585,7 +589,8 @@ const IN_PRODUCTION: &str = "SELECT p.entry, a.time
     JOIN act a ON a.entry = p.entry AND a.n = 0";
 const OVERRIDES: &str = "SELECT entry FROM override WHERE bundle = ?1 AND rule = ?2 ORDER BY entry";
 const APPROVALS: &str = "SELECT entry FROM approval WHERE bundle = ?1
-    AND NOT EXISTS (SELECT 1 FROM approval_withdrawal w WHERE w.statement = approval.statement) ORDER BY entry";
+    AND NOT EXISTS (SELECT 1 FROM approval_withdrawal w
+        WHERE w.statement = approval.statement AND w.approver = approval.approver) ORDER BY entry";
 const WITHDRAWALS: &str =
     "SELECT w.entry, a.time, w.reference FROM withdrawal w JOIN act a ON a.entry = w.entry AND a.n = 0
     WHERE w.digest = ?1 ORDER BY w.entry, w.n";
