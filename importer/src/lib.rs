@@ -16,6 +16,7 @@
 
 pub mod access;
 pub mod admit;
+pub mod approvals;
 pub mod attach;
 pub mod authenticate;
 pub mod base;

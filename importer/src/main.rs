@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use commands::check;
 use console::args::TalkArgs;
-use importer::commands::{init, inspect, keygen, ledger, receive, trust, verify};
+use importer::commands::{approve, init, inspect, keygen, ledger, receive, trust, verify};
 
 /// Verifies bundles that sealift-export packed, pushes their images into the production registry, signs them, and keeps a
 /// ledger of what came in.
@@ -26,6 +26,7 @@ enum Command {
     Inspect(inspect::Inspect),
     Verify(verify::Verify),
     Receive(Box<receive::Receive>),
+    Approve(Box<approve::Approve>),
     Ledger(ledger::LedgerCommand),
     Trust(trust::TrustCommand),
 }
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         Command::Inspect(command) => command.run(),
         Command::Verify(command) => command.run(quiet),
         Command::Receive(command) => command.run(quiet),
+        Command::Approve(command) => command.run(),
         Command::Ledger(command) => command.run(),
         Command::Trust(command) => command.run(),
     })

@@ -240,13 +240,49 @@ impl Ledger {
     /// # Errors
     /// [`Error::Tampered`], [`Error::Database`], [`Error::Damaged`].
     pub fn approvals(&self, id: &BundleId) -> Result<Vec<(EntryNumber, Approved)>, Error> {
+        self.approvals_by(APPROVALS, id)
+    }
+
+    /// All approvals of a bundle with their entries, oldest first: also those that were withdrawn.
+    ///
+    /// # Errors
+    /// [`Error::Tampered`], [`Error::Database`], [`Error::Damaged`].
+    pub fn all_approvals(&self, id: &BundleId) -> Result<Vec<(EntryNumber, Approved)>, Error> {
+        self.approvals_by(ALL_APPROVALS, id)
+    }
+
+    fn approvals_by(&self, sql: &str, id: &BundleId) -> Result<Vec<(EntryNumber, Approved)>, Error> {
         let mut approvals = Vec::new();
-        for number in self.list(APPROVALS, [id.to_string()], |r| number(r, 0))? {
+        for number in self.list(sql, [id.to_string()], |r| number(r, 0))? {
             if let Some(Act::Approved(approved)) = stored(self, number)?.map(|s| s.entry.act) {
                 approvals.push((number, approved));
             }
         }
         Ok(approvals)
+    }
+
+    /// The approval with this statement, if it was recorded, with its entry.
+    ///
+    /// # Errors
+    /// [`Error::Tampered`], [`Error::Database`], [`Error::Damaged`].
+    pub fn approval(&self, statement: &Digest) -> Result<Option<(EntryNumber, Approved)>, Error> {
+        let Some((number, _)) = self.sql(approval(&self.connection, statement))? else { return Ok(None) };
+        match stored(self, number)?.map(|s| s.entry.act) {
+            Some(Act::Approved(approved)) => Ok(Some((number, approved))),
+            _ => Ok(None),
+        }
+    }
+
+    /// The entry in which this approver took an approval back, if he did; whether the approval was recorded or not.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Damaged`].
+    pub fn approval_withdrawal(
+        &self,
+        statement: &Digest,
+        approver: &Fingerprint,
+    ) -> Result<Option<EntryNumber>, Error> {
+        self.sql(approval_withdrawn(&self.connection, statement, approver))
     }
 
     /// The entry that let this very bundle pass a rule, if somebody did.
@@ -591,6 +627,7 @@ const OVERRIDES: &str = "SELECT entry FROM override WHERE bundle = ?1 AND rule =
 const APPROVALS: &str = "SELECT entry FROM approval WHERE bundle = ?1
     AND NOT EXISTS (SELECT 1 FROM approval_withdrawal w
         WHERE w.statement = approval.statement AND w.approver = approval.approver) ORDER BY entry";
+const ALL_APPROVALS: &str = "SELECT entry FROM approval WHERE bundle = ?1 ORDER BY entry";
 const WITHDRAWALS: &str =
     "SELECT w.entry, a.time, w.reference FROM withdrawal w JOIN act a ON a.entry = w.entry AND a.n = 0
     WHERE w.digest = ?1 ORDER BY w.entry, w.n";
