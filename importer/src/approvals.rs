@@ -32,7 +32,7 @@ use crate::config::{ApproversConfig, Span};
 use crate::error::Error;
 use crate::site::Site;
 
-pub use judge::{Judged, NotCounted, Wanted, judge};
+pub use judge::{Judged, NotCounted, Wanted, judge, made_by};
 pub use statements::{
     Made, Promoter, PromoterArgs, Statement, make_approval, make_withdrawal, own_approval, promoter, read_statement,
     request,

@@ -62,9 +62,6 @@ pub struct SiteArgs {
     #[arg(long, value_name = "SCOPE", env = "SEALIFT_RELEASES", value_delimiter = ',')]
     pub releases: Vec<Scope>,
     #[command(flatten)]
-    /// Who must approve.
-    pub approvers: ApproverArgs,
-    #[command(flatten)]
     /// The ledger.
     pub ledger: LedgerArgs,
     /// How far a signature may lie in the future, in seconds
@@ -73,6 +70,9 @@ pub struct SiteArgs {
     #[command(flatten)]
     /// How much is done at once.
     pub jobs: JobArgs,
+    #[command(flatten)]
+    /// Who must approve.
+    pub approvers: ApproverArgs,
     #[command(flatten)]
     /// Registry access.
     pub registry: RegistryArgs,

@@ -203,8 +203,16 @@ impl Site {
 
     /// The ledger, to write into it what no program would.
     pub fn open_ledger(&self) -> Ledger {
-        let custody = ledger_custody(&self.ledger_key.secret, &self.import_dir());
-        Ledger::open(&self.import_dir().join("ledger.db"), None, Some(custody)).expect("the ledger")
+        let path = self.import_dir().join("ledger.db");
+        let open = || Ledger::open(&path, None, Some(ledger_custody(&self.ledger_key.secret, &self.import_dir())));
+        // A program that another test has just started holds this process's lock for a moment.
+        for _ in 0..50 {
+            match open() {
+                Err(ledger::Error::Busy { .. }) => std::thread::sleep(std::time::Duration::from_millis(100)),
+                other => return other.expect("the ledger"),
+            }
+        }
+        open().expect("the ledger")
     }
 
     /// Another folder, made on first use.

@@ -180,6 +180,14 @@ pub(super) fn one_signer(authentic: Authentic<Vec<u8>>) -> Result<(Digest, Signe
     Ok((blobs::sha256(document), signer.clone(), document.to_vec()))
 }
 
+/// Who made an approval that the ledger has: as its signature shows, or if that does not count, as it was recorded.
+pub fn made_by(approvers: &Approvers, recorded: &ledger::Approved) -> ledger::Fingerprint {
+    match authentic(approvers, recorded.file.raw().as_bytes()) {
+        Ok((_, signer, _)) => to_ledger(&signer.fingerprint),
+        Err(_) => recorded.approver.clone(),
+    }
+}
+
 /// What a statement says of itself, for people; nothing is decided by it.
 pub(super) fn peek(file: &str) -> Option<Approval> {
     Approval::parse(file.lines().next()?.as_bytes()).ok()

@@ -131,16 +131,21 @@ pub fn read_statement(approvers: &Approvers, file: &[u8]) -> Result<Statement, N
 
 /// The key of whoever promotes.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Approvals")]
 pub struct PromoterArgs {
     /// Your own OpenPGP secret key file, to state who promotes
-    #[arg(long, value_name = "FILE", env = "SEALIFT_PROMOTER_KEY", conflicts_with = "promoter_by")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "SEALIFT_PROMOTER_KEY",
+        conflicts_with = "promoter_by",
+        help_heading = "Approvals"
+    )]
     pub promoter_key: Option<PathBuf>,
     /// State who promotes through gpg-agent, with the key of this fingerprint
-    #[arg(long, value_name = "FINGERPRINT", env = "SEALIFT_PROMOTER_BY")]
+    #[arg(long, value_name = "FINGERPRINT", env = "SEALIFT_PROMOTER_BY", help_heading = "Approvals")]
     pub promoter_by: Option<Fingerprint>,
     /// A file whose first line is that key's passphrase [also: SEALIFT_PROMOTER_PASSPHRASE]
-    #[arg(long, value_name = "FILE", env = "SEALIFT_PROMOTER_PASSPHRASE_FILE")]
+    #[arg(long, value_name = "FILE", env = "SEALIFT_PROMOTER_PASSPHRASE_FILE", help_heading = "Approvals")]
     pub promoter_passphrase_file: Option<PathBuf>,
 }
 

@@ -419,10 +419,11 @@ fn add_one(approvers: &Approvers, ledger: &mut Ledger, path: &Path) -> Result<Ad
             let wanted = Wanted { ledger: here, subject: &waiting.row.subject, images: &images };
             let judged = approvals::judge(approvers, ledger, &wanted, file.as_bytes())?.map_err(Error::NotCounted)?;
             let (statement, by) = (judged.statement, judged.approver.fingerprint.clone());
-            if let Some((entry, recorded)) = ledger.approval(&statement)?
-                && recorded.approver != to_ledger(&by)
-            {
-                return Err(Error::OthersStatement { statement, recorded: recorded.approver, entry, given: by });
+            if let Some((entry, known)) = ledger.approval(&statement)? {
+                let recorded = approvals::made_by(approvers, &known);
+                if recorded != to_ledger(&by) {
+                    return Err(Error::OthersStatement { statement, recorded, entry, given: by });
+                }
             }
             let entry = ledger.approved(&stamp()?, recorded(&waiting, &judged, file))?;
             let (bundle, name) = (waiting.row.subject.bundle, waiting.name());
@@ -433,7 +434,7 @@ fn add_one(approvers: &Approvers, ledger: &mut Ledger, path: &Path) -> Result<Ad
                 return elsewhere(withdrawal.ledger);
             }
             let waiting = Waiting::find(ledger, &withdrawal.bundle.to_string())?;
-            let entry = take_back(ledger, &waiting, &withdrawal, &signer, file)?;
+            let entry = take_back(approvers, ledger, &waiting, &withdrawal, &signer, file)?;
             let (bundle, name) = (withdrawal.bundle, waiting.name());
             let (approval, by) = (withdrawal.approval, signer.fingerprint);
             Ok(Added { file: path, kind: "withdrawal", bundle, name, approval, by, entry })
@@ -443,6 +444,7 @@ fn add_one(approvers: &Approvers, ledger: &mut Ledger, path: &Path) -> Result<Ad
 
 /// Records a withdrawal. Only the approver who made an approval can take it back; what is not known yet may be his.
 fn take_back(
+    approvers: &Approvers,
     ledger: &mut Ledger,
     waiting: &Waiting,
     withdrawal: &ApprovalWithdrawal,
@@ -451,8 +453,9 @@ fn take_back(
 ) -> Result<EntryNumber, Error> {
     let (approval, given) = (withdrawal.approval, signer.fingerprint.clone());
     if let Some((entry, known)) = ledger.approval(&approval)? {
-        if known.approver != to_ledger(&given) {
-            return Err(Error::OthersApproval { approval, entry, of: known.approver, by: given });
+        let of = approvals::made_by(approvers, &known);
+        if of != to_ledger(&given) {
+            return Err(Error::OthersApproval { approval, entry, of, by: given });
         }
         if known.subject.bundle != withdrawal.bundle {
             let (recorded, given) = (known.subject.bundle, withdrawal.bundle);
@@ -487,7 +490,7 @@ fn withdraw(
         let made = approvals::make_withdrawal(&key, of, approval, now, reason.clone())?;
         let read = approvals::read_statement(&approvers.at(Timestamp::now()), made.file.as_bytes());
         if let Statement::Withdrawal(withdrawal, signer) = read.map_err(Error::NotCounted)? {
-            let entry = take_back(&mut ledger, &waiting, &withdrawal, &signer, made.file)?;
+            let entry = take_back(approvers, &mut ledger, &waiting, &withdrawal, &signer, made.file)?;
             withdrawn.push((approval, entry));
             *state = format!("{} approvals are withdrawn", withdrawn.len());
         }
