@@ -96,7 +96,27 @@ impl LedgerAccess {
     /// # Errors
     /// [`Error`] if it is missing, another one, in use, or may not be what it was.
     pub fn open(&self, now: Timestamp) -> Result<Ledger, Error> {
-        Ok(Ledger::open(&self.path, self.id.as_ref(), self.custody(now)?)?)
+        self.open_if(now, |_| Ok(()))
+    }
+
+    /// Opens the ledger for writing, if its key suits.
+    ///
+    /// # Errors
+    /// As [`LedgerAccess::open`], or what `suits` returns.
+    pub fn open_if(
+        &self,
+        now: Timestamp,
+        suits: impl FnOnce(&Certificates) -> Result<(), Error>,
+    ) -> Result<Ledger, Error> {
+        let custody = match self.key {
+            Some(_) => {
+                let key = self.key(now)?;
+                suits(&key.certificates())?;
+                Some(custody(key, self.second.clone()))
+            }
+            None => None,
+        };
+        Ok(Ledger::open(&self.path, self.id.as_ref(), custody)?)
     }
 
     /// Opens the ledger for reading.
@@ -178,6 +198,12 @@ impl Checker for LedgerChecker {
 pub fn to_ledger(fingerprint: &Fingerprint) -> ledger::Fingerprint {
     // Both are 40 or 64 hexadecimal digits.
     fingerprint.as_str().parse().unwrap_or_else(|_| unreachable!("a fingerprint by construction"))
+}
+
+/// A ledger's id as signed documents have it.
+pub fn to_schema(id: &LedgerId) -> manifest_schema::LedgerId {
+    // Both are UUIDs of version 4.
+    id.to_string().parse().unwrap_or_else(|_| unreachable!("a ledger's id by construction"))
 }
 
 /// The time, program and person of a ledger entry made now.

@@ -3,6 +3,7 @@
 use bundle::Repairable;
 use console::{Explain, Fault};
 
+use crate::approvals::NotCounted;
 use crate::error::Error;
 
 impl Explain for Error {
@@ -41,7 +42,25 @@ impl Explain for Error {
             | Error::NoSuchBundle(_)
             | Error::SourceRef(_)
             | Error::NoPlatform { .. }
-            | Error::OnlyForBundles { .. } => Fault::Usage,
+            | Error::OnlyForBundles { .. }
+            | Error::NobodyMayPromote { .. }
+            | Error::NothingToWithdraw { .. }
+            | Error::NothingToApprove { .. }
+            | Error::Request { .. }
+            | Error::Approval(_)
+            | Error::TooLate
+            | Error::Fingerprint(_) => Fault::Usage,
+            Error::Statements { problems, .. } => {
+                problems.iter().map(|(_, error)| error.fault()).max().unwrap_or(Fault::Refused)
+            }
+            Error::NotApproved(_)
+            | Error::NotCounted(_)
+            | Error::OthersStatement { .. }
+            | Error::OthersApproval { .. }
+            | Error::OtherApproval { .. }
+            | Error::NotOwnApproval { .. }
+            | Error::UnknownPromoter { .. }
+            | Error::PromoterRejected { .. } => Fault::Refused,
             Error::Source(e) => commands::source_fault(e),
             Error::Common(e) => e.fault(),
             Error::Folder(e) => commands::folder_fault(e),
@@ -73,6 +92,7 @@ impl Explain for Error {
             | Error::Manifest(_)
             | Error::Expired { .. }
             | Error::OtherDestination { .. }
+            | Error::NotAllowed { .. }
             | Error::Withdrawn { .. }
             | Error::Origin { .. }
             | Error::NoDestination { .. }
@@ -122,6 +142,35 @@ impl Explain for Error {
             Error::Missing("a ledger key") => {
                 "name it with --ledger-key or --ledger-by, or as `ledger: {sign: {key: FILE}}`; `sealift-import keygen ledger` makes one"
             }
+            Error::Missing("a list of approvers") => {
+                "name their certificates with `approvers: {certificates: [FILE]}` in import.yaml"
+            }
+            Error::Missing("an approver's key") => "name your own key with --sign-key or --sign-by",
+            Error::Missing("the time until which the approval counts") => {
+                "say --not-after TIME, or --for SPAN such as 7d; without a key, or with --list, the approvals are shown"
+            }
+            Error::Missing("the key of whoever promotes") => {
+                "name your own key with --promoter-key or --promoter-by: your own approval does not count"
+            }
+            Error::NobodyMayPromote { .. } => {
+                "lower `threshold:`, or name those who promote under `approvers: {promoters: [FILE]}`"
+            }
+            Error::NotApproved(_) => {
+                "`sealift-import approve BUNDLE` shows how its approvals stand; have those who are missing approve it"
+            }
+            Error::NotCounted(why) => return not_counted_hint(why),
+            Error::Statements { problems, .. } => return problems.first().and_then(|(_, error)| error.hint()),
+            Error::OthersStatement { .. } => "each approver makes an approval of his own",
+            Error::OthersApproval { .. } | Error::NotOwnApproval { .. } => {
+                "only the key that has made an approval takes it back"
+            }
+            Error::OtherApproval { .. } => "have the withdrawal made anew from the approval's own file",
+            Error::NothingToWithdraw { .. } => "`sealift-import approve BUNDLE` shows the approvals that there are",
+            Error::UnknownPromoter { .. } => {
+                "name your certificate under `approvers: {promoters: [FILE]}`, or use the key that is known here"
+            }
+            Error::PromoterRejected { .. } => "use a key that is good, and have its certificate configured",
+            Error::Request { .. } => "have it written again with `sealift-import approve BUNDLE --request FILE`",
             Error::Missing("a production key") => {
                 "name it with --sign-key or --sign-by, or as `production: {sign: {key: FILE}}`"
             }
@@ -150,6 +199,9 @@ impl Explain for Error {
             Error::NothingWaits(_) => "`sealift-import ledger list` shows what was received and waits",
             Error::NotPublished(_) => "name it by its production reference; `sealift-import ledger show` has them",
             Error::NoReason => "say it for those who read the ledger",
+            Error::NotAllowed { .. } => {
+                "run the same command again; if it happens again, look at the approvals with `sealift-import approve BUNDLE`"
+            }
             Error::OtherDestination { .. } => "put the configuration back, or receive the bundle again",
             Error::NotKept { .. } | Error::NoBlob { .. } => {
                 "receive the bundle again from its media; what is there is found"
@@ -323,10 +375,50 @@ impl Explain for Error {
             | Error::NothingToRun { .. }
             | Error::OnlyForBundles { .. }
             | Error::RecordedMeanwhile { .. }
+            | Error::NothingToApprove { .. }
+            | Error::Approval(_)
+            | Error::TooLate
+            | Error::Fingerprint(_)
             | Error::Stdout(_) => return None,
         };
         Some(text.into())
     }
+}
+
+/// What to do when an approval does not count.
+fn not_counted_hint(why: &NotCounted) -> Option<String> {
+    use signing::{Reason as R, Rejected};
+    let text = match why {
+        NotCounted::Signature(Rejected::BelowThreshold { faults, .. }) => match faults.first().map(|f| &f.reason) {
+            Some(R::UnknownKey) => {
+                "name the approver's certificate under `approvers: {certificates: [FILE]}`, if he may approve"
+            }
+            Some(R::Expired { .. }) => {
+                "put the approver's extended certificate beside the old one, or have another approve"
+            }
+            Some(R::Revoked { .. }) => "have another approver approve, or this one with a new key",
+            Some(R::Future { .. }) => "compare the clocks; clock_tolerance says how far they may differ",
+            _ => "ask the approver for the file again",
+        },
+        NotCounted::Signature(_) => "ask the approver for the file again",
+        NotCounted::TooLong { .. } => {
+            "approve for a shorter time; `approvers: {greatest_validity: SPAN}` says how long it may be"
+        }
+        NotCounted::Future { .. } => "compare the clocks; clock_tolerance says how far they may differ",
+        NotCounted::Ended { .. } | NotCounted::Withdrawn { .. } | NotCounted::Signers { .. } => {
+            "have a new approval made"
+        }
+        NotCounted::Ledger { .. }
+        | NotCounted::Bundle { .. }
+        | NotCounted::Name { .. }
+        | NotCounted::Manifest { .. }
+        | NotCounted::NotListed { .. }
+        | NotCounted::Image { .. } => {
+            "have it approved by what `sealift-import approve BUNDLE --request FILE` writes here"
+        }
+        NotCounted::Document(_) | NotCounted::Promoter | NotCounted::Again => return None,
+    };
+    Some(text.into())
 }
 
 fn contents_fault(error: &bundle::ContentsError) -> Fault {

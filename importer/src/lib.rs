@@ -19,6 +19,7 @@
 
 pub mod access;
 pub mod admit;
+pub mod approvals;
 pub mod attach;
 pub mod authenticate;
 pub mod base;
@@ -56,6 +57,7 @@ pub mod withdraw;
 use std::io::Read;
 use std::path::PathBuf;
 
+use approvals::{Promoter, PromoterArgs};
 use authenticate::Authenticated;
 use console::Progress;
 use ledger::Ledger;
@@ -150,10 +152,12 @@ fn straight(
     // Not before: until the bundle is authenticated, the production key is not touched.
     let production = production(site, progress)?;
     let admitted = admit::admit(site, ledger, authenticated, progress)?;
+    // None are required here; where some are, images wait.
+    let approvals = approvals::counted(site, ledger, &admitted.subject, &admitted.placement.wanted(), None)?;
     let complete = into_registry(site, admitted, ledger, progress)?;
-    let signed = sign::sign(complete, &production, ledger, progress)?;
+    let signed = sign::sign(complete, approvals, &production, ledger, progress)?;
     let published = publish::publish(signed, site.jobs, progress, state)?;
-    record::record(published, Rest::Nothing, ledger, progress)
+    record::record(published, Rest::Nothing, None, ledger, progress)
 }
 
 /// Steps 3 to 5; the images wait then. The production key is not touched.
@@ -194,6 +198,7 @@ pub fn promote(
     site: &Site,
     ledger: &mut Ledger,
     asked: &promotion::Asked,
+    promoter: &PromoterArgs,
     overrides: &Overrides,
     progress: &Progress,
     state: &mut String,
@@ -208,12 +213,16 @@ pub fn promote(
         let _may = ledger.preview(&access::stamp()?, &asked.subject)?;
         let (authenticated, received) = staged::authenticate(site, &asked.subject)?;
         let promotion = promotion::Promotion::of(ledger, &received, asked)?;
+        let wanted = promotion.wanted(&received);
+        let promoter = approvals::promoter(site, promoter.clone(), ledger, &asked.subject, &wanted)?;
+        let by = promoter.as_ref().map(Promoter::fingerprint);
+        let approvals = approvals::counted(site, ledger, &asked.subject, &wanted, by)?;
         let production = production(site, progress)?;
         let admitted = admit::admit_again(site, ledger, authenticated, &promotion.images, progress)?;
         let complete = into_registry(site, admitted, ledger, progress)?;
-        let signed = sign::sign(complete, &production, ledger, progress)?;
+        let signed = sign::sign(complete, approvals, &production, ledger, progress)?;
         let published = publish::publish(signed, site.jobs, progress, state)?;
-        record::record(published, promotion.rest, ledger, progress)
+        record::record(published, promotion.rest, promoter, ledger, progress)
     })();
     match &result {
         Ok(_) => *state = "everything that was asked for is published and recorded".into(),

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use commands::check;
 use console::args::TalkArgs;
-use importer::commands::{init, inspect, keygen, ledger, promote, receive, reject, resign, trust, verify, withdraw};
+use importer::commands::{
+    approve, init, inspect, keygen, ledger, promote, receive, reject, resign, trust, verify, withdraw,
+};
 
 /// Verifies bundles that sealift-export packed, pushes their images into the production registry, signs them, and keeps a
 /// ledger of what came in.
@@ -26,6 +28,7 @@ enum Command {
     Inspect(inspect::Inspect),
     Verify(verify::Verify),
     Receive(Box<receive::Receive>),
+    Approve(Box<approve::Approve>),
     Promote(Box<promote::Promote>),
     Reject(Box<reject::Reject>),
     Resign(Box<resign::Resign>),
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Command::Inspect(command) => command.run(),
         Command::Verify(command) => command.run(quiet),
         Command::Receive(command) => command.run(quiet),
+        Command::Approve(command) => command.run(),
         Command::Promote(command) => command.run(quiet),
         Command::Reject(command) => command.run(),
         Command::Resign(command) => command.run(quiet),

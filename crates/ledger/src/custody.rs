@@ -294,7 +294,7 @@ impl Ledger {
         let (one, two) = (old.signer.sign(&document).map_err(by_old)?, new.sign(&document).map_err(by_new)?);
         let file = join(&one, &two).map_err(by_new)?;
         let certificates = [old.signer.certificate().map_err(by_old)?, new.certificate().map_err(by_new)?].concat();
-        let text = |bytes: Vec<u8>| OutsideText::new(String::from_utf8_lossy(&bytes).into_owned());
+        let text = |bytes: Vec<u8>| OutsideText::whole(String::from_utf8_lossy(&bytes).into_owned());
         let act =
             KeyChanged { from: Some(from.clone()), to: to.clone(), certificates: text(certificates), file: text(file) };
         let old = match &mut self.custody {

@@ -235,18 +235,54 @@ impl Ledger {
         }
     }
 
-    /// The approvals of a bundle that were not withdrawn, with their entries, oldest first.
+    /// The approvals of a bundle that their approvers did not withdraw, with their entries, oldest first.
     ///
     /// # Errors
     /// [`Error::Tampered`], [`Error::Database`], [`Error::Damaged`].
     pub fn approvals(&self, id: &BundleId) -> Result<Vec<(EntryNumber, Approved)>, Error> {
+        self.approvals_by(APPROVALS, id)
+    }
+
+    /// All approvals of a bundle with their entries, oldest first: also those that were withdrawn.
+    ///
+    /// # Errors
+    /// [`Error::Tampered`], [`Error::Database`], [`Error::Damaged`].
+    pub fn all_approvals(&self, id: &BundleId) -> Result<Vec<(EntryNumber, Approved)>, Error> {
+        self.approvals_by(ALL_APPROVALS, id)
+    }
+
+    fn approvals_by(&self, sql: &str, id: &BundleId) -> Result<Vec<(EntryNumber, Approved)>, Error> {
         let mut approvals = Vec::new();
-        for number in self.list(APPROVALS, [id.to_string()], |r| number(r, 0))? {
+        for number in self.list(sql, [id.to_string()], |r| number(r, 0))? {
             if let Some(Act::Approved(approved)) = stored(self, number)?.map(|s| s.entry.act) {
                 approvals.push((number, approved));
             }
         }
         Ok(approvals)
+    }
+
+    /// The approval with this statement, if it was recorded, with its entry.
+    ///
+    /// # Errors
+    /// [`Error::Tampered`], [`Error::Database`], [`Error::Damaged`].
+    pub fn approval(&self, statement: &Digest) -> Result<Option<(EntryNumber, Approved)>, Error> {
+        let Some((number, _)) = self.sql(approval(&self.connection, statement))? else { return Ok(None) };
+        match stored(self, number)?.map(|s| s.entry.act) {
+            Some(Act::Approved(approved)) => Ok(Some((number, approved))),
+            _ => Ok(None),
+        }
+    }
+
+    /// The entry in which this approver took an approval back, if he did; whether the approval was recorded or not.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Damaged`].
+    pub fn approval_withdrawal(
+        &self,
+        statement: &Digest,
+        approver: &Fingerprint,
+    ) -> Result<Option<EntryNumber>, Error> {
+        self.sql(approval_withdrawn(&self.connection, statement, approver))
     }
 
     /// The entry that let this very bundle pass a rule, if somebody did.
@@ -481,10 +517,14 @@ pub(crate) fn approval(c: &Connection, statement: &Digest) -> rusqlite::Result<O
     c.prepare_cached(sql)?.query_row([statement.to_string()], |r| Ok((number(r, 0)?, parsed(r, 1)?))).optional()
 }
 
-/// The entry that took an approval back.
-pub(crate) fn approval_withdrawn(c: &Connection, statement: &Digest) -> rusqlite::Result<Option<EntryNumber>> {
-    let sql = "SELECT entry FROM approval_withdrawal WHERE statement = ?1";
-    c.prepare_cached(sql)?.query_row([statement.to_string()], |r| number(r, 0)).optional()
+/// The entry in which its approver took an approval back.
+pub(crate) fn approval_withdrawn(
+    c: &Connection,
+    statement: &Digest,
+    approver: &Fingerprint,
+) -> rusqlite::Result<Option<EntryNumber>> {
+    let sql = "SELECT entry FROM approval_withdrawal WHERE statement = ?1 AND approver = ?2";
+    c.prepare_cached(sql)?.query_row((statement.to_string(), approver.as_str()), |r| number(r, 0)).optional()
 }
 
 /// The entries that let a bundle with this id pass a rule.
@@ -585,7 +625,9 @@ const IN_PRODUCTION: &str = "SELECT p.entry, a.time
     JOIN act a ON a.entry = p.entry AND a.n = 0";
 const OVERRIDES: &str = "SELECT entry FROM override WHERE bundle = ?1 AND rule = ?2 ORDER BY entry";
 const APPROVALS: &str = "SELECT entry FROM approval WHERE bundle = ?1
-    AND NOT EXISTS (SELECT 1 FROM approval_withdrawal w WHERE w.statement = approval.statement) ORDER BY entry";
+    AND NOT EXISTS (SELECT 1 FROM approval_withdrawal w
+        WHERE w.statement = approval.statement AND w.approver = approval.approver) ORDER BY entry";
+const ALL_APPROVALS: &str = "SELECT entry FROM approval WHERE bundle = ?1 ORDER BY entry";
 const WITHDRAWALS: &str =
     "SELECT w.entry, a.time, w.reference FROM withdrawal w JOIN act a ON a.entry = w.entry AND a.n = 0
     WHERE w.digest = ?1 ORDER BY w.entry, w.n";

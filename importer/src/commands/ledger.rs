@@ -99,7 +99,8 @@ impl LedgerCommand {
     }
 }
 
-fn find(ledger: &Ledger, text: &str) -> Result<BundleDetails, Error> {
+/// Everything about a bundle that is named by its id, or as <stream>-<sequence>.
+pub(super) fn find(ledger: &Ledger, text: &str) -> Result<BundleDetails, Error> {
     let unknown = || Error::NoSuchBundle(OutsideText::new(text));
     let by_name = || {
         let (stream, sequence) = text.rsplit_once('-')?;

@@ -1,5 +1,6 @@
 //! The commands: an `Args` struct and a `run` each.
 
+pub mod approve;
 mod evidence;
 pub mod init;
 pub mod inspect;
