@@ -27,6 +27,9 @@ pub struct Import {
     pub streams: BTreeMap<Stream, StreamConfig>,
     /// How images are signed for production.
     pub production: ProductionConfig,
+    /// A registry before production. With it, bundles are received there and wait for their promotion.
+    #[serde(default)]
+    pub staging: Option<StagingConfig>,
     /// What to do with a tag that exists and names another image.
     #[serde(default)]
     pub on_existing_tag: OnExistingTag,
@@ -273,7 +276,7 @@ fn one() -> usize {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Mapping {
-    /// The origin: host, or host and path.
+    /// Where from: host, or host and path.
     pub from: Scope,
     /// The destination.
     pub to: Scope,
@@ -294,6 +297,16 @@ pub struct ProductionConfig {
     /// Signs in the form of cosign too, which podman and CRI-O read with `use-sigstore-attachments`.
     #[serde(default)]
     pub cosign: Option<CosignConfig>,
+}
+
+/// A registry before production, where what comes in is tried.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StagingConfig {
+    /// From a part of production's name space to where its images wait; the longest matching `from` decides.
+    pub to: Vec<Mapping>,
+    /// The folder for the signatures that images had at their origin, for the clusters that pull from there.
+    pub lookaside: LookasideConfig,
 }
 
 /// A secret key for cosign signatures.
@@ -363,14 +376,28 @@ impl Import {
             relative(&mut cosign.key);
             cosign.passphrase_file.iter_mut().for_each(relative);
         }
-        match &mut self.production.lookaside {
-            LookasideConfig::One(path) => relative(path),
-            LookasideConfig::PerHost(hosts) => hosts.values_mut().for_each(relative),
-        }
+        self.production.lookaside.paths_mut().for_each(relative);
+        self.staging.iter_mut().flat_map(|staging| staging.lookaside.paths_mut()).for_each(relative);
     }
 }
 
 impl LookasideConfig {
+    fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let (one, hosts) = match self {
+            LookasideConfig::One(path) => (Some(path), None),
+            LookasideConfig::PerHost(hosts) => (None, Some(hosts.values_mut())),
+        };
+        one.into_iter().chain(hosts.into_iter().flatten())
+    }
+
+    /// The trees.
+    pub fn roots(&self) -> Vec<&PathBuf> {
+        match self {
+            LookasideConfig::One(root) => vec![root],
+            LookasideConfig::PerHost(roots) => roots.values().collect(),
+        }
+    }
+
     /// The tree for a repository's registry.
     pub fn root_for(&self, repository: &Repository) -> Option<&Path> {
         match self {

@@ -45,6 +45,66 @@ pub enum Error {
         /// The registry.
         host: String,
     },
+    /// Staging would write into production.
+    #[error("staging writes to {staging}, which is production of a stream")]
+    StagingIsProduction {
+        /// The destination.
+        staging: Box<Scope>,
+    },
+    /// Staging and production would share signatures.
+    #[error("{}: the signature folder of production is that of staging too", .path.display())]
+    StagingLookaside {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// What was received would go somewhere else now.
+    #[error("{origin} was received to go to {recorded}, and would go to {now} by the configuration of now")]
+    OtherDestination {
+        /// The image.
+        origin: Box<Reference>,
+        /// Where it was to go.
+        recorded: Box<TagRef>,
+        /// Where it would go.
+        now: Box<TagRef>,
+    },
+    /// Nothing of the kind waits.
+    #[error("{}: nothing of that name waits for its promotion", .0.escaped())]
+    NothingWaits(OutsideText),
+    /// What was kept for the promotion is not there, or is not what was received.
+    #[error("bundle {bundle}: {what} cannot be taken from what was kept when it was received")]
+    NotKept {
+        /// The bundle.
+        bundle: BundleId,
+        /// What.
+        what: String,
+        /// Why, if it is there.
+        #[source]
+        source: Option<io::Error>,
+    },
+    /// A blob that an image needs is nowhere.
+    #[error("{digest} is needed, and nowhere to be had")]
+    NoBlob {
+        /// The blob.
+        digest: Digest,
+    },
+    /// An image was withdrawn.
+    #[error("{digest}, of {origin}, was withdrawn from production at {at}, in entry {entry}")]
+    Withdrawn {
+        /// The image.
+        origin: Box<Reference>,
+        /// What was withdrawn of it.
+        digest: Digest,
+        /// When.
+        at: Timestamp,
+        /// The ledger's entry.
+        entry: ledger::EntryNumber,
+    },
+    /// Not in production, as far as the ledger knows.
+    #[error("{0}: the ledger has no signatures of such an image in production")]
+    NotPublished(Box<Reference>),
+    /// Something that needs a reason has none.
+    #[error("a reason is missing")]
+    NoReason,
     /// Two streams, one destination.
     #[error("streams {} and {} both write to {} and {}", .streams.0, .streams.1, .destinations.0, .destinations.1)]
     SharedDestination {

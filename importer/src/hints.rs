@@ -21,6 +21,11 @@ impl Explain for Error {
             | Error::SharedLookaside { .. }
             | Error::NoLookaside { .. }
             | Error::SharedDestination { .. }
+            | Error::StagingIsProduction { .. }
+            | Error::StagingLookaside { .. }
+            | Error::NothingWaits(_)
+            | Error::NoReason
+            | Error::NotPublished(_)
             | Error::Reference(_)
             | Error::Label(_)
             | Error::LedgerName(_)
@@ -86,6 +91,8 @@ impl Explain for Error {
             | Error::VolumeCount { .. }
             | Error::Manifest(_)
             | Error::Expired { .. }
+            | Error::OtherDestination { .. }
+            | Error::Withdrawn { .. }
             | Error::Origin { .. }
             | Error::NoDestination { .. }
             | Error::BadDestination { .. }
@@ -107,6 +114,8 @@ impl Explain for Error {
             | Error::Inconsistent { .. } => Fault::Refused,
             Error::TagMoved { .. }
             | Error::Lost { .. }
+            | Error::NotKept { .. }
+            | Error::NoBlob { .. }
             | Error::Stopped
             | Error::NoClient { .. }
             | Error::Lookaside(_)
@@ -181,6 +190,20 @@ impl Explain for Error {
             Error::NoStreams => "configure the stream in import.yaml, or name the sender's certificate with --trust",
             Error::SharedLookaside { .. } | Error::NoLookaside { .. } => {
                 "give each registry a tree of its own: `lookaside: {HOST: DIR}` or --lookaside HOST=DIR"
+            }
+            Error::StagingIsProduction { .. } => {
+                "name a part of a registry that no stream writes to under `staging: {to: ...}`"
+            }
+            Error::StagingLookaside { .. } => "give staging a folder of its own with `staging: {lookaside: DIR}`",
+            Error::NothingWaits(_) => "`sealift-import ledger list` shows what was received and waits",
+            Error::NotPublished(_) => "name it by its production reference; `sealift-import ledger show` has them",
+            Error::NoReason => "say it for those who read the ledger",
+            Error::OtherDestination { .. } => "put the configuration back, or receive the bundle again",
+            Error::NotKept { .. } | Error::NoBlob { .. } => {
+                "receive the bundle again from its media; what is there is found"
+            }
+            Error::Withdrawn { .. } => {
+                "have the image released anew; if this one is to run all the same, use --override withdrawn --reason TEXT"
             }
             Error::SharedDestination { .. } => "give each stream destinations of its own",
             Error::Role(_) => "make another key with `sealift-import keygen`",
@@ -262,7 +285,9 @@ impl Explain for Error {
             Error::Manifest(manifest_schema::manifest::ManifestError::Requires { .. }) => {
                 "install that version of sealift-import"
             }
-            Error::Expired { .. } => "ask the sender for a new release",
+            Error::Expired { .. } => {
+                "ask the sender for a new release; --override expired --reason TEXT lets this one in"
+            }
             Error::Origin { .. } => "if it shall be accepted, add its scope to the stream's `origins:`",
             Error::NoDestination { .. } | Error::BadDestination { .. } => {
                 "say where it goes with the stream's `to:`, or --to"
@@ -448,7 +473,9 @@ fn ledger_fault(error: &ledger::Error) -> Fault {
 fn ledger_hint(error: &ledger::Error) -> Option<String> {
     use ledger::{Error as E, Refusal as R};
     let text = match error {
-        E::Refusal(R::Rollback { .. }) => "an older release is never put over a newer one; have the newer one sent",
+        E::Refusal(R::Rollback { .. }) => {
+            "have a newer one sent; if the older one is wanted, --override rollback --reason TEXT lets it in"
+        }
         E::Refusal(R::OtherManifest { .. } | R::OtherBundle { .. } | R::SameBundleOtherNumber { .. }) => {
             "a number stands for one release; ask the sender which is the right one, and have the other sent under a new number"
         }

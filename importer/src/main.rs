@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use commands::check;
 use console::args::TalkArgs;
-use importer::commands::{approve, init, inspect, keygen, ledger, receive, trust, verify};
+use importer::commands::{
+    approve, init, inspect, keygen, ledger, promote, receive, reject, resign, trust, verify, withdraw,
+};
 
 /// Verifies bundles that sealift-export packed, pushes their images into the production registry, signs them, and keeps a
 /// ledger of what came in.
@@ -27,6 +29,10 @@ enum Command {
     Verify(verify::Verify),
     Receive(Box<receive::Receive>),
     Approve(Box<approve::Approve>),
+    Promote(Box<promote::Promote>),
+    Reject(Box<reject::Reject>),
+    Resign(Box<resign::Resign>),
+    Withdraw(Box<withdraw::Withdraw>),
     Ledger(ledger::LedgerCommand),
     Trust(trust::TrustCommand),
 }
@@ -43,6 +49,10 @@ fn main() -> ExitCode {
         Command::Verify(command) => command.run(quiet),
         Command::Receive(command) => command.run(quiet),
         Command::Approve(command) => command.run(),
+        Command::Promote(command) => command.run(quiet),
+        Command::Reject(command) => command.run(),
+        Command::Resign(command) => command.run(quiet),
+        Command::Withdraw(command) => command.run(quiet),
         Command::Ledger(command) => command.run(),
         Command::Trust(command) => command.run(),
     })

@@ -130,6 +130,56 @@ pub struct StreamRules {
     pub replace_tags: Vec<String>,
 }
 
+/// A registry before production.
+#[derive(Debug, Clone)]
+pub struct Staging {
+    /// From production to where its images wait.
+    pub to: Rules,
+    lookaside: LookasideConfig,
+}
+
+impl Staging {
+    /// The signature tree of a repository's registry.
+    ///
+    /// # Errors
+    /// [`Error::NoLookaside`].
+    pub fn lookaside(&self, repository: &Repository) -> Result<Lookaside, Error> {
+        tree(&self.lookaside, repository)
+    }
+
+    /// Makes the folders for signatures, if they are not there.
+    ///
+    /// # Errors
+    /// [`Error::LookasideRoot`].
+    pub fn make_roots(&self) -> Result<(), Error> {
+        make_roots(&self.lookaside)
+    }
+}
+
+/// How far `receive` goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Into production, signed and published.
+    Production,
+    /// Into the staging registry, where the images wait for their promotion.
+    Staging,
+    /// Into production, where the images wait for their promotion without tags and signatures.
+    Held,
+}
+
+fn make_roots(lookaside: &LookasideConfig) -> Result<(), Error> {
+    lookaside.roots().into_iter().try_for_each(|root| {
+        std::fs::create_dir_all(root).map_err(|source| Error::LookasideRoot { path: root.clone(), source })
+    })
+}
+
+fn tree(lookaside: &LookasideConfig, repository: &Repository) -> Result<Lookaside, Error> {
+    match lookaside.root_for(repository) {
+        Some(root) => Ok(Lookaside::new(root)),
+        None => Err(Error::NoLookaside { host: repository.registry().into() }),
+    }
+}
+
 enum Streams {
     Configured(BTreeMap<Stream, StreamRules>),
     /// From the command line: for the stream named, or whichever the bundle names.
@@ -154,6 +204,7 @@ pub struct Site {
     watch: WatchInto,
     couriers: Option<Certificates>,
     approvers: Option<Approvers>,
+    staging: Option<Staging>,
     /// How the base of an incremental bundle is proven.
     pub base_proof: BaseProof,
     /// Blobs that are transferred at once.
@@ -281,10 +332,15 @@ impl Site {
             watch: config.as_ref().map(|c| c.watch.into).unwrap_or_default(),
             couriers,
             approvers,
+            staging: config.as_ref().and_then(|c| c.staging.clone()).map(|staging| Staging {
+                to: Rules { mappings: staging.to, prefix: None },
+                lookaside: staging.lookaside,
+            }),
             jobs: args.jobs.or(config.as_ref().and_then(|c| c.jobs)),
             base_proof: production.base_proof.or(config.as_ref().map(|c| c.base_proof)).unwrap_or_default(),
         };
         site.check_lookaside()?;
+        site.check_staging()?;
         site.check_couriers()?;
         site.check_approvers()?;
         Ok(site)
@@ -295,10 +351,24 @@ impl Site {
     /// # Errors
     /// [`Error::WatchNeedsStaging`].
     pub fn may_watch(&self) -> Result<(), Error> {
-        match self.watch {
-            WatchInto::Production => Ok(()),
-            WatchInto::Staging => Err(Error::WatchNeedsStaging),
+        match (self.watch, self.stage()) {
+            (WatchInto::Production, _) | (_, Stage::Staging | Stage::Held) => Ok(()),
+            (WatchInto::Staging, Stage::Production) => Err(Error::WatchNeedsStaging),
         }
+    }
+
+    /// How far `receive` goes.
+    pub fn stage(&self) -> Stage {
+        match (&self.staging, &self.approvers) {
+            (Some(_), _) => Stage::Staging,
+            (None, Some(_)) => Stage::Held,
+            (None, None) => Stage::Production,
+        }
+    }
+
+    /// The registry before production, if there is one.
+    pub fn staging(&self) -> Option<&Staging> {
+        self.staging.as_ref()
     }
 
     /// The rules for a release line.
@@ -384,14 +454,8 @@ impl Site {
         let file = self.sign.as_ref().ok_or(Error::Missing("a production key"))?;
         let lookaside = self.lookaside.clone().ok_or(Error::Missing("a folder for signatures"))?;
         let key = file.unlock(self.now)?;
-        let roots: Vec<&PathBuf> = match &lookaside {
-            LookasideConfig::One(root) => vec![root],
-            LookasideConfig::PerHost(roots) => roots.values().collect(),
-        };
         // Now, and not when everything has been pushed.
-        for root in roots {
-            std::fs::create_dir_all(root).map_err(|source| Error::LookasideRoot { path: root.clone(), source })?;
-        }
+        make_roots(&lookaside)?;
         let own = key.certificates();
         for (name, certificates) in self.foreign_certificates() {
             signing::distinct_roles(&[("production", &own), (&name, certificates)])?;
@@ -414,6 +478,14 @@ impl Site {
             cosign: cosign.transpose()?,
             release_signatures: self.release_signatures.clone(),
         })
+    }
+
+    /// Where production's signatures are; the key is not touched.
+    ///
+    /// # Errors
+    /// [`Error::Missing`].
+    pub fn production_places(&self) -> Result<ProductionPlaces, Error> {
+        self.lookaside.clone().map(ProductionPlaces).ok_or(Error::Missing("a folder for signatures"))
     }
 
     /// The certificates of couriers who are known here.
@@ -493,27 +565,46 @@ impl Site {
     /// A lookaside path has no host in it: two production registries must not share a tree.
     fn check_lookaside(&self) -> Result<(), Error> {
         let Some(lookaside) = &self.lookaside else { return Ok(()) };
-        let rules: Vec<&StreamRules> = match &self.streams {
-            Streams::Configured(streams) => streams.values().collect(),
-            Streams::Given(_, rules) => vec![rules],
-        };
-        let mut hosts: Vec<&str> = rules
-            .iter()
-            .flat_map(|r| r.to.mappings.iter().map(|m| &m.to).chain(&r.to.prefix))
-            .map(Scope::registry)
-            .collect();
-        hosts.sort_unstable();
-        hosts.dedup();
-        match lookaside {
-            LookasideConfig::One(_) if hosts.len() > 1 => {
-                Err(Error::SharedLookaside { hosts: hosts.iter().map(ToString::to_string).collect() })
+        one_tree_each(lookaside, self.production_scopes())
+    }
+
+    /// The parts of production that streams write.
+    fn production_scopes(&self) -> Vec<&Scope> {
+        self.all_rules()
+            .into_iter()
+            .flat_map(|(_, r)| r.to.mappings.iter().map(|m| &m.to).chain(&r.to.prefix))
+            .collect()
+    }
+
+    /// What waits lies apart from production, and every part of production has a place where it can wait.
+    fn check_staging(&self) -> Result<(), Error> {
+        let Some(staging) = &self.staging else { return Ok(()) };
+        let scopes = || staging.to.mappings.iter().map(|m| &m.to);
+        one_tree_each(&staging.lookaside, scopes().collect())?;
+        for production in self.production_scopes() {
+            if let Some(shared) = scopes().find(|scope| scope.overlaps(production)) {
+                return Err(Error::StagingIsProduction { staging: Box::new(shared.clone()) });
             }
-            LookasideConfig::PerHost(trees) => match hosts.iter().find(|h| !trees.contains_key(**h)) {
-                Some(host) => Err(Error::NoLookaside { host: (*host).into() }),
-                None => Ok(()),
-            },
-            LookasideConfig::One(_) => Ok(()),
         }
+        let shared = self.lookaside.iter().flat_map(LookasideConfig::roots);
+        match shared.into_iter().find(|root| staging.lookaside.roots().contains(root)) {
+            Some(root) => Err(Error::StagingLookaside { path: root.clone() }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Where production's signatures are.
+#[derive(Debug, Clone)]
+pub struct ProductionPlaces(LookasideConfig);
+
+impl ProductionPlaces {
+    /// The signature tree of a repository's registry.
+    ///
+    /// # Errors
+    /// [`Error::NoLookaside`].
+    pub fn lookaside(&self, repository: &Repository) -> Result<Lookaside, Error> {
+        tree(&self.0, repository)
     }
 }
 
@@ -536,10 +627,7 @@ impl Production {
     /// # Errors
     /// [`Error::NoLookaside`].
     pub fn lookaside(&self, repository: &Repository) -> Result<Lookaside, Error> {
-        match self.lookaside.root_for(repository) {
-            Some(root) => Ok(Lookaside::new(root)),
-            None => Err(Error::NoLookaside { host: repository.registry().into() }),
-        }
+        tree(&self.lookaside, repository)
     }
 }
 
@@ -562,6 +650,23 @@ fn keyless(config: &SigstoreConfig) -> Result<Option<Keyless>, Error> {
 fn sigstore_file(path: &Path) -> Result<Vec<u8>, Error> {
     let read = |source| commands::Error::ReadConfig { path: path.into(), source };
     Ok(console::read_text(path, LIMITS.config).map_err(read)?.into_bytes())
+}
+
+/// A lookaside path has no host in it: no two registries share a tree.
+fn one_tree_each(lookaside: &LookasideConfig, scopes: Vec<&Scope>) -> Result<(), Error> {
+    let mut hosts: Vec<&str> = scopes.into_iter().map(Scope::registry).collect();
+    hosts.sort_unstable();
+    hosts.dedup();
+    match lookaside {
+        LookasideConfig::One(_) if hosts.len() > 1 => {
+            Err(Error::SharedLookaside { hosts: hosts.iter().map(ToString::to_string).collect() })
+        }
+        LookasideConfig::PerHost(trees) => match hosts.iter().find(|h| !trees.contains_key(**h)) {
+            Some(host) => Err(Error::NoLookaside { host: (*host).into() }),
+            None => Ok(()),
+        },
+        LookasideConfig::One(_) => Ok(()),
+    }
 }
 
 /// No two release lines write the same part of production.

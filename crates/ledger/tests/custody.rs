@@ -293,8 +293,8 @@ fn a_bundle_waits_is_approved_and_promoted_in_parts() {
     let entry = ledger.received(&stamp(2), received(&s)).expect("received");
     assert_eq!(ledger.received(&stamp(3), received(&s)).expect("again"), entry);
     assert_eq!(status(&ledger), Some("received"));
-    let kept = |ledger: &Ledger| ledger.kept(&s, &digest("small")).expect("read");
-    ledger.keep(&s, |keep| keep(&digest("small"), b"bytes")).expect("kept");
+    let kept = |ledger: &Ledger| ledger.kept(&s, "small").expect("read");
+    ledger.keep(&s, |keep| keep("small", b"bytes")).expect("kept");
     assert_eq!(kept(&ledger), Some(b"bytes".to_vec()));
     ledger.refused(&stamp(3), refused(&s)).expect("a later refusal");
     assert_eq!(kept(&ledger), Some(b"bytes".to_vec()), "a refusal does not end the wait");
@@ -335,10 +335,10 @@ fn a_rejected_bundle_goes_no_further() {
     let s = subject("payments", 1);
     let _ = ledger.begin(&stamp(1), begun(&s)).expect("begun");
     ledger.received(&stamp(2), received(&s)).expect("received");
-    ledger.keep(&s, |keep| keep(&digest("small"), b"bytes")).expect("kept");
+    ledger.keep(&s, |keep| keep("small", b"bytes")).expect("kept");
     let entry = ledger.rejected(&stamp(3), rejected(&s)).expect("rejected");
     assert_eq!(ledger.rejected(&stamp(4), rejected(&s)).expect("again"), entry);
-    assert_eq!(ledger.kept(&s, &digest("small")).expect("read"), None);
+    assert_eq!(ledger.kept(&s, "small").expect("read"), None);
     let is_rejected = |e: Error| matches!(e, Error::Refusal(Refusal::Rejected { .. }));
     assert!(is_rejected(ledger.begin(&stamp(5), begun(&s)).expect_err("rejected")));
     assert!(is_rejected(ledger.received(&stamp(5), received(&s)).expect_err("rejected")));
