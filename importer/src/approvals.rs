@@ -1,7 +1,7 @@
 //! Approvals: who must have approved a bundle before its images are signed for production, and whether they have.
 //!
 //! Approvals are statements of people, which the ledger keeps as they came. Everything that makes one count is checked when
-//! the bundle is promoted, by [`judge`](judge::judge), from the statement itself; nothing that was found out when it came
+//! the bundle is promoted, by [`judge()`], from the statement itself; nothing that was found out when it came
 //! is believed then. What an attacker may try, and what answers it:
 //!
 //! | attack | answer |

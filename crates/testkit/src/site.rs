@@ -383,8 +383,7 @@ fn ledger_custody(key: &SecretKey, folder: &Path) -> Custody {
             let verified = trust.verify_statement(statement, LIMITS.config);
             let authentic = verified.map_err(|e| OutsideText::new(e.to_string()))?;
             let signers = authentic.signers().iter().map(|s| s.fingerprint.as_str().parse().expect("a fingerprint"));
-            let document = authentic.get().strip_suffix(b"\n").unwrap_or(authentic.get()).to_vec();
-            Ok(Checked { document, signers: signers.collect() })
+            Ok(Checked { document: authentic.get().clone(), signers: signers.collect() })
         }
     }
     let second = folder.join("ledger.db.head");

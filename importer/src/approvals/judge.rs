@@ -170,14 +170,14 @@ pub fn judge(
 
 /// The document of a statement, its digest, and the approver who signed it.
 pub(super) fn authentic(approvers: &Approvers, file: &[u8]) -> Result<(Digest, Signer, Vec<u8>), NotCounted> {
-    one_signer(approvers.trust.verify_statement(file, LIMITS.approval + 1)?)
+    one_signer(approvers.trust.verify_statement(file, LIMITS.approval)?)
 }
 
 /// Of a statement that was verified the document, its digest, and who signed it.
 pub(super) fn one_signer(authentic: Authentic<Vec<u8>>) -> Result<(Digest, Signer, Vec<u8>), NotCounted> {
     let [signer] = authentic.signers() else { return Err(NotCounted::Signers { found: authentic.signers().len() }) };
-    let document = authentic.get().strip_suffix(b"\n").unwrap_or(authentic.get());
-    Ok((blobs::sha256(document), signer.clone(), document.to_vec()))
+    let document = authentic.get();
+    Ok((blobs::sha256(document), signer.clone(), document.clone()))
 }
 
 /// Who made an approval that the ledger has: as its signature shows, or if that does not count, as it was recorded.

@@ -72,7 +72,7 @@ pub fn make_approval(
         note,
         tool: stamp()?.tool,
     };
-    sign(key, &approval)
+    sign(key, &approval, made)
 }
 
 /// Takes an approval back.
@@ -86,12 +86,12 @@ pub fn make_withdrawal(
     made: Timestamp,
     reason: Option<LabelValue>,
 ) -> Result<Made, Error> {
-    sign(key, &ApprovalWithdrawal { kind: WithdrawalType::V1, ledger, bundle, approval, made, reason })
+    sign(key, &ApprovalWithdrawal { kind: WithdrawalType::V1, ledger, bundle, approval, made, reason }, made)
 }
 
-fn sign(key: &SecretKey, document: &impl OneLine) -> Result<Made, Error> {
+fn sign(key: &SecretKey, document: &impl OneLine, now: Timestamp) -> Result<Made, Error> {
     let document = document.to_bytes()?;
-    let file = key.sign_statement(&document, Timestamp::now())?;
+    let file = key.sign_statement(&document, now)?;
     Ok(Made { statement: blobs::sha256(&document), file: String::from_utf8_lossy(&file).into_owned() })
 }
 
@@ -102,7 +102,7 @@ fn sign(key: &SecretKey, document: &impl OneLine) -> Result<Made, Error> {
 pub fn own_approval(file: &[u8], key: &SecretKey, now: Timestamp) -> Result<(Digest, Approval), Error> {
     let trust = Trust::new(key.certificates(), 1, now)?;
     let read = || -> Result<_, NotCounted> {
-        let (statement, _, document) = one_signer(trust.verify_statement(file, LIMITS.approval + 1)?)?;
+        let (statement, _, document) = one_signer(trust.verify_statement(file, LIMITS.approval)?)?;
         Ok((statement, Approval::parse(&document)?))
     };
     read().map_err(|source| Error::NotOwnApproval { key: key.fingerprint(), source })
@@ -203,7 +203,7 @@ pub fn promoter(
         images: ApprovedImage::once(wanted.iter().map(image)),
         made: Timestamp::now(),
     };
-    let Made { file, .. } = sign(&key, &promotion)?;
+    let Made { file, .. } = sign(&key, &promotion, promotion.made)?;
     // By the certificates that are configured: that of the key itself may be older, and lack a revocation.
     let lists = [Some(&approvers.trust), approvers.promoters.as_ref()].into_iter().flatten();
     let known: Vec<_> = lists.filter(|t| t.certificates().fingerprints().contains(&key.fingerprint())).collect();
@@ -211,7 +211,7 @@ pub fn promoter(
         return Err(Error::UnknownPromoter { key: key.fingerprint() });
     }
     for trust in known {
-        let verified = trust.at(Timestamp::now()).verify_statement(file.as_bytes(), LIMITS.approval + 1);
+        let verified = trust.at(Timestamp::now()).verify_statement(file.as_bytes(), LIMITS.approval);
         let _ = verified.map_err(|source| Error::PromoterRejected { source: Box::new(source) })?;
     }
     Ok(Some(Promoter { fingerprint: key.fingerprint(), file: OutsideText::whole(file) }))

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{ArgGroup, Args};
 use commands::settings::{KeySource, SignArgs};
 use console::Failure;
-use ledger::{Act, ApprovalWithdrawn, Approved, BundleRow, EntryNumber, Ledger, Received, Status};
+use ledger::{ApprovalWithdrawn, Approved, BundleRow, EntryNumber, Ledger, Received, Status};
 use manifest_schema::{
     ApprovalRequest, ApprovalWithdrawal, BundleId, Digest, LIMITS, LabelValue, OneLine, OutsideText, TagRef, Timestamp,
 };
@@ -14,9 +14,9 @@ use signing::{Fingerprint, SecretKey, Signer};
 
 use crate::access::{stamp, to_ledger, to_schema};
 use crate::approvals::{self, Approvers, Judged, Made, NotCounted, Standing, Statement, Wanted};
-use crate::commands::ledger::find;
 use crate::config::Span;
 use crate::error::Error;
+use crate::promotion;
 use crate::site::{ProductionArgs, Site, SiteArgs};
 
 /// Approves a bundle that waits for its promotion, or shows who has
@@ -191,15 +191,10 @@ struct Waiting {
 
 impl Waiting {
     fn find(ledger: &Ledger, name: &str) -> Result<Self, Error> {
-        let details = find(ledger, name)?;
-        let received = details.entries.into_iter().find_map(|entry| match entry.act {
-            Act::Received(received) => Some(received),
-            _ => None,
-        });
-        match (details.bundle, received) {
-            (Some(row), Some(received)) => Ok(Self { row, received }),
-            (Some(row), None) => Err(ledger::Error::NotReceived(row.subject.bundle).into()),
-            (None, _) => Err(Error::NoSuchBundle(OutsideText::new(name))),
+        let row = promotion::bundle(ledger, name)?.ok_or_else(|| Error::NoSuchBundle(OutsideText::new(name)))?;
+        match promotion::received(ledger, &row.subject)? {
+            Some(received) => Ok(Self { row, received }),
+            None => Err(ledger::Error::NotReceived(row.subject.bundle).into()),
         }
     }
 

@@ -99,8 +99,7 @@ impl LedgerCommand {
     }
 }
 
-/// Everything about a bundle that is named by its id, or as <stream>-<sequence>.
-pub(super) fn find(ledger: &Ledger, text: &str) -> Result<BundleDetails, Error> {
+fn find(ledger: &Ledger, text: &str) -> Result<BundleDetails, Error> {
     let unknown = || Error::NoSuchBundle(OutsideText::new(text));
     let by_name = || {
         let (stream, sequence) = text.rsplit_once('-')?;

@@ -78,6 +78,24 @@ fn a_bundle_is_approved_here_and_on_another_machine() {
 }
 
 #[test]
+fn a_site_with_approvers_receives_nothing_into_production() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let ada = Key::new(&site.scratch("people"), "ada");
+    let bundle = site.packed(42);
+    site.import["approvers"] = json!({ "certificates": [ada.certificate_file] });
+    site.receive(&bundle, &[]).expect_code(0);
+    assert_eq!(acts(&site), ["created", "begun", "received"]);
+    assert!(site.production.tags().is_empty() && common::signatures(&site).is_empty());
+    let approved =
+        run(&mut site.import(&["approve", "payments-42", "--sign-key", key(&ada), "--for", "1h"])).expect_code(0);
+    let api = format!("{}/payments/api:2.3.1", site.production.host());
+    assert!(approved.stderr.contains(&api) && approved.stdout.contains("1 of 1 needed, 1 counts"), "{approved}");
+}
+
+#[test]
 fn what_is_approved_is_the_bundle_that_waits() {
     if !need(Site::NEEDS) {
         return;

@@ -99,7 +99,7 @@ fn flaws() -> Vec<Flaw> {
                 let line = statement.line().len();
                 Statement([&statement.0[..line], b"\r", &statement.0[line..]].concat())
             },
-            "control characters",
+            "lines that end with a line feed",
         ),
         made("no signature", |e| Statement([compact(&e.document()), b"\n".to_vec()].concat()), "signature"),
         made("nobody who may approve", |e| Statement::signed(&e.document(), &stranger(e)), "unknown key"),

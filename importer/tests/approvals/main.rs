@@ -114,7 +114,7 @@ impl Statement {
     }
 
     fn of(document: &[u8], key: &Key) -> Self {
-        Self(key.secret.sign_statement(document, manifest_schema::Timestamp::now()).unwrap())
+        Self(key.secret.sign_statement(document, Timestamp::now()).unwrap())
     }
 
     fn line(&self) -> &[u8] {
