@@ -37,6 +37,7 @@ mod rejected;
 mod secret;
 pub mod sigstore;
 mod simple;
+mod statement;
 mod time;
 mod trust;
 
