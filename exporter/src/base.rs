@@ -84,7 +84,13 @@ impl Search<'_> {
             return self.given(short);
         }
         if let Some(path) = file_named(named, Path::new("")) {
-            return self.given(Given::file(&path)?);
+            let given = Given::file(&path).map_err(|e| match e {
+                Error::ReceiptRead { path, source } => {
+                    Error::Base { path, reason: OutsideText::new(source.to_string()) }
+                }
+                other => other,
+            });
+            return self.given(given?);
         }
         let state = self.receipts.state();
         let sealed = record::sealed(state, named)?.ok_or_else(|| Error::Base {

@@ -229,7 +229,11 @@ fn an_image_that_was_left_out_counts_for_nothing() {
     assert!(bytes(&site.media().join("payments-5")) > BIG as u64 && bytes(&site.media().join("payments-6")) < 50_000);
 
     // Without what says which layers an image has, nothing is guessed.
-    let layers = site.export_dir().join("home/.local/state/sealift/bundles/payments-2/layers.json");
+    let bundles = site.export_dir().join("home/.local/state/sealift/bundles");
+    let layers = bundles.join("payments-2/layers.json");
+    fs::copy(bundles.join("payments-5/layers.json"), &layers).unwrap();
+    let ran = site.pack(7, &["--base", "receipt"]).expect_code(2);
+    assert!(ran.stderr.contains("layers.json: cannot serve as a base: it is not about this manifest"), "{ran}");
     fs::remove_file(&layers).unwrap();
     let ran = site.pack(7, &["--base", "receipt"]).expect_code(2);
     assert!(ran.stderr.contains("layers.json: cannot serve as a base"), "{ran}");
