@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use blobs::threads;
 use console::Progress;
 use glob_match::glob_match;
-use ledger::{Begun, Ledger, Stamp, Standing, Subject};
+use ledger::{Act, Begun, Ledger, Standing, Subject};
 use manifest_schema::manifest::ReleaseList;
 use manifest_schema::release::IMAGE_REFERENCES;
 use manifest_schema::{
@@ -14,6 +14,7 @@ use manifest_schema::{
 };
 use registry::{RepositoryClient, find_in_layer};
 
+use crate::access::stamp;
 use crate::authenticate::Authenticated;
 use crate::base;
 use crate::config::OnExistingTag;
@@ -143,8 +144,25 @@ impl Admitted<'_> {
     /// # Errors
     /// If the number is taken, or the ledger fails.
     pub fn reserve(&self, ledger: &mut Ledger, progress: &Progress) -> Result<(), Error> {
-        match ledger.begin(&stamp()?, Begun { subject: self.subject.clone() })? {
-            Standing::New { .. } => Ok(()),
+        let signed = self.bundle.manifest.signers().iter().map(|signer| signer.signed_at).max();
+        let begun = Begun { subject: self.subject.clone(), signed, newest_signed: None };
+        match ledger.begin(&stamp()?, begun)? {
+            Standing::New { entry } => {
+                let older = match ledger.entry(entry)?.map(|stored| stored.entry.act) {
+                    Some(Act::Begun(Begun { signed: Some(signed), newest_signed: Some(newest), .. })) => {
+                        Some((signed, newest))
+                    }
+                    _ => None,
+                };
+                if let Some((signed, newest)) = older {
+                    progress.warn(format_args!(
+                        "the manifest was signed at {signed}, and one of {} that came before at {newest}: is a clock wrong, or a \
+                         release old?",
+                        self.subject.stream
+                    ));
+                }
+                Ok(())
+            }
             Standing::Resumed { since, .. } => {
                 progress.say(format_args!("continuing what was begun at {since}"));
                 Ok(())
@@ -263,14 +281,6 @@ fn releases(bundle: &Authenticated<'_>, lists: &[&ReleaseList]) -> Result<Releas
 pub fn subject(bundle: &Authenticated<'_>) -> Subject {
     let m = bundle.manifest.get();
     Subject { bundle: m.bundle, stream: m.stream.clone(), sequence: m.sequence, manifest: bundle.digest }
-}
-
-/// The time and program of a ledger entry made now.
-pub fn stamp() -> Result<Stamp, Error> {
-    Ok(Stamp {
-        now: manifest_schema::Timestamp::now(),
-        tool: concat!("sealift-import ", env!("CARGO_PKG_VERSION")).parse().map_err(Error::Label)?,
-    })
 }
 
 /// No replay, no rollback.

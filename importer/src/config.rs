@@ -90,6 +90,12 @@ pub struct LedgerConfig {
     pub file: PathBuf,
     /// Its id, as `init` printed it.
     pub id: String,
+    /// The ledger key, which signs its heads and receipts.
+    #[serde(default)]
+    pub sign: Option<SignConfig>,
+    /// The second file of its head, best on another disk; without, beside the ledger.
+    #[serde(default)]
+    pub head: Option<PathBuf>,
 }
 
 /// One release line.
@@ -239,6 +245,8 @@ impl Import {
         relative(&mut self.identity);
         self.identity_passphrase_file.iter_mut().for_each(relative);
         relative(&mut self.ledger.file);
+        self.ledger.head.iter_mut().for_each(relative);
+        self.ledger.sign.iter_mut().for_each(|sign| sign.make_relative_to(base));
         self.production.sign.make_relative_to(base);
         for stream in self.streams.values_mut() {
             stream.release.certificates.iter_mut().for_each(relative);

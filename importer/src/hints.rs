@@ -110,6 +110,9 @@ impl Explain for Error {
             Error::Missing("a ledger") => {
                 "name it with --ledger, or as `ledger:` in import.yaml; `sealift-import init` makes one"
             }
+            Error::Missing("a ledger key") => {
+                "name it with --ledger-key or --ledger-by, or as `ledger: {sign: {key: FILE}}`; `sealift-import keygen ledger` makes one"
+            }
             Error::Missing("a production key") => {
                 "name it with --sign-key or --sign-by, or as `production: {sign: {key: FILE}}`"
             }
@@ -327,6 +330,11 @@ fn ledger_fault(error: &ledger::Error) -> Fault {
         | E::NotALedger { .. }
         | E::OtherLedger { .. }
         | E::Newer { .. }
+        | E::Older { .. }
+        | E::NeedsKey { .. }
+        | E::OtherKey { .. }
+        | E::SameKey { .. }
+        | E::NothingToAdopt(_)
         | E::NetworkFileSystem { .. } => Fault::Usage,
         E::Busy { .. }
         | E::ReadOnly(_)
@@ -336,7 +344,13 @@ fn ledger_fault(error: &ledger::Error) -> Fault {
         | E::Database { .. }
         | E::Unwritable(_)
         | E::NotBegun(_)
+        | E::NotReceived(_)
         | E::NotAnnounced(_)
+        | E::Key { .. }
+        | E::NoSecond { .. }
+        | E::BadSecond { .. }
+        | E::Behind { .. }
+        | E::Forked { .. }
         | E::SignatureNotAnnounced { .. }
         | E::RecordedOtherwise { .. }
         | E::Tampered { .. } => Fault::Failed,
@@ -357,6 +371,22 @@ fn ledger_hint(error: &ledger::Error) -> Option<String> {
         E::OtherLedger { .. } => {
             "put the right ledger back, or name its id in the configuration if this is the right one"
         }
+        E::Older { .. } => "`sealift-import receive` and every other command that writes to it does",
+        E::NeedsKey { .. } => "name it with --ledger-key or --ledger-by, or as `ledger: {sign: {key: FILE}}`",
+        E::OtherKey { expected: None, .. } => "a ledger that was made without a key stays without: leave the key out",
+        E::OtherKey { .. } => "name the right key; to change it, `sealift-import ledger rotate-key`",
+        E::NoSecond { .. } | E::BadSecond { .. } => {
+            "bring the file back from where it was kept; if it is lost, compare the ledger with a receipt or a backup \
+             (`sealift-import ledger verify --head FILE`), then go on with `sealift-import ledger adopt --reason`"
+        }
+        E::Behind { .. } | E::Forked { .. } => {
+            "stop, keep the file as it is, and look for the one that it replaced; if that is lost for good, go on with \
+             `sealift-import ledger adopt --reason`"
+        }
+        E::NotReceived(_) => "receive it first",
+        E::Refusal(R::Rejected { .. }) => "have it released under a new number",
+        E::Refusal(R::InProduction { .. }) => "take its images back with `sealift-import withdraw`",
+        E::Refusal(R::ApprovalWithdrawn { .. }) => "make a new approval",
         E::NetworkFileSystem { .. } => "keep the ledger on a local disk",
         E::Newer { .. } => "use the newer version of sealift-import that wrote it",
         E::Busy { .. } => "wait for the other program to end",

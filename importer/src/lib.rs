@@ -14,6 +14,7 @@
 //! 7. [`publish`]: tags move, last
 //! 8. [`record`]: one ledger transaction
 
+pub mod access;
 pub mod admit;
 pub mod attach;
 pub mod authenticate;

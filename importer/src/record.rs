@@ -5,7 +5,8 @@ use ledger::{EntryNumber, Ledger, Recorded as Entry, RecordedImage, Refused, Sta
 use manifest_schema::{OutsideText, Timestamp};
 use serde::Serialize;
 
-use crate::admit::{no_policy, stamp, subject};
+use crate::access::stamp;
+use crate::admit::{no_policy, subject};
 use crate::authenticate::Authenticated;
 use crate::custody;
 use crate::error::Error;
@@ -78,6 +79,9 @@ pub fn record(published: Published<'_>, ledger: &mut Ledger, progress: &Progress
         tags,
         no_policy,
         handover: custody::records(&admitted.bundle.media.handover(), progress)?,
+        skipped: skipped.clone(),
+        approvals: Vec::new(),
+        promoter: None,
     };
     let entry = ledger.record(&stamp()?, record.clone())?;
     Ok(Recorded { entry, record, skipped, production: signed.production })

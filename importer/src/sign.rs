@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use console::Progress;
-use ledger::{Announced, Ledger, RecordedSignature, Signing};
+use ledger::{Announced, Ledger, MovedTag, RecordedSignature, Signing};
 use manifest_schema::{Digest, OutsideText, Reference, Repository, Timestamp};
 use signing::Lookaside;
 
-use crate::admit::{Admitted, stamp};
+use crate::access::stamp;
+use crate::admit::{Admitted, TagAction};
 use crate::attach;
 use crate::complete::Complete;
 use crate::error::Error;
@@ -58,6 +59,7 @@ pub fn sign<'s>(
             subject: admitted.subject.clone(),
             production: Some(fingerprint.parse().map_err(Error::LedgerName)?),
             images: announced,
+            tags: moves(&admitted),
         },
     )?;
     progress.say(format_args!("signing {} images and platform manifests", wanted.len()));
@@ -79,6 +81,17 @@ pub fn sign<'s>(
         }
     }
     Ok(SignedImages { admitted, signatures, production: fingerprint })
+}
+
+/// The tags that will move away from another image, as they were found.
+fn moves(admitted: &Admitted<'_>) -> Vec<MovedTag> {
+    let moved = admitted.placement.images.iter().filter_map(|placed| match placed.action {
+        TagAction::Move { from } => {
+            Some(MovedTag { tag: placed.destination.clone(), digest: placed.image.digest, previous: Some(from) })
+        }
+        TagAction::Create | TagAction::Keep | TagAction::Skip { .. } => None,
+    });
+    moved.collect()
 }
 
 fn sign_one(

@@ -8,12 +8,13 @@ use clap::Args;
 use commands::settings::{self, KeySource, SignArgs, Talk};
 use console::PassphraseSource;
 use console::args::{JobArgs, RegistryArgs};
-use ledger::{Ledger, LedgerId};
+use ledger::Ledger;
 use manifest_schema::{LIMITS, OutsideText, Repository, Scope, Stream, Timestamp};
 use registry::Registries;
 use signing::sigstore::{Keyless, KeylessIdentity, SigstoreKey, SigstoreSecretKey};
 use signing::{Certificates, ImagePolicy, Lookaside, SecretKey, Trust};
 
+use crate::access::{LedgerAccess, LedgerArgs};
 use crate::config::{
     BaseProof, IdentityConfig, Import, LookasideConfig, Mapping, OnExistingTag, SigstoreConfig, WatchInto,
 };
@@ -59,12 +60,9 @@ pub struct SiteArgs {
     /// With --trust: the origin of OpenShift release images, whose signatures vouch for the images that they list
     #[arg(long, value_name = "SCOPE", env = "SEALIFT_RELEASES", value_delimiter = ',')]
     pub releases: Vec<Scope>,
-    /// The ledger
-    #[arg(long, value_name = "FILE", env = "SEALIFT_LEDGER")]
-    pub ledger: Option<PathBuf>,
-    /// The id that the ledger must have
-    #[arg(long, value_name = "UUID", env = "SEALIFT_LEDGER_ID")]
-    pub ledger_id: Option<LedgerId>,
+    #[command(flatten)]
+    /// The ledger.
+    pub ledger: LedgerArgs,
     /// How far a signature may lie in the future, in seconds
     #[arg(long, value_name = "SECONDS", env = "SEALIFT_CLOCK_TOLERANCE")]
     pub clock_tolerance: Option<u32>,
@@ -138,7 +136,7 @@ enum Streams {
 pub struct Site {
     streams: Streams,
     identity: Option<(PathBuf, PassphraseSource)>,
-    ledger: Option<(PathBuf, Option<LedgerId>)>,
+    ledger: Option<LedgerAccess>,
     sign: Option<KeySource>,
     lookaside: Option<LookasideConfig>,
     cosign: Option<(PathBuf, PassphraseSource)>,
@@ -248,15 +246,7 @@ impl Site {
             Some(lookaside) => Some(lookaside),
             None => config.as_ref().map(|c| c.production.lookaside.clone()),
         };
-        let configured = match &config {
-            Some(c) => Some(c.ledger.id.parse().map_err(|_| Error::LedgerId(OutsideText::new(&c.ledger.id)))?),
-            None => None,
-        };
-        // The configured id holds for another file too: a copy that was moved is the same ledger.
-        let ledger = args
-            .ledger
-            .or_else(|| config.as_ref().map(|c| c.ledger.file.clone()))
-            .map(|path| (path, args.ledger_id.or(configured)));
+        let ledger = LedgerAccess::resolve(args.ledger, config.as_ref().map(|c| &c.ledger))?;
         let cosign = match (production.cosign_key, config.as_ref().and_then(|c| c.production.cosign.clone())) {
             (Some(key), _) => Some((key, production.cosign_passphrase_file)),
             (None, Some(c)) => Some((c.key, production.cosign_passphrase_file.or(c.passphrase_file))),
@@ -343,8 +333,7 @@ impl Site {
     /// # Errors
     /// [`Error`] if it is missing, another one, or in use.
     pub fn open_ledger(&self) -> Result<Ledger, Error> {
-        let (path, id) = self.ledger.as_ref().ok_or(Error::Missing("a ledger"))?;
-        Ok(Ledger::open(path, id.as_ref())?)
+        self.ledger()?.open(self.now)
     }
 
     /// Opens the ledger for reading, if one is named.
@@ -352,10 +341,15 @@ impl Site {
     /// # Errors
     /// As [`Site::open_ledger`].
     pub fn read_ledger(&self) -> Result<Option<Ledger>, Error> {
-        match &self.ledger {
-            Some((path, id)) => Ok(Some(Ledger::open_read_only(path, id.as_ref())?)),
-            None => Ok(None),
-        }
+        self.ledger.as_ref().map(LedgerAccess::read).transpose()
+    }
+
+    /// Where the ledger is, and its key.
+    ///
+    /// # Errors
+    /// [`Error::Missing`].
+    pub fn ledger(&self) -> Result<&LedgerAccess, Error> {
+        self.ledger.as_ref().ok_or(Error::Missing("a ledger"))
     }
 
     /// Unlocks the production key, proves it with a trial signature, and holds it against the release certificates.

@@ -139,8 +139,8 @@ fn flags_that_a_configuration_would_make_void_are_refused() {
     assert!(site.production.is_empty());
     // The ledger's configured id holds for another file too.
     let other = site.import_dir().join("other.db");
-    let stamp = ledger::Stamp { now: manifest_schema::Timestamp::now(), tool: "test".parse().unwrap() };
-    ledger::Ledger::create(&other, &stamp, ledger::Created { production: None, ledger_key: None }).unwrap();
+    let stamp = ledger::Stamp { now: manifest_schema::Timestamp::now(), tool: "test".parse().unwrap(), by: None };
+    ledger::Ledger::create(&other, &stamp, ledger::Created { production: None, ledger_key: None }, None).unwrap();
     let ran = site.receive(&bundle, &["--ledger", other.to_str().unwrap()]).expect_code(2);
     ran.expect_stderr("expected");
     assert!(site.production.is_empty());

@@ -262,11 +262,13 @@ fn a_site_without_a_configuration_says_the_same_with_flags() {
     let elsewhere = site.scratch("elsewhere");
     let receive =
         |args: &[&str]| run(sealift_import(&elsewhere).current_dir(&elsewhere).arg("receive").arg(&bundle).args(args));
-    let all: [(&str, &str); 6] = [
+    let ledger_key = at("ledger.secret.asc");
+    let all: [(&str, &str); 7] = [
         ("--trust", &trust),
         ("--to", &to),
         ("--identity", &identity),
         ("--ledger", &ledger),
+        ("--ledger-key", &ledger_key),
         ("--sign-key", &key),
         ("--lookaside", &lookaside),
     ];

@@ -37,7 +37,8 @@ class Sealift:
 
     def receive(self, bundle, destination, lookaside):
         return [PROGRAMS / "sealift-import", "receive", bundle, *self.site(destination),
-                "--sign-key", self.enclave / "production.secret.asc", "--lookaside", lookaside]
+                "--sign-key", self.enclave / "production.secret.asc", "--lookaside", lookaside,
+                "--ledger-key", self.enclave / "ledger.secret.asc"]
 
     def site(self, destination):
         return ["--trust", self.team / "release.asc", "--identity", self.enclave / "enclave.key",

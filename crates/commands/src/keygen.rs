@@ -121,7 +121,11 @@ impl Keygen {
         let made = match role {
             Role::Identity => identity(&self.output, &self.protect)?,
             Role::Cosign => cosign(&self.output, &self.protect)?,
-            _ => openpgp(&self.output, role, self.user_id, self.algorithm, self.expires, &self.protect)?,
+            _ => {
+                let Made { public, secret, notes, .. } =
+                    openpgp(&self.output, role, self.user_id, self.algorithm, self.expires, &self.protect)?;
+                Made { public, secret, notes, key: () }
+            }
         };
         for line in &made.notes {
             console::say(line);
@@ -132,13 +136,15 @@ impl Keygen {
 
 /// A key that was made.
 #[derive(Debug)]
-pub struct Made {
+pub struct Made<K = ()> {
     /// The fingerprint, or the age recipient.
     pub public: String,
     /// The file with the secret.
     pub secret: PathBuf,
     /// What to tell the person.
     pub notes: Vec<String>,
+    /// The key, unlocked.
+    pub key: K,
 }
 
 /// Makes an OpenPGP key: `<role>.secret.asc` (0600), `<role>.asc`, `<role>.revocation.asc`.
@@ -152,7 +158,7 @@ pub fn openpgp(
     algorithm: AlgorithmArg,
     expires: Option<Timestamp>,
     protect: &ProtectArgs,
-) -> Result<Made, Error> {
+) -> Result<Made<SecretKey>, Error> {
     let stem = role.stem();
     let [secret, certificate, revocation] =
         ["secret.asc", "asc", "revocation.asc"].map(|end| folder.join(format!("{stem}.{end}")));
@@ -180,7 +186,7 @@ pub fn openpgp(
     let public = key.fingerprint.to_string();
     let loaded = SecretKey::load(&secret, || passphrase.ok_or(signing::Error::NoSecretKey { path: secret.clone() }))?;
     notes.extend(loaded.warnings(Timestamp::now()).iter().map(|w| format!("warning: {w}")));
-    Ok(Made { public, secret, notes })
+    Ok(Made { public, secret, notes, key: loaded })
 }
 
 /// Makes an age identity: `enclave.key` (0600) and `enclave.recipient`.
@@ -198,7 +204,7 @@ pub fn identity(folder: &Path, protect: &ProtectArgs) -> Result<Made, Error> {
         format!("{}: opens bundles; keep it, and a copy of it in a safe place", secret.display()),
         format!("{}: the recipient; give it to those who pack", public.display()),
     ];
-    Ok(Made { public: made.recipient, secret, notes })
+    Ok(Made { public: made.recipient, secret, notes, key: () })
 }
 
 /// Makes a key for signatures in the form of cosign (ECDSA over P-256): `cosign.key` (0600) and `cosign.pub`.
@@ -215,7 +221,7 @@ pub fn cosign(folder: &Path, protect: &ProtectArgs) -> Result<Made, Error> {
         format!("{}: the secret key; keep it, and a copy of it in a safe place", secret.display()),
         format!("{}: the public key; give it to those who verify", public.display()),
     ];
-    Ok(Made { public: made.fingerprint, secret, notes })
+    Ok(Made { public: made.fingerprint, secret, notes, key: () })
 }
 
 fn absent<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Result<(), Error> {

@@ -122,6 +122,16 @@ impl SignConfig {
             *path = base.join(&*path);
         }
     }
+
+    fn holder(self) -> Result<KeyHolder, Error> {
+        match (self.key, self.by, self.certificate) {
+            (Some(path), None, None) => Ok(KeyHolder::File(path)),
+            (None, Some(fingerprint), certificate) => {
+                Ok(KeyHolder::Agent { fingerprint, certificates: certificate.into_iter().collect() })
+            }
+            _ => Err(Error::SignConfig),
+        }
+    }
 }
 
 /// Who holds a signing key.
@@ -167,16 +177,33 @@ impl KeySource {
             return Ok(files.chain(held).map(|holder| source(holder, given.clone())).collect());
         }
         let one = |config: SignConfig| {
-            let holder = match (config.key, config.by, config.certificate) {
-                (Some(path), None, None) => KeyHolder::File(path),
-                (None, Some(fingerprint), certificate) => {
-                    KeyHolder::Agent { fingerprint, certificates: certificate.into_iter().collect() }
-                }
-                _ => return Err(Error::SignConfig),
-            };
-            Ok(source(holder, given.clone().or(config.passphrase_file)))
+            let file = given.clone().or(config.passphrase_file.clone());
+            Ok(source(config.holder()?, file))
         };
         configured.into_iter().map(one).collect()
+    }
+
+    /// A key of another role than the one that the flags of [`SignArgs`] are for: from a flag for a file or one for a
+    /// fingerprint, or from the configuration.
+    ///
+    /// # Errors
+    /// [`Error::SignConfig`].
+    pub fn of_role(
+        given: (Option<PathBuf>, Option<Fingerprint>),
+        configured: Option<SignConfig>,
+        passphrase_file: Option<PathBuf>,
+        variable: &'static str,
+    ) -> Result<Option<Self>, Error> {
+        let (holder, file) = match (given, configured) {
+            ((Some(path), _), _) => (KeyHolder::File(path), None),
+            ((None, Some(fingerprint)), _) => (KeyHolder::Agent { fingerprint, certificates: Vec::new() }, None),
+            ((None, None), Some(config)) => {
+                let file = config.passphrase_file.clone();
+                (config.holder()?, file)
+            }
+            ((None, None), None) => return Ok(None),
+        };
+        Ok(Some(Self { holder, passphrase: PassphraseSource { file: passphrase_file.or(file), variable } }))
     }
 
     /// Joins flags and configuration where one key signs; flags win.

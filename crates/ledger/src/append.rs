@@ -1,19 +1,27 @@
 //! Writing: one act, one transaction.
 //!
-//! The order of a bundle is begun, signing, recorded. A stream's number rises with `signing`, which is written before
-//! the first production signature or tag is made: from then on nothing older in the stream is begun or signed, even if
-//! the program dies before it can write `recorded`.
+//! The order of a bundle is begun, received (where its images wait for their promotion), signing, recorded. A stream's
+//! number rises with `signing`, which is written before the first production signature or tag is made: from then on nothing
+//! older in the stream is begun or signed, even if the program dies before it can write `recorded`.
+//!
+//! An act that was written already is not written again: the same call gives the entry that it has.
 
 use std::path::Path;
 
 use manifest_schema::Timestamp;
 use rusqlite::{Connection, TransactionBehavior};
 
-use crate::entry::{Act, Begun, Entry, EntryType, Recorded, Refused, Signing, Subject};
+use crate::acts::{
+    ApprovalWithdrawn, Approved, Begun, Overridden, Received, Recorded, Refused, Rejected, Resigned, Rule, Signing,
+    Subject, Withdrawn,
+};
+use crate::entry::{Act, Entry, EntryType};
 use crate::error::{Error, Refusal, database};
+use crate::head::Head;
 use crate::names::EntryNumber;
 use crate::query::{self, Known};
-use crate::{Head, Ledger, Stamp, rows, working};
+use crate::tree::{self, Edge};
+use crate::{Ledger, Stamp, custody, rows, working};
 
 /// How a bundle stands when its import begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,13 +51,19 @@ pub enum Standing {
 impl Ledger {
     /// Admits a bundle and reserves its stream and sequence for it.
     ///
+    /// A signature time that is older than the newest of the stream is noted in the entry.
+    ///
     /// # Errors
     /// A [`Refusal`]; or [`Error::ReadOnly`], [`Error::Busy`], [`Error::Full`], [`Error::Database`]. In all cases
     /// nothing was written.
     pub fn begin(&mut self, at: &Stamp, begun: Begun) -> Result<Standing, Error> {
         self.transaction(|open| match open.judge(at, &begun.subject)? {
             Some(standing) => Ok(standing),
-            None => Ok(Standing::New { entry: open.append(at, Act::Begun(begun))? }),
+            None => {
+                let newest = open.sql(query::newest_signed(open.connection, &begun.subject.stream))?;
+                let newest_signed = newest.filter(|newest| begun.signed.is_some_and(|signed| signed < *newest));
+                Ok(Standing::New { entry: open.append(at, Act::Begun(Begun { newest_signed, ..begun }))? })
+            }
         })
     }
 
@@ -64,26 +78,109 @@ impl Ledger {
         Open { connection: &transaction, path, head }.judge(at, subject)
     }
 
+    /// Records that somebody lets a bundle pass rules that refuse it. To be called before the act that they would refuse.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`], [`Error::Busy`], [`Error::Full`], [`Error::Database`].
+    pub fn override_rules(&mut self, at: &Stamp, overridden: Overridden) -> Result<EntryNumber, Error> {
+        self.transaction(|open| open.append(at, Act::Overridden(overridden)))
+    }
+
+    /// Records that a bundle's images wait for their promotion.
+    ///
+    /// # Errors
+    /// [`Error::NotBegun`], [`Error::RecordedOtherwise`]; [`Refusal::Rejected`]; and as [`Ledger::begin`].
+    pub fn received(&mut self, at: &Stamp, received: Received) -> Result<EntryNumber, Error> {
+        self.transaction(|open| {
+            let subject = &received.subject;
+            open.known(subject)?.ok_or(Error::NotBegun(subject.bundle))?;
+            open.refuse_rejected(subject)?;
+            if let Some(entry) = open.sql(query::received(open.connection, &subject.bundle))? {
+                return Ok(entry);
+            }
+            open.append(at, Act::Received(received))
+        })
+    }
+
+    /// Records an approval of a bundle that waits for its promotion. Whether it counts is judged at the promotion.
+    ///
+    /// # Errors
+    /// [`Error::NotReceived`]; [`Refusal::Rejected`], [`Refusal::ApprovalWithdrawn`]; and as [`Ledger::begin`].
+    pub fn approved(&mut self, at: &Stamp, approved: Approved) -> Result<EntryNumber, Error> {
+        self.transaction(|open| {
+            let subject = &approved.subject;
+            open.waits(subject)?;
+            if let Some((entry, _)) = open.sql(query::approval(open.connection, &approved.statement))? {
+                return Ok(entry);
+            }
+            if let Some(entry) = open.sql(query::approval_withdrawn(open.connection, &approved.statement))? {
+                return Err(Refusal::ApprovalWithdrawn { statement: Box::new(approved.statement), entry }.into());
+            }
+            open.append(at, Act::Approved(approved))
+        })
+    }
+
+    /// Records that an approval was taken back. It need not be known yet: it never counts from then on.
+    ///
+    /// # Errors
+    /// As [`Ledger::refused`].
+    pub fn approval_withdrawn(&mut self, at: &Stamp, withdrawn: ApprovalWithdrawn) -> Result<EntryNumber, Error> {
+        self.transaction(|open| match open.sql(query::approval_withdrawn(open.connection, &withdrawn.approval))? {
+            Some(entry) => Ok(entry),
+            None => open.append(at, Act::ApprovalWithdrawn(withdrawn)),
+        })
+    }
+
+    /// Records that a bundle will not be promoted, and forgets what was kept for that.
+    ///
+    /// # Errors
+    /// [`Error::NotBegun`]; [`Refusal::InProduction`]; and as [`Ledger::begin`].
+    pub fn rejected(&mut self, at: &Stamp, rejected: Rejected) -> Result<EntryNumber, Error> {
+        self.transaction(|open| {
+            let subject = &rejected.subject;
+            open.known(subject)?.ok_or(Error::NotBegun(subject.bundle))?;
+            if let Some((entry, at)) = open.sql(query::in_production(open.connection, &subject.bundle))? {
+                return Err(Refusal::InProduction { bundle: subject.bundle, entry, at }.into());
+            }
+            if let Some((entry, _)) = open.sql(query::rejected(open.connection, &subject.bundle))? {
+                return Ok(entry);
+            }
+            open.sql(working::forget(open.connection, subject))?;
+            open.append(at, Act::Rejected(rejected))
+        })
+    }
+
     /// Announces the production signatures and tags of a bundle. To be called before the first of them is made, also
     /// where no signatures are made: it is what keeps older bundles of the stream out from here on.
     ///
-    /// The same announcement again gives the entry it has already.
-    ///
     /// # Errors
     /// [`Error::NotBegun`]; [`Refusal::OtherManifest`] and the like if the subject is not the one begun;
-    /// [`Refusal::Rollback`], [`Refusal::ClockBehind`]; and as [`Ledger::begin`].
+    /// [`Refusal::Rollback`], [`Refusal::Rejected`], [`Refusal::ClockBehind`]; and as [`Ledger::begin`].
     pub fn signing(&mut self, at: &Stamp, signing: Signing) -> Result<EntryNumber, Error> {
         self.transaction(|open| {
             let subject = &signing.subject;
             open.known(subject)?.ok_or(Error::NotBegun(subject.bundle))?;
             for (entry, earlier) in open.announcements(subject)? {
-                if earlier == signing {
+                // What tags name changes as they move: the first announcement is what was there before.
+                if (&earlier.production, &earlier.images) == (&signing.production, &signing.images) {
                     return Ok(entry);
                 }
             }
+            open.refuse_rejected(subject)?;
             open.refuse_rollback(subject)?;
-            open.refuse_clock_behind(at)?;
+            open.refuse_clock_behind(at, subject)?;
             open.append(at, Act::Signing(signing))
+        })
+    }
+
+    /// Records that some images of a bundle are in production, while the rest of it waits.
+    ///
+    /// # Errors
+    /// As [`Ledger::record`].
+    pub fn promoted(&mut self, at: &Stamp, recorded: Recorded) -> Result<EntryNumber, Error> {
+        self.transaction(|open| {
+            open.announced(&recorded)?;
+            open.append(at, Act::Promoted(recorded))
         })
     }
 
@@ -106,56 +203,87 @@ impl Ledger {
                     _ => Err(Error::RecordedOtherwise { bundle, entry }),
                 };
             }
-            let announcements = open.announcements(subject)?;
-            if announcements.is_empty() {
-                return Err(Error::NotAnnounced(bundle));
-            }
-            let announced: std::collections::HashSet<_> =
-                announcements.iter().flat_map(|(_, a)| &a.images).map(|i| (&i.reference, &i.digest)).collect();
-            if let Some(s) = recorded.signatures.iter().find(|s| !announced.contains(&(&s.reference, &s.digest))) {
-                let (reference, digest) = (Box::new(s.reference.clone()), Box::new(s.digest));
-                return Err(Error::SignatureNotAnnounced { bundle, reference, digest });
-            }
+            open.announced(&recorded)?;
             open.forget_up_to(subject)?;
             open.append(at, Act::Recorded(recorded))
         })
     }
 
-    /// Records that a bundle was refused after its manifest had been authenticated, and forgets its working state. Each
-    /// attempt is an entry.
+    /// Records that a bundle was refused after its manifest had been authenticated, and forgets its working state unless it
+    /// waits for its promotion. Each attempt is an entry.
     ///
     /// # Errors
     /// As [`Ledger::begin`], but no refusal: a clock that was set back gives the entry the last entry's time.
     pub fn refused(&mut self, at: &Stamp, refused: Refused) -> Result<EntryNumber, Error> {
         self.transaction(|open| {
-            open.sql(working::forget(open.connection, &refused.subject))?;
+            let subject = &refused.subject;
+            if open.sql(query::received(open.connection, &subject.bundle))?.is_none() {
+                open.sql(working::forget(open.connection, subject))?;
+            }
             open.append(at, Act::Refused(refused))
         })
     }
 
-    fn transaction<T>(&mut self, act: impl FnOnce(&Open<'_>) -> Result<T, Error>) -> Result<T, Error> {
+    /// Announces more production signatures for images of a bundle that is in production. To be called before the first is
+    /// made.
+    ///
+    /// # Errors
+    /// [`Error::NotBegun`]; [`Refusal::ClockBehind`]; and as [`Ledger::begin`].
+    pub fn resigning(&mut self, at: &Stamp, signing: Signing) -> Result<EntryNumber, Error> {
+        self.transaction(|open| {
+            open.known(&signing.subject)?.ok_or(Error::NotBegun(signing.subject.bundle))?;
+            open.refuse_clock_behind(at, &signing.subject)?;
+            open.append(at, Act::Resigning(signing))
+        })
+    }
+
+    /// Records that images in production have more signatures.
+    ///
+    /// # Errors
+    /// As [`Ledger::refused`].
+    pub fn resigned(&mut self, at: &Stamp, resigned: Resigned) -> Result<EntryNumber, Error> {
+        self.transaction(|open| open.append(at, Act::Resigned(resigned)))
+    }
+
+    /// Records that images are to lose their production signatures. To be called before the first is taken away.
+    ///
+    /// # Errors
+    /// As [`Ledger::refused`].
+    pub fn withdrawn(&mut self, at: &Stamp, withdrawn: Withdrawn) -> Result<EntryNumber, Error> {
+        self.transaction(|open| open.append(at, Act::Withdrawn(withdrawn)))
+    }
+
+    pub(crate) fn transaction<T>(&mut self, act: impl FnOnce(&Open<'_>) -> Result<T, Error>) -> Result<T, Error> {
         let (path, ledger) = (&self.path, self.id);
         if self.lock.is_none() {
             return Err(Error::ReadOnly(path.clone()));
         }
         let sql = |e| database(path, e);
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql)?;
+        let before = query::head(&transaction, path, ledger)?;
+        let result = act(&Open { connection: &transaction, path, head: before })?;
         let head = query::head(&transaction, path, ledger)?;
-        let result = act(&Open { connection: &transaction, path, head })?;
+        let signed = match &self.custody {
+            Some(custody) if head != before => Some(custody::sign(&transaction, path, custody, head)?),
+            _ => None,
+        };
         transaction.commit().map_err(sql)?;
+        if let (Some(custody), Some(statement)) = (&self.custody, signed) {
+            custody::write_second(&custody.second, &statement)?;
+        }
         Ok(result)
     }
 }
 
 /// An open transaction, and the last entry before it.
-struct Open<'a> {
-    connection: &'a Connection,
-    path: &'a Path,
-    head: Head,
+pub(crate) struct Open<'a> {
+    pub(crate) connection: &'a Connection,
+    pub(crate) path: &'a Path,
+    pub(crate) head: Head,
 }
 
 impl Open<'_> {
-    fn sql<T>(&self, result: rusqlite::Result<T>) -> Result<T, Error> {
+    pub(crate) fn sql<T>(&self, result: rusqlite::Result<T>) -> Result<T, Error> {
         result.map_err(|e| database(self.path, e))
     }
 
@@ -167,8 +295,9 @@ impl Open<'_> {
         {
             return Ok(Some(Standing::AlreadyRecorded { at: time, entry }));
         }
+        self.refuse_rejected(subject)?;
         self.refuse_rollback(subject)?;
-        self.refuse_clock_behind(at)?;
+        self.refuse_clock_behind(at, subject)?;
         Ok(known.map(|known| Standing::Resumed { since: known.begun_at, entry: known.begun }))
     }
 
@@ -177,32 +306,65 @@ impl Open<'_> {
         let Subject { bundle, stream, sequence, manifest } = subject;
         let (stream_, sequence) = (|| stream.clone(), *sequence);
         if let Some(known) = self.sql(query::known_by_number(self.connection, stream, sequence))? {
-            if known.subject.bundle != *bundle {
-                let (begun, given) = (known.subject.bundle, *bundle);
-                return Err(Refusal::OtherBundle { stream: stream_(), sequence, begun, given }.into());
+            if known.subject == *subject {
+                return Ok(Some(known));
             }
-            if known.subject.manifest != *manifest {
+            if !self.may_pass(subject, Rule::Number)? {
+                if known.subject.bundle != *bundle {
+                    let (begun, given) = (known.subject.bundle, *bundle);
+                    return Err(Refusal::OtherBundle { stream: stream_(), sequence, begun, given }.into());
+                }
                 let (begun, given) = (Box::new(known.subject.manifest), Box::new(*manifest));
                 return Err(Refusal::OtherManifest { stream: stream_(), sequence, begun, given }.into());
             }
-            return Ok(Some(known));
         }
-        if let Some(known) = self.sql(query::known_by_id(self.connection, bundle))? {
-            return Err(Refusal::SameBundleOtherNumber {
+        match self.sql(query::known_by_id(self.connection, bundle))? {
+            Some(known) if known.subject == *subject => Ok(Some(known)),
+            Some(known) => Err(Refusal::SameBundleOtherNumber {
                 bundle: *bundle,
                 known_stream: known.subject.stream,
                 known_sequence: known.subject.sequence,
                 stream: stream_(),
                 sequence,
             }
-            .into());
+            .into()),
+            None => Ok(None),
         }
-        Ok(None)
+    }
+
+    /// Whether somebody let this very bundle pass a rule.
+    fn may_pass(&self, subject: &Subject, rule: Rule) -> Result<bool, Error> {
+        for number in self.sql(query::overrides(self.connection, &subject.bundle, rule))? {
+            if let Some(Act::Overridden(overridden)) =
+                query::stored_in(self.connection, self.path, number)?.map(|s| s.entry.act)
+                && overridden.subject == *subject
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// A bundle of which images wait for their promotion.
+    fn waits(&self, subject: &Subject) -> Result<(), Error> {
+        self.known(subject)?.ok_or(Error::NotBegun(subject.bundle))?;
+        self.refuse_rejected(subject)?;
+        match self.sql(query::received(self.connection, &subject.bundle))? {
+            Some(_) => Ok(()),
+            None => Err(Error::NotReceived(subject.bundle)),
+        }
+    }
+
+    fn refuse_rejected(&self, subject: &Subject) -> Result<(), Error> {
+        match self.sql(query::rejected(self.connection, &subject.bundle))? {
+            Some((entry, at)) => Err(Refusal::Rejected { bundle: subject.bundle, entry, at }.into()),
+            None => Ok(()),
+        }
     }
 
     fn refuse_rollback(&self, subject: &Subject) -> Result<(), Error> {
         match self.sql(query::newest(self.connection, &subject.stream))? {
-            Some(newest) if newest > subject.sequence => {
+            Some(newest) if newest > subject.sequence && !self.may_pass(subject, Rule::Rollback)? => {
                 let (stream, sequence) = (subject.stream.clone(), subject.sequence);
                 Err(Refusal::Rollback { stream, sequence, newest }.into())
             }
@@ -210,9 +372,12 @@ impl Open<'_> {
         }
     }
 
-    fn refuse_clock_behind(&self, at: &Stamp) -> Result<(), Error> {
+    fn refuse_clock_behind(&self, at: &Stamp, subject: &Subject) -> Result<(), Error> {
         let (now, last) = (at.now, self.head.time);
-        if now < last { Err(Refusal::ClockBehind { now, last }.into()) } else { Ok(()) }
+        if now < last && !self.may_pass(subject, Rule::Clock)? {
+            return Err(Refusal::ClockBehind { now, last }.into());
+        }
+        Ok(())
     }
 
     fn announcements(&self, subject: &Subject) -> Result<Vec<(EntryNumber, Signing)>, Error> {
@@ -227,11 +392,30 @@ impl Open<'_> {
         Ok(found)
     }
 
+    /// Every signature that is to be recorded was announced.
+    fn announced(&self, recorded: &Recorded) -> Result<(), Error> {
+        let bundle = recorded.subject.bundle;
+        self.known(&recorded.subject)?.ok_or(Error::NotBegun(bundle))?;
+        let announcements = self.announcements(&recorded.subject)?;
+        if announcements.is_empty() {
+            return Err(Error::NotAnnounced(bundle));
+        }
+        let announced: std::collections::HashSet<_> =
+            announcements.iter().flat_map(|(_, a)| &a.images).map(|i| (&i.reference, &i.digest)).collect();
+        match recorded.signatures.iter().find(|s| !announced.contains(&(&s.reference, &s.digest))) {
+            Some(s) => {
+                let (reference, digest) = (Box::new(s.reference.clone()), Box::new(s.digest));
+                Err(Error::SignatureNotAnnounced { bundle, reference, digest })
+            }
+            None => Ok(()),
+        }
+    }
+
     fn forget_up_to(&self, subject: &Subject) -> Result<(), Error> {
         self.sql(working::forget_up_to(self.connection, subject))
     }
 
-    fn append(&self, at: &Stamp, act: Act) -> Result<EntryNumber, Error> {
+    pub(crate) fn append(&self, at: &Stamp, act: Act) -> Result<EntryNumber, Error> {
         let entry = Entry {
             kind: EntryType::V1,
             ledger: self.head.ledger,
@@ -239,6 +423,7 @@ impl Open<'_> {
             previous: self.head.hash,
             time: at.now.max(self.head.time),
             tool: at.tool.clone(),
+            by: at.by.clone(),
             act,
         };
         write_entry(self.connection, self.path, &entry)?;
@@ -250,13 +435,19 @@ impl Open<'_> {
 pub(crate) fn write_entry(connection: &Connection, path: &Path, entry: &Entry) -> Result<(), Error> {
     let bytes = entry.to_bytes().map_err(Error::Unwritable)?;
     let hash = crate::EntryHash::of(&bytes);
-    let insert = || {
+    let before = entry.number.get() - 1;
+    let insert = || -> rusqlite::Result<Option<()>> {
+        let Some(mut edge) = Edge::load(connection, before)? else { return Ok(None) };
+        let nodes = edge.push(tree::leaf(&bytes));
         connection.prepare_cached("INSERT INTO entry (number, hash, bytes) VALUES (?1, ?2, ?3)")?.execute((
             entry.number.sql(),
             hash.as_bytes(),
             &bytes,
         ))?;
-        rows::insert(connection, entry)
+        rows::insert(connection, entry, &nodes).map(Some)
     };
-    insert().map_err(|e| database(path, e))
+    match insert().map_err(|e| database(path, e))? {
+        Some(()) => Ok(()),
+        None => Err(crate::error::missing_node(path, before)),
+    }
 }

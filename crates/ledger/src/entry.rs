@@ -3,13 +3,15 @@
 //! An entry is compact JSON that we serialised; its bytes are what is hashed, and later signed. Two different byte
 //! strings never mean the same entry: what reads differently when written again is refused.
 
-use manifest_schema::manifest::PlatformManifest;
 use manifest_schema::text::escape;
-use manifest_schema::{BundleId, Digest, LIMITS, LabelKey, LabelValue, OutsideText, Reference, Sequence, Stream};
-use manifest_schema::{TagRef, Timestamp};
+use manifest_schema::{LIMITS, LabelValue, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::names::{EntryHash, EntryNumber, Fingerprint, LedgerId};
+use crate::acts::{
+    Adopted, ApprovalWithdrawn, Approved, Begun, Created, KeyChanged, Overridden, Received, Recorded, Refused,
+    Rejected, Resigned, Signing, Subject, Withdrawn,
+};
+use crate::names::{EntryHash, EntryNumber, LedgerId};
 
 /// An entry's `type`, its first member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +38,9 @@ pub struct Entry {
     pub time: Timestamp,
     /// The program that wrote it, with its version.
     pub tool: LabelValue,
+    /// Who ran it, as the operating system says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<LabelValue>,
     /// What happened.
     pub act: Act,
 }
@@ -48,12 +53,34 @@ pub enum Act {
     Created(Created),
     /// A bundle was admitted and its number reserved.
     Begun(Begun),
+    /// A bundle's images wait for their promotion.
+    Received(Received),
+    /// Someone approved a bundle.
+    Approved(Approved),
+    /// Someone took an approval back.
+    ApprovalWithdrawn(ApprovalWithdrawn),
+    /// A bundle will not be promoted.
+    Rejected(Rejected),
+    /// Somebody let a bundle pass a rule that refuses it.
+    Overridden(Overridden),
     /// Production signatures and tags are about to be made.
     Signing(Signing),
-    /// A bundle is in production.
+    /// Some images of a bundle are in production; the rest waits.
+    Promoted(Recorded),
+    /// A bundle is in production, or what was left of it.
     Recorded(Recorded),
     /// A bundle was refused after its manifest had been authenticated.
     Refused(Refused),
+    /// More signatures are about to be made for images in production.
+    Resigning(Signing),
+    /// Images in production have more signatures.
+    Resigned(Resigned),
+    /// Images lost their production signatures.
+    Withdrawn(Withdrawn),
+    /// Another key signs the ledger's heads from here on.
+    KeyChanged(KeyChanged),
+    /// The ledger goes on although it is not what a head says that it was shown.
+    Adopted(Adopted),
 }
 
 impl Act {
@@ -62,249 +89,39 @@ impl Act {
         match self {
             Act::Created(_) => "created",
             Act::Begun(_) => "begun",
+            Act::Received(_) => "received",
+            Act::Approved(_) => "approved",
+            Act::ApprovalWithdrawn(_) => "approval-withdrawn",
+            Act::Rejected(_) => "rejected",
+            Act::Overridden(_) => "overridden",
             Act::Signing(_) => "signing",
+            Act::Promoted(_) => "promoted",
             Act::Recorded(_) => "recorded",
             Act::Refused(_) => "refused",
+            Act::Resigning(_) => "resigning",
+            Act::Resigned(_) => "resigned",
+            Act::Withdrawn(_) => "withdrawn",
+            Act::KeyChanged(_) => "key-changed",
+            Act::Adopted(_) => "adopted",
         }
     }
 
     /// The bundle the act is about, if it is about one.
     pub fn subject(&self) -> Option<&Subject> {
         match self {
-            Act::Created(_) => None,
+            Act::Created(_) | Act::Withdrawn(_) | Act::KeyChanged(_) | Act::Adopted(_) => None,
             Act::Begun(a) => Some(&a.subject),
-            Act::Signing(a) => Some(&a.subject),
-            Act::Recorded(a) => Some(&a.subject),
+            Act::Received(a) => Some(&a.subject),
+            Act::Approved(a) => Some(&a.subject),
+            Act::ApprovalWithdrawn(a) => Some(&a.subject),
+            Act::Rejected(a) => Some(&a.subject),
+            Act::Overridden(a) => Some(&a.subject),
+            Act::Signing(a) | Act::Resigning(a) => Some(&a.subject),
+            Act::Promoted(a) | Act::Recorded(a) => Some(&a.subject),
             Act::Refused(a) => Some(&a.subject),
+            Act::Resigned(a) => Some(&a.subject),
         }
     }
-}
-
-/// The bundle that an entry is about. All four members together say which: a number or an id alone is a claim.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Subject {
-    /// The bundle's id.
-    pub bundle: BundleId,
-    /// Its release line.
-    pub stream: Stream,
-    /// Its place in the release line.
-    pub sequence: Sequence,
-    /// The digest of its signed manifest.
-    pub manifest: Digest,
-}
-
-/// Facts known when a ledger is created.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Created {
-    /// The production key's certificate.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub production: Option<Fingerprint>,
-    /// The ledger key's certificate.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ledger_key: Option<Fingerprint>,
-}
-
-/// A bundle is admitted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Begun {
-    /// The bundle.
-    pub subject: Subject,
-}
-
-/// Signatures and tags are about to be made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Signing {
-    /// The bundle.
-    pub subject: Subject,
-    /// The production key's certificate; none where no production signatures are made.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub production: Option<Fingerprint>,
-    /// What will be signed. Empty where no production signatures are made.
-    pub images: Vec<Announced>,
-}
-
-/// One signature that is about to be made.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Announced {
-    /// The production reference that the signature will name.
-    pub reference: Reference,
-    /// The digest that it will name.
-    pub digest: Digest,
-}
-
-/// A bundle is in production.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Recorded {
-    /// The bundle.
-    pub subject: Subject,
-    /// The certificates whose signatures on the manifest were valid.
-    pub signers: Vec<Fingerprint>,
-    /// The images, in the manifest's order.
-    pub images: Vec<RecordedImage>,
-    /// The production signatures.
-    pub signatures: Vec<RecordedSignature>,
-    /// The tags that moved.
-    pub tags: Vec<MovedTag>,
-    /// The checks that no policy was configured for.
-    pub no_policy: Vec<LabelKey>,
-    /// Who had the bundle on its way, as they stated.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub handover: Vec<RecordedHandover>,
-}
-
-/// A statement of custody that lay beside a bundle. It is a claim; nothing that the importer did depended on it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RecordedHandover {
-    /// The digest of the statement's bytes.
-    pub statement: Digest,
-    /// Its number among those of its medium.
-    pub number: u32,
-    /// When it was made, as it says.
-    pub at: Timestamp,
-    /// Who handed over.
-    pub by: LabelValue,
-    /// Who took over.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub to: Option<LabelValue>,
-    /// The number on the bag's seal.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bag: Option<LabelValue>,
-    /// The certificate that signed it, if its signature is good.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub signer: Option<Fingerprint>,
-    /// Whether that is the certificate of a courier known here.
-    pub known: bool,
-}
-
-/// An image in production.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RecordedImage {
-    /// The reference that the sender claims for it.
-    pub origin: Reference,
-    /// Where it is now.
-    pub production: TagRef,
-    /// The digest of its index or image manifest.
-    pub digest: Digest,
-    /// The image manifests below it; the image itself if it is no index.
-    pub platforms: Vec<PlatformManifest>,
-    /// What vouched for it.
-    pub vouched: Vouched,
-    /// What is attached to it, and what was found of it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub evidence: Vec<RecordedEvidence>,
-}
-
-/// Why an image was let in.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Vouched {
-    /// The signed manifest lists it; no image policy was configured.
-    Manifest,
-    /// The image policy accepted it and every document below it.
-    Policy {
-        /// The parts of the policy that decided, such as `docker: registry.dev.example/payments`.
-        scopes: Vec<LabelValue>,
-    },
-    /// A release image that the policy accepted lists it by its digest.
-    Release {
-        /// The digest of that release image's manifest.
-        by: Digest,
-    },
-}
-
-/// Something that was attached to an image: a signature, or a document that refers to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RecordedEvidence {
-    /// What kind of evidence it is.
-    pub kind: EvidenceKind,
-    /// The document that it is about.
-    pub subject: Digest,
-    /// Its own digest: of a signature's bytes or payload, of a referrer's document.
-    pub digest: Digest,
-    /// The reference that a verified signature names; what a referrer is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub what: Option<OutsideText>,
-    /// Whether its signature was verified; absent if it was not judged.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub verified: Option<bool>,
-    /// The key or identity that it was verified with.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub signer: Option<OutsideText>,
-    /// Why it does not count, or was not judged.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub note: Option<OutsideText>,
-}
-
-/// A kind of evidence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum EvidenceKind {
-    /// A simple signature (OpenPGP).
-    SimpleSignature,
-    /// A signature in the form of cosign, under a `.sig` tag.
-    CosignSignature,
-    /// A sigstore bundle.
-    SigstoreBundle,
-    /// A document that refers to the image.
-    Referrer,
-}
-
-impl EvidenceKind {
-    /// For tables.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            EvidenceKind::SimpleSignature => "simple signature",
-            EvidenceKind::CosignSignature => "cosign signature",
-            EvidenceKind::SigstoreBundle => "sigstore bundle",
-            EvidenceKind::Referrer => "referrer",
-        }
-    }
-}
-
-/// A production signature.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RecordedSignature {
-    /// The reference that it names.
-    pub reference: Reference,
-    /// The digest that it names.
-    pub digest: Digest,
-    /// Its file below the lookaside tree; of a cosign signature the tag that it is under.
-    pub path: OutsideText,
-    /// The SHA-256 digest of that file; of a cosign signature that of its payload.
-    pub file: Digest,
-}
-
-/// A tag that moved.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MovedTag {
-    /// The tag.
-    pub tag: TagRef,
-    /// What it names now.
-    pub digest: Digest,
-    /// What it named before, if it was there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub previous: Option<Digest>,
-}
-
-/// A bundle is refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Refused {
-    /// The bundle.
-    pub subject: Subject,
-    /// Why.
-    pub reason: OutsideText,
 }
 
 /// Why bytes are not an entry.

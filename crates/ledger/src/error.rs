@@ -7,7 +7,8 @@ use manifest_schema::text::escape;
 use manifest_schema::{BundleId, Digest, OutsideText, Sequence, Stream, Timestamp};
 
 use crate::entry::EntryError;
-use crate::names::{EntryHash, EntryNumber, LedgerId};
+use crate::head::Head;
+use crate::names::{EntryHash, EntryNumber, Fingerprint, LedgerId};
 
 /// A path as it is shown.
 pub(crate) fn shown(path: &Path) -> String {
@@ -56,6 +57,16 @@ pub enum Error {
         found: i64,
         /// The newest schema known.
         known: i64,
+    },
+    /// Written by an older program, and opened for reading.
+    #[error("{}: the ledger has schema {found}, from before schema {needed}; the next command that writes to it brings it there", shown(.path))]
+    Older {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+        /// The schema that is read.
+        needed: i64,
     },
     /// A network file system, on which SQLite's locks cannot be relied on.
     #[error("{}: lies on a network file system ({kind}), where a ledger cannot be kept safely", shown(.path))]
@@ -112,6 +123,9 @@ pub enum Error {
     /// The bundle was never begun, so nothing can be signed or recorded for it.
     #[error("bundle {0} was never begun")]
     NotBegun(BundleId),
+    /// The bundle does not wait for a promotion.
+    #[error("bundle {0} has not been received for promotion")]
+    NotReceived(BundleId),
     /// The bundle has no entry that says signing begins.
     #[error("bundle {0} has no entry that announces its signatures")]
     NotAnnounced(BundleId),
@@ -133,6 +147,75 @@ pub enum Error {
         /// The entry.
         entry: EntryNumber,
     },
+    /// The ledger's heads are signed, and no key was given.
+    #[error("{}: its heads are signed by key {key}, which is needed to write to it", shown(.path))]
+    NeedsKey {
+        /// The ledger.
+        path: PathBuf,
+        /// The key's certificate.
+        key: Fingerprint,
+    },
+    /// The key given is not the one that signs this ledger's heads.
+    #[error("{}: its heads are signed by {}, given {given}", shown(.path), .expected.as_ref().map_or("no key".into(), |key| format!("key {key}")))]
+    OtherKey {
+        /// The ledger.
+        path: PathBuf,
+        /// The certificate of the key that signs.
+        expected: Option<Fingerprint>,
+        /// The certificate of the key given.
+        given: Fingerprint,
+    },
+    /// The new ledger key is the old one.
+    #[error("key {key} signs the ledger's heads already")]
+    SameKey {
+        /// The key's certificate.
+        key: Fingerprint,
+    },
+    /// The ledger key failed.
+    #[error("ledger key {key}: {}", .reason.escaped())]
+    Key {
+        /// The key's certificate.
+        key: Fingerprint,
+        /// Why.
+        reason: OutsideText,
+    },
+    /// The second file of the head is missing.
+    #[error("{}: the second file of its head, {}, is missing", shown(.path), shown(.second))]
+    NoSecond {
+        /// The ledger.
+        path: PathBuf,
+        /// The second file.
+        second: PathBuf,
+    },
+    /// The second file is not a head that the ledger key signed.
+    #[error("{}: not a head that the ledger key signed: {}", shown(.second), .reason.escaped())]
+    BadSecond {
+        /// The second file.
+        second: PathBuf,
+        /// What is wrong with it.
+        reason: OutsideText,
+    },
+    /// The ledger lacks entries of a head that it was shown.
+    #[error("{}: ends with entry {last}, but had entry {} with hash {}: it was cut off, or put back from an old copy", shown(.path), .head.number, .head.hash)]
+    Behind {
+        /// The ledger.
+        path: PathBuf,
+        /// The head that it was shown.
+        head: Box<Head>,
+        /// Its last entry.
+        last: EntryNumber,
+    },
+    /// The ledger has other entries than a head says that it was shown.
+    #[error("{}: its entry {} is not the one that it had, with hash {}: it was written anew", shown(.path), .head.number, .head.hash)]
+    Forked {
+        /// The ledger.
+        path: PathBuf,
+        /// The head that it was shown.
+        head: Box<Head>,
+    },
+    /// The ledger has every head that it was shown.
+    #[error("{}: it has every head that it was shown; there is nothing to adopt", shown(.0))]
+    NothingToAdopt(PathBuf),
     /// The record is not what was written.
     #[error("{}: {fault}", shown(.path))]
     Tampered {
@@ -193,6 +276,34 @@ pub enum Refusal {
         stream: Stream,
         /// The sequence given.
         sequence: Sequence,
+    },
+    /// The bundle was rejected.
+    #[error("bundle {bundle} was rejected at {at}, in entry {entry}")]
+    Rejected {
+        /// The bundle.
+        bundle: BundleId,
+        /// The entry.
+        entry: EntryNumber,
+        /// When.
+        at: Timestamp,
+    },
+    /// The bundle is in production, at least in part.
+    #[error("bundle {bundle} is in production since {at}, by entry {entry}")]
+    InProduction {
+        /// The bundle.
+        bundle: BundleId,
+        /// The entry.
+        entry: EntryNumber,
+        /// When.
+        at: Timestamp,
+    },
+    /// The approval was taken back.
+    #[error("approval {statement} was withdrawn, in entry {entry}")]
+    ApprovalWithdrawn {
+        /// The digest of its statement.
+        statement: Box<Digest>,
+        /// The entry.
+        entry: EntryNumber,
     },
     /// The clock is behind the last entry.
     #[error("this machine's clock says {now}, but the ledger's last entry was written at {last}")]
@@ -274,6 +385,22 @@ pub enum Fault {
         /// The entry that the row claims to come from.
         entry: i64,
     },
+    /// The head that is kept is not that of the last entry, or not signed by the ledger key.
+    #[error("the signed head of entry {number} is not right: {}", .reason.escaped())]
+    Head {
+        /// The last entry.
+        number: EntryNumber,
+        /// What is wrong.
+        reason: OutsideText,
+    },
+    /// The ledger key was changed without the signature of both keys.
+    #[error("entry {number} changes the ledger key, and is not right: {}", .reason.escaped())]
+    KeyChange {
+        /// The entry.
+        number: EntryNumber,
+        /// What is wrong.
+        reason: OutsideText,
+    },
     /// A table, index or trigger is missing, changed, or not ours.
     #[error("the database's `{}` is {state}", .name.escaped())]
     Schema {
@@ -311,4 +438,10 @@ pub(crate) fn database(path: &Path, error: rusqlite::Error) -> Error {
         Some(ErrorCode::DatabaseCorrupt) => Error::Damaged { path, reason },
         _ => Error::Database { path, reason },
     }
+}
+
+/// The tree over the first entries cannot be gone on with.
+pub(crate) fn missing_node(path: &Path, entries: u64) -> Error {
+    let entry = EntryNumber::try_from(entries.max(1)).unwrap_or(EntryNumber::FIRST);
+    Error::Tampered { path: path.into(), fault: Fault::Row { table: "node", entry, row: 0, present: false } }
 }

@@ -11,7 +11,8 @@
 //! | other content under a number that is taken | [`Refusal::OtherManifest`], [`Refusal::OtherBundle`] |
 //! | the clock set back, so that something expired counts again | [`Refusal::ClockBehind`] |
 //! | an empty or foreign ledger in place of the real one | [`Error::Missing`], [`Error::OtherLedger`]; [`Ledger::create`] never overwrites |
-//! | an old copy put back | [`Ledger::contains`], with a [`Head`] that was kept elsewhere |
+//! | an old copy put back, a ledger cut off or written anew | the second file and every other [`Head`] that was kept elsewhere: [`Error::Behind`], [`Error::Forked`] |
+//! | entries made up by someone who has the file and not the key | [`Ledger::verify`]: the kept head is not signed ([`Fault::Head`]) |
 //! | rows changed, deleted or replaced through another program | triggers on every table (`schema.rs`) |
 //! | the same with the triggers dropped, or in the file's bytes | [`Ledger::verify`] names the first entry or row; [`Ledger::open`] refuses other triggers |
 //! | a crash, a kill, a power cut | WAL with full synchronisation; the same call again goes on where it was |
@@ -21,33 +22,43 @@
 
 #![deny(missing_docs)]
 
+mod acts;
 mod append;
+mod custody;
 mod entry;
 mod error;
+mod head;
 mod names;
 mod open;
 mod place;
 mod query;
 mod rows;
 mod schema;
+mod tree;
 mod verify;
 mod working;
 
 use std::path::{Path, PathBuf};
 
 use manifest_schema::{LabelValue, Timestamp};
-use serde::{Deserialize, Serialize};
 
-pub use append::Standing;
-pub use entry::{
-    Act, Announced, Begun, Created, Entry, EntryError, EntryType, EvidenceKind, MovedTag, Recorded, RecordedEvidence,
-    RecordedHandover, RecordedImage, RecordedSignature, Refused, Signing, Subject, Vouched,
+pub use acts::{
+    Adopted, Announced, ApprovalWithdrawn, Approved, Begun, Created, EvidenceKind, KeyChanged, MovedTag, Overridden,
+    Received, ReceivedImage, Recorded, RecordedEvidence, RecordedHandover, RecordedImage, RecordedSignature, Refused,
+    Rejected, Resigned, Rule, Signing, Subject, Vouched, Withdrawn,
 };
+pub use append::Standing;
+pub use custody::KeptHead;
+pub use entry::{Act, Entry, EntryError, EntryType};
 pub use error::{Error, Fault, Refusal};
-pub use names::{EntryHash, EntryNumber, Fingerprint, LedgerId, NameError};
+pub use head::{
+    Checked, Checker, Custody, Head, HeadStanding, HeadStatement, HeadType, KeyChange, KeyChangeType, Mark, Signer,
+};
+pub use names::{EntryHash, EntryNumber, Fingerprint, LedgerId, NameError, TreeHash};
 pub use query::{
     At, BundleDetails, BundleRow, Entries, Filter, ImageRow, RefusalRow, SignatureRow, Status, Stored, TagRow,
 };
+pub use tree::{leaf, proves};
 pub use verify::Verified;
 
 /// An open ledger: one connection, and while it may write, the lock that keeps other writers out.
@@ -58,6 +69,7 @@ pub struct Ledger {
     path: PathBuf,
     id: LedgerId,
     lock: Option<place::WriteLock>,
+    custody: Option<Custody>,
 }
 
 impl Ledger {
@@ -79,18 +91,6 @@ pub struct Stamp {
     pub now: Timestamp,
     /// The program with its version.
     pub tool: LabelValue,
-}
-
-/// A state of a ledger: its last entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Head {
-    /// The ledger.
-    pub ledger: LedgerId,
-    /// The number of the last entry.
-    pub number: EntryNumber,
-    /// Its hash, and by the chain that of every entry before it.
-    pub hash: EntryHash,
-    /// Its time.
-    pub time: Timestamp,
+    /// Who runs it, as the operating system says.
+    pub by: Option<LabelValue>,
 }

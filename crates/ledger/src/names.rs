@@ -16,8 +16,8 @@ pub enum NameError {
     /// Not an entry number.
     #[error("`{0}` is not an entry number: expected 1 to 9007199254740991")]
     Number(u64),
-    /// Not an entry hash.
-    #[error("`{}` is not an entry hash: expected 64 hexadecimal digits in lower case", escape(.0))]
+    /// Not a hash.
+    #[error("`{}` is not a hash: expected 64 hexadecimal digits in lower case", escape(.0))]
     Hash(String),
     /// Not a fingerprint.
     #[error("`{}` is not a key fingerprint: expected 40 or 64 hexadecimal digits", escape(.0))]
@@ -165,6 +165,44 @@ impl fmt::Display for EntryHash {
 }
 
 as_string!(EntryHash);
+
+/// A node of the tree over the entries, in lower-case hexadecimal.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TreeHash([u8; 32]);
+
+impl TreeHash {
+    /// The hash of some bytes, one part behind the other.
+    pub(crate) fn of(parts: &[&[u8]]) -> Self {
+        Self(EntryHash::of(&parts.concat()).0)
+    }
+
+    /// The hash itself.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl TryFrom<&[u8]> for TreeHash {
+    type Error = std::array::TryFromSliceError;
+    fn try_from(bytes: &[u8]) -> Result<Self, Self::Error> {
+        bytes.try_into().map(Self)
+    }
+}
+
+impl FromStr for TreeHash {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        from_hex(text).map(Self).ok_or_else(|| NameError::Hash(beginning(text)))
+    }
+}
+
+impl fmt::Display for TreeHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&to_hex(&self.0))
+    }
+}
+
+as_string!(TreeHash);
 
 /// The fingerprint of an OpenPGP key (RFC 9580 section 5.5.4): 40 or 64 hexadecimal digits, kept in upper case.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -4,24 +4,27 @@ use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use manifest_schema::OutsideText;
+use manifest_schema::{OutsideText, Timestamp};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
+use crate::acts::Created;
 use crate::append::write_entry;
-use crate::entry::{Act, Created, Entry, EntryType};
+use crate::entry::{Act, Entry, EntryType};
 use crate::error::{Error, Fault, database};
+use crate::head::Custody;
 use crate::names::{EntryHash, EntryNumber, LedgerId};
 use crate::place::{WriteLock, beside, io, must_be_local};
 use crate::query::stored;
-use crate::{Ledger, Stamp, schema};
+use crate::{Ledger, Stamp, custody, query, schema};
 
 impl Ledger {
-    /// Makes a new ledger. It appears under its name complete, or not at all.
+    /// Makes a new ledger. It appears under its name complete, or not at all. The key that signs its heads is the one in
+    /// `custody`; without, nothing is signed.
     ///
     /// # Errors
     /// [`Error::Exists`] if the file, or anything that SQLite would take for a part of it, is there already;
     /// [`Error::NetworkFileSystem`], [`Error::Full`], [`Error::Io`], [`Error::Database`].
-    pub fn create(path: &Path, at: &Stamp, facts: Created) -> Result<LedgerId, Error> {
+    pub fn create(path: &Path, at: &Stamp, facts: Created, custody: Option<&Custody>) -> Result<LedgerId, Error> {
         let name = path.file_name().ok_or_else(|| Error::NotAFile(path.into()))?;
         let folder = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -36,24 +39,47 @@ impl Ledger {
                 return Err(Error::Exists(taken));
             }
         }
+        if let Some(custody) = custody
+            && fs::symlink_metadata(&custody.second).is_ok()
+        {
+            return Err(Error::Exists(custody.second.clone()));
+        }
         let id = LedgerId::generate();
         let new = Unfinished(beside(&path, &format!(".{id}.new")));
-        fill(&new.0, id, at, facts)?;
+        let facts = Created { ledger_key: custody.map(|custody| custody.signer.fingerprint()), ..facts };
+        let statement = fill(&new.0, id, at, facts, custody)?;
         publish(&new.0, &path)?;
         File::open(&folder).and_then(|f| f.sync_all()).map_err(io(&folder, "the folder cannot be synchronised"))?;
+        if let (Some(custody), Some(statement)) = (custody, statement) {
+            custody::write_second(&custody.second, &statement)?;
+        }
         Ok(id)
     }
 
     /// Opens a ledger to write to it. It stays locked against other writers until the value is dropped.
     ///
     /// # Errors
-    /// [`Error::Busy`] if another program writes; [`Error::Tampered`] if a table or trigger is not as it should be or
-    /// the last entry is not what was written; and those of [`Ledger::open_read_only`].
-    pub fn open(path: &Path, expected: Option<&LedgerId>) -> Result<Self, Error> {
+    /// [`Error::Busy`] if another program writes; [`Error::Tampered`] if a table or trigger is not as it should be, the
+    /// last entry is not what was written or its head is not signed; [`Error::NeedsKey`], [`Error::OtherKey`];
+    /// [`Error::Behind`], [`Error::Forked`], [`Error::NoSecond`], [`Error::BadSecond`] if it may not be what it was; and
+    /// those of [`Ledger::open_read_only`].
+    pub fn open(path: &Path, expected: Option<&LedgerId>, custody: Option<Custody>) -> Result<Self, Error> {
+        let ledger = Self::open_unchecked(path, expected, custody)?;
+        ledger.check_custody(Timestamp::now())?;
+        Ok(ledger)
+    }
+
+    /// Opens a ledger to write to it, whatever heads it was shown.
+    pub(crate) fn open_unchecked(
+        path: &Path,
+        expected: Option<&LedgerId>,
+        custody: Option<Custody>,
+    ) -> Result<Self, Error> {
         let path = existing(path)?;
         let lock = WriteLock::take(&path)?;
         let mut ledger = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, expected)?;
         ledger.lock = Some(lock);
+        ledger.custody = custody;
         ledger.prepare_to_write()?;
         Ok(ledger)
     }
@@ -133,8 +159,11 @@ fn connect(path: PathBuf, access: OpenFlags, expected: Option<&LedgerId>) -> Res
     if found > schema::VERSION {
         return Err(Error::Newer { path, found, known: schema::VERSION });
     }
+    if found < schema::VERSION && access == OpenFlags::SQLITE_OPEN_READ_ONLY {
+        return Err(Error::Older { path, found, needed: schema::VERSION });
+    }
     let id = LedgerId::generate();
-    let mut ledger = Ledger { connection, path, id, lock: None };
+    let mut ledger = Ledger { connection, path, id, lock: None, custody: None };
     ledger.id = ledger.first_entry()?.ledger;
     match expected {
         Some(expected) if *expected != ledger.id => {
@@ -212,7 +241,13 @@ impl Drop for Unfinished {
 }
 
 /// Writes a whole ledger of one entry, and closes it.
-fn fill(path: &Path, id: LedgerId, at: &Stamp, facts: Created) -> Result<(), Error> {
+fn fill(
+    path: &Path,
+    id: LedgerId,
+    at: &Stamp,
+    facts: Created,
+    custody: Option<&Custody>,
+) -> Result<Option<Vec<u8>>, Error> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     drop(file.map_err(io(path, "cannot be made"))?);
     let sql = |e| database(path, e);
@@ -227,13 +262,17 @@ fn fill(path: &Path, id: LedgerId, at: &Stamp, facts: Created) -> Result<(), Err
         previous: EntryHash::NONE,
         time: at.now,
         tool: at.tool.clone(),
+        by: at.by.clone(),
         act: Act::Created(facts),
     };
     write_entry(&transaction, path, &first)?;
+    let head = query::head(&transaction, path, id)?;
+    let statement = custody.map(|custody| custody::sign(&transaction, path, custody, head)).transpose()?;
     transaction.commit().map_err(sql)?;
     // Closing moves the log into the file and removes it.
     connection.close().map_err(|(_, e)| database(path, e))?;
-    File::open(path).and_then(|f| f.sync_all()).map_err(io(path, "cannot be synchronised"))
+    File::open(path).and_then(|f| f.sync_all()).map_err(io(path, "cannot be synchronised"))?;
+    Ok(statement)
 }
 
 /// Gives the finished file its name, unless something has that name.

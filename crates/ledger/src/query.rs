@@ -9,10 +9,12 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde::Serialize;
 
-use crate::entry::{Act, Entry, Subject};
-use crate::error::{Error, Fault, database};
-use crate::names::{EntryHash, EntryNumber, LedgerId};
-use crate::{Head, Ledger};
+use crate::acts::{Approved, Rule, Subject};
+use crate::entry::{Act, Entry};
+use crate::error::{Error, Fault, database, missing_node};
+use crate::head::{Head, Mark};
+use crate::names::{EntryHash, EntryNumber, Fingerprint, LedgerId, TreeHash};
+use crate::{Ledger, custody, tree};
 
 /// An entry as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,10 +42,30 @@ pub struct At {
 pub enum Status {
     /// Admitted; its number is reserved.
     Begun,
+    /// Its images wait for their promotion.
+    Received,
+    /// It will not be promoted.
+    Rejected,
     /// Its signatures and tags are being made.
     Signing,
+    /// Some of its images are in production; the rest waits.
+    Promoted,
     /// In production.
     Recorded,
+}
+
+impl Status {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Begun => "begun",
+            Status::Received => "received",
+            Status::Rejected => "rejected",
+            Status::Signing => "signing",
+            Status::Promoted => "promoted",
+            Status::Recorded => "recorded",
+        }
+    }
 }
 
 /// A bundle that was begun.
@@ -56,6 +78,10 @@ pub struct BundleRow {
     pub status: Status,
     /// When it was admitted.
     pub begun: At,
+    /// When its images were there to be promoted.
+    pub received: Option<At>,
+    /// When it was rejected.
+    pub rejected: Option<At>,
     /// When its signatures and tags were first announced.
     pub signing: Option<At>,
     /// When it was recorded.
@@ -161,7 +187,7 @@ impl Ledger {
     /// # Errors
     /// [`Error::Database`], [`Error::Damaged`].
     pub fn state_of(&self, stream: &Stream, sequence: Sequence) -> Result<Option<BundleRow>, Error> {
-        let sql = format!("{BUNDLE} WHERE b.stream = ?1 AND b.sequence = ?2");
+        let sql = format!("{BUNDLE} WHERE b.stream = ?1 AND b.sequence = ?2 ORDER BY b.entry DESC LIMIT 1");
         let parameters = (stream.as_str(), sequence.get().cast_signed());
         self.sql(self.connection.prepare_cached(&sql).and_then(|mut s| s.query_row(parameters, bundle_row).optional()))
     }
@@ -196,6 +222,89 @@ impl Ledger {
         let entries = numbers.into_iter().map(|n| stored(self, n)).filter_map(Result::transpose).map(|s| Ok(s?.entry));
         let entries = entries.collect::<Result<Vec<_>, Error>>()?;
         Ok((bundle.is_some() || !entries.is_empty()).then_some(BundleDetails { bundle, entries }))
+    }
+
+    /// The entry that says that a bundle's images wait, if one does.
+    ///
+    /// # Errors
+    /// [`Error::Tampered`], [`Error::Database`], [`Error::Damaged`].
+    pub fn received_entry(&self, id: &BundleId) -> Result<Option<Stored>, Error> {
+        match self.sql(received(&self.connection, id))? {
+            Some(number) => stored(self, number),
+            None => Ok(None),
+        }
+    }
+
+    /// The approvals of a bundle that were not withdrawn, with their entries, oldest first.
+    ///
+    /// # Errors
+    /// [`Error::Tampered`], [`Error::Database`], [`Error::Damaged`].
+    pub fn approvals(&self, id: &BundleId) -> Result<Vec<(EntryNumber, Approved)>, Error> {
+        let mut approvals = Vec::new();
+        for number in self.list(APPROVALS, [id.to_string()], |r| number(r, 0))? {
+            if let Some(Act::Approved(approved)) = stored(self, number)?.map(|s| s.entry.act) {
+                approvals.push((number, approved));
+            }
+        }
+        Ok(approvals)
+    }
+
+    /// The entry that let this very bundle pass a rule, if somebody did.
+    ///
+    /// # Errors
+    /// [`Error::Tampered`], [`Error::Database`], [`Error::Damaged`].
+    pub fn override_of(&self, subject: &Subject, rule: Rule) -> Result<Option<EntryNumber>, Error> {
+        for number in self.sql(overrides(&self.connection, &subject.bundle, rule))? {
+            if let Some(Act::Overridden(found)) = stored(self, number)?.map(|s| s.entry.act)
+                && found.subject == *subject
+            {
+                return Ok(Some(number));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The withdrawals of a digest: of each the entry, its time, and the production reference.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Damaged`].
+    pub fn withdrawals(&self, digest: &Digest) -> Result<Vec<(At, Reference)>, Error> {
+        self.list(WITHDRAWALS, [digest.to_string()], |row| Ok((at(row, 0)?, parsed(row, 2)?)))
+    }
+
+    /// Everything that was withdrawn, oldest first: reference and digest.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Damaged`].
+    pub fn all_withdrawn(&self) -> Result<Vec<(Reference, Digest)>, Error> {
+        self.list("SELECT reference, digest FROM withdrawal ORDER BY entry, n", [], |row| {
+            Ok((parsed(row, 0)?, parsed(row, 1)?))
+        })
+    }
+
+    /// How far every stream has come, by the streams' names.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Damaged`].
+    pub fn marks(&self) -> Result<Vec<Mark>, Error> {
+        self.sql(marks(&self.connection))
+    }
+
+    /// The certificate of the key that signs heads now; none if none does.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Damaged`].
+    pub fn key(&self) -> Result<Option<Fingerprint>, Error> {
+        self.sql(custody::current_key(&self.connection))
+    }
+
+    /// The inclusion proof of an entry in the tree over the first `size` entries (RFC 9162, section 2.1.3.1); `None` if it
+    /// is not among them.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Damaged`].
+    pub fn inclusion_proof(&self, number: EntryNumber, size: EntryNumber) -> Result<Option<Vec<TreeHash>>, Error> {
+        self.sql(tree::path(&self.connection, number, size.get()))
     }
 
     /// The refusals, newest first.
@@ -332,6 +441,7 @@ pub(crate) struct Known {
 
 pub(crate) fn known_by_number(c: &Connection, stream: &Stream, sequence: Sequence) -> rusqlite::Result<Option<Known>> {
     let sql = format!("{KNOWN} WHERE b.stream = ?1 AND b.sequence = ?2");
+    let sql = format!("{sql} ORDER BY b.entry DESC LIMIT 1");
     c.prepare_cached(&sql)?.query_row((stream.as_str(), sequence.get().cast_signed()), known).optional()
 }
 
@@ -346,6 +456,57 @@ fn known(row: &Row<'_>) -> rusqlite::Result<Known> {
 /// The entry that recorded a bundle, and its time.
 pub(crate) fn recorded(c: &Connection, id: &BundleId) -> rusqlite::Result<Option<(EntryNumber, Timestamp)>> {
     c.prepare_cached(RECORDED)?.query_row([id.to_string()], |r| Ok((number(r, 0)?, parsed(r, 1)?))).optional()
+}
+
+/// The entry that said that a bundle's images wait.
+pub(crate) fn received(c: &Connection, id: &BundleId) -> rusqlite::Result<Option<EntryNumber>> {
+    let sql = "SELECT entry FROM received WHERE bundle = ?1";
+    c.prepare_cached(sql)?.query_row([id.to_string()], |r| number(r, 0)).optional()
+}
+
+/// The entry that rejected a bundle, and its time.
+pub(crate) fn rejected(c: &Connection, id: &BundleId) -> rusqlite::Result<Option<(EntryNumber, Timestamp)>> {
+    let sql = "SELECT r.entry, a.time FROM rejection r JOIN act a ON a.entry = r.entry AND a.n = 0 WHERE r.bundle = ?1";
+    c.prepare_cached(sql)?.query_row([id.to_string()], |r| Ok((number(r, 0)?, parsed(r, 1)?))).optional()
+}
+
+/// The first entry that put images of a bundle into production, or was about to.
+pub(crate) fn in_production(c: &Connection, id: &BundleId) -> rusqlite::Result<Option<(EntryNumber, Timestamp)>> {
+    c.prepare_cached(IN_PRODUCTION)?.query_row([id.to_string()], |r| Ok((number(r, 0)?, parsed(r, 1)?))).optional()
+}
+
+/// The entry with an approval's statement, and the bundle.
+pub(crate) fn approval(c: &Connection, statement: &Digest) -> rusqlite::Result<Option<(EntryNumber, BundleId)>> {
+    let sql = "SELECT entry, bundle FROM approval WHERE statement = ?1";
+    c.prepare_cached(sql)?.query_row([statement.to_string()], |r| Ok((number(r, 0)?, parsed(r, 1)?))).optional()
+}
+
+/// The entry that took an approval back.
+pub(crate) fn approval_withdrawn(c: &Connection, statement: &Digest) -> rusqlite::Result<Option<EntryNumber>> {
+    let sql = "SELECT entry FROM approval_withdrawal WHERE statement = ?1";
+    c.prepare_cached(sql)?.query_row([statement.to_string()], |r| number(r, 0)).optional()
+}
+
+/// The entries that let a bundle with this id pass a rule.
+pub(crate) fn overrides(c: &Connection, id: &BundleId, rule: Rule) -> rusqlite::Result<Vec<EntryNumber>> {
+    c.prepare_cached(OVERRIDES)?.query_map((id.to_string(), rule.as_str()), |r| number(r, 0))?.collect()
+}
+
+/// When the manifest of a stream's bundles was signed last.
+pub(crate) fn newest_signed(c: &Connection, stream: &Stream) -> rusqlite::Result<Option<Timestamp>> {
+    c.prepare_cached(NEWEST_SIGNED)?.query_row([stream.as_str()], |r| maybe_parsed(r, 0))
+}
+
+/// How far every stream has come.
+pub(crate) fn marks(c: &Connection) -> rusqlite::Result<Vec<Mark>> {
+    let streams: Vec<Stream> = c.prepare_cached(STREAMS)?.query_map([], |r| parsed(r, 0))?.collect::<Result<_, _>>()?;
+    let mut marks = Vec::new();
+    for stream in streams {
+        if let Some(sequence) = newest(c, &stream)? {
+            marks.push(Mark { stream, sequence });
+        }
+    }
+    Ok(marks)
 }
 
 /// The entries that announced a bundle's signatures.
@@ -368,7 +529,9 @@ pub(crate) fn head(connection: &Connection, path: &Path, ledger: LedgerId) -> Re
     let time = time.ok_or_else(|| tampered(Fault::Row { table: "act", entry: number, row: 0, present: false }))?;
     let hash = EntryHash::try_from(hash.as_slice())
         .map_err(|_| tampered(Fault::Misplaced { number, reason: "its hash does not have 32 bytes" }))?;
-    Ok(Head { ledger, number, hash, time })
+    let root = tree::root(connection, number.get()).map_err(|e| database(path, e))?;
+    let root = root.ok_or_else(|| missing_node(path, number.get()))?;
+    Ok(Head { ledger, number, hash, root, time })
 }
 
 /// One entry, checked against its hash.
@@ -413,14 +576,39 @@ const RECORDED: &str = "SELECT r.entry, a.time FROM recorded r JOIN act a ON a.e
     WHERE r.bundle = ?1";
 const ANNOUNCEMENTS: &str = "SELECT entry FROM signing WHERE bundle = ?1 ORDER BY entry";
 const NEWEST: &str = "SELECT nullif(max(coalesce((SELECT max(sequence) FROM signing WHERE stream = ?1), 0),
-    coalesce((SELECT max(sequence) FROM recorded WHERE stream = ?1), 0)), 0)";
+    coalesce((SELECT max(sequence) FROM recorded WHERE stream = ?1), 0),
+    coalesce((SELECT max(sequence) FROM mark WHERE stream = ?1), 0)), 0)";
+const IN_PRODUCTION: &str = "SELECT p.entry, a.time
+    FROM (SELECT min(entry) AS entry FROM (SELECT entry FROM signing WHERE bundle = ?1
+          UNION ALL SELECT entry FROM promoted WHERE bundle = ?1
+          UNION ALL SELECT entry FROM recorded WHERE bundle = ?1)) p
+    JOIN act a ON a.entry = p.entry AND a.n = 0";
+const OVERRIDES: &str = "SELECT entry FROM override WHERE bundle = ?1 AND rule = ?2 ORDER BY entry";
+const APPROVALS: &str = "SELECT entry FROM approval WHERE bundle = ?1
+    AND NOT EXISTS (SELECT 1 FROM approval_withdrawal w WHERE w.statement = approval.statement) ORDER BY entry";
+const WITHDRAWALS: &str =
+    "SELECT w.entry, a.time, w.reference FROM withdrawal w JOIN act a ON a.entry = w.entry AND a.n = 0
+    WHERE w.digest = ?1 ORDER BY w.entry, w.n";
+const NEWEST_SIGNED: &str = "SELECT max(time) FROM signed WHERE stream = ?1";
+// Steps from one stream to the next in the indexes.
+const STREAMS: &str = "WITH RECURSIVE
+    b(stream) AS (SELECT (SELECT min(stream) FROM signing) UNION ALL
+        SELECT (SELECT min(stream) FROM signing WHERE stream > b.stream) FROM b WHERE b.stream IS NOT NULL),
+    m(stream) AS (SELECT (SELECT min(stream) FROM mark) UNION ALL
+        SELECT (SELECT min(stream) FROM mark WHERE stream > m.stream) FROM m WHERE m.stream IS NOT NULL)
+    SELECT stream FROM b WHERE stream IS NOT NULL UNION SELECT stream FROM m WHERE stream IS NOT NULL ORDER BY 1";
 const BUNDLE: &str =
     "SELECT b.id, b.stream, b.sequence, b.manifest, b.entry, ba.time, sa.entry, sa.time, ra.entry, ra.time,
-        r.images
+        r.images, va.entry, va.time, ja.entry, ja.time,
+        (SELECT sum(p.images) FROM promoted p WHERE p.bundle = b.id)
     FROM bundle b JOIN act ba ON ba.entry = b.entry AND ba.n = 0
     LEFT JOIN act sa ON sa.entry = (SELECT min(s.entry) FROM signing s WHERE s.bundle = b.id) AND sa.n = 0
     LEFT JOIN recorded r ON r.bundle = b.id
-    LEFT JOIN act ra ON ra.entry = r.entry AND ra.n = 0";
+    LEFT JOIN act ra ON ra.entry = r.entry AND ra.n = 0
+    LEFT JOIN received v ON v.bundle = b.id
+    LEFT JOIN act va ON va.entry = v.entry AND va.n = 0
+    LEFT JOIN rejection j ON j.bundle = b.id
+    LEFT JOIN act ja ON ja.entry = j.entry AND ja.n = 0";
 const IMAGES_BY_DIGEST: &str = "SELECT i.entry, a.time, i.bundle, i.origin, i.production, i.digest, d.platform
     FROM (SELECT entry, n, NULL AS platform FROM image WHERE digest = ?1
           UNION SELECT p.entry, p.image, p.platform FROM platform p JOIN image i ON i.entry = p.entry AND i.n = p.image
@@ -447,14 +635,20 @@ fn refusals_sql(of_stream: bool) -> String {
 
 fn bundle_row(row: &Row<'_>) -> rusqlite::Result<BundleRow> {
     let maybe_at = |i| if row.get_ref(i)?.data_type() == Type::Null { Ok(None) } else { at(row, i).map(Some) };
-    let (signing, recorded): (Option<At>, Option<At>) = (maybe_at(6)?, maybe_at(8)?);
-    let status = match (&signing, &recorded) {
-        (_, Some(_)) => Status::Recorded,
-        (Some(_), None) => Status::Signing,
-        (None, None) => Status::Begun,
+    let (signing, recorded, received, rejected) = (maybe_at(6)?, maybe_at(8)?, maybe_at(11)?, maybe_at(13)?);
+    let count = |i| row.get::<_, Option<i64>>(i).map(|n| n.map(i64::cast_unsigned));
+    let (last, promoted) = (count(10)?, count(15)?);
+    let status = match () {
+        () if recorded.is_some() => Status::Recorded,
+        () if promoted.is_some() => Status::Promoted,
+        () if signing.is_some() => Status::Signing,
+        () if rejected.is_some() => Status::Rejected,
+        () if received.is_some() => Status::Received,
+        () => Status::Begun,
     };
-    let images = row.get::<_, Option<i64>>(10)?.map(i64::cast_unsigned);
-    Ok(BundleRow { subject: subject(row, 0)?, status, begun: at(row, 4)?, signing, recorded, images })
+    let images = last.or(promoted).map(|_| last.unwrap_or(0) + promoted.unwrap_or(0));
+    let (subject, begun) = (subject(row, 0)?, at(row, 4)?);
+    Ok(BundleRow { subject, status, begun, received, rejected, signing, recorded, images })
 }
 
 fn subject(row: &Row<'_>, i: usize) -> rusqlite::Result<Subject> {

@@ -1,7 +1,15 @@
 use super::*;
 use crate::append::write_entry;
-use crate::entry::{Begun, Created, Recorded, RecordedImage, Refused, Signing, Vouched};
-use crate::{EntryType, Stamp};
+use crate::{Begun, Checked, Checker, Created, EntryType, Recorded, RecordedImage, Refused, Signing, Stamp, Vouched};
+
+/// For a ledger without a key.
+struct Nobody;
+
+impl Checker for Nobody {
+    fn check(&self, _: &[u8], _: &[u8], _: Timestamp) -> Result<Checked, OutsideText> {
+        Err(OutsideText::new("nobody signs"))
+    }
+}
 
 /// A ledger of 20,001 entries, written in one transaction.
 fn large() -> (tempfile::TempDir, Ledger) {
@@ -10,9 +18,10 @@ fn large() -> (tempfile::TempDir, Ledger) {
     let stamp = Stamp {
         now: Timestamp::from_unix(1_770_000_000).expect("a time"),
         tool: "sealift-import 0.1.0".parse().expect("a label"),
+        by: None,
     };
-    Ledger::create(&path, &stamp, Created::default()).expect("a ledger");
-    let mut ledger = Ledger::open(&path, None).expect("opens");
+    Ledger::create(&path, &stamp, Created::default(), None).expect("a ledger");
+    let mut ledger = Ledger::open(&path, None, None).expect("opens");
     let mut head = ledger.head().expect("a head");
     let transaction = ledger.connection.transaction().expect("a transaction");
     for n in 1..=5000_u64 {
@@ -39,16 +48,19 @@ fn large() -> (tempfile::TempDir, Ledger) {
             tags: vec![],
             no_policy: vec![],
             handover: vec![],
+            skipped: vec![],
+            approvals: vec![],
+            promoter: None,
         };
         for act in [
-            Act::Begun(Begun { subject: subject.clone() }),
-            Act::Signing(Signing { subject: subject.clone(), production: None, images: vec![] }),
+            Act::Begun(Begun { subject: subject.clone(), signed: None, newest_signed: None }),
+            Act::Signing(Signing { subject: subject.clone(), production: None, images: vec![], tags: vec![] }),
             Act::Recorded(recorded),
             Act::Refused(Refused { subject: subject.clone(), reason: OutsideText::new("again") }),
         ] {
             let (number, previous) = (head.number.next(), head.hash);
-            let Stamp { now: time, tool } = stamp.clone();
-            let entry = Entry { kind: EntryType::V1, ledger: ledger.id, number, previous, time, tool, act };
+            let Stamp { now: time, tool, by } = stamp.clone();
+            let entry = Entry { kind: EntryType::V1, ledger: ledger.id, number, previous, time, tool, by, act };
             write_entry(&transaction, &ledger.path, &entry).expect("written");
             head = Head { number, hash: EntryHash::of(&entry.to_bytes().expect("bytes")), ..head };
         }
@@ -105,7 +117,7 @@ fn every_question_is_answered_from_an_index() {
 #[test]
 fn pages_and_entries_come_in_order() {
     let (_folder, ledger) = large();
-    assert_eq!(ledger.verify().expect("right").head.number.get(), 20_001);
+    assert_eq!(ledger.verify(&Nobody).expect("right").head.number.get(), 20_001);
     let all = ledger.bundles(&Filter { limit: 10_000, ..Filter::default() }).expect("read");
     assert_eq!(all.len(), 5000);
     let mut paged = Vec::new();

@@ -15,6 +15,9 @@ use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 
+use crate::entry::{Act, Entry};
+use crate::tree::{self, Edge};
+
 /// In the file's header: "SLft". See `PRAGMA application_id`.
 pub(crate) const APPLICATION_ID: i64 = 0x534c_6674;
 
@@ -34,10 +37,22 @@ pub(crate) enum Table {
     Signature,
     Tag,
     Refusal,
+    Node,
+    Signed,
+    Received,
+    Approval,
+    ApprovalWithdrawal,
+    Rejection,
+    Override,
+    Promoted,
+    Withdrawal,
+    LedgerKey,
+    Adoption,
+    Mark,
 }
 
 impl Table {
-    pub(crate) const ALL: [Table; 9] = [
+    pub(crate) const ALL: [Table; 21] = [
         Table::Act,
         Table::Bundle,
         Table::Signing,
@@ -47,40 +62,129 @@ impl Table {
         Table::Signature,
         Table::Tag,
         Table::Refusal,
+        Table::Node,
+        Table::Signed,
+        Table::Received,
+        Table::Approval,
+        Table::ApprovalWithdrawal,
+        Table::Rejection,
+        Table::Override,
+        Table::Promoted,
+        Table::Withdrawal,
+        Table::LedgerKey,
+        Table::Adoption,
+        Table::Mark,
     ];
 
     pub(crate) fn name(self) -> &'static str {
-        match self {
-            Table::Act => "act",
-            Table::Bundle => "bundle",
-            Table::Signing => "signing",
-            Table::Recorded => "recorded",
-            Table::Image => "image",
-            Table::Platform => "platform",
-            Table::Signature => "signature",
-            Table::Tag => "tag",
-            Table::Refusal => "refusal",
-        }
+        self.definition().name
     }
 
     /// The number of columns.
     pub(crate) fn width(self) -> usize {
+        self.definition().columns.split(", ").count() + 2
+    }
+
+    fn definition(self) -> Definition {
+        let one = |name, columns, unique, keys| Definition { name, since: 1, columns, unique, keys };
+        let three = |name, columns, unique, keys| Definition { name, since: 3, columns, unique, keys };
         match self {
-            Table::Act | Table::Platform => 5,
-            Table::Bundle | Table::Signing | Table::Recorded | Table::Image | Table::Tag | Table::Refusal => 6,
-            Table::Signature => 7,
+            Table::Act => one("act", "kind TEXT NOT NULL, time TEXT NOT NULL, bundle TEXT", &[], &["bundle, entry"]),
+            Table::Bundle => one(
+                "bundle",
+                "id TEXT NOT NULL, stream TEXT NOT NULL, sequence INTEGER NOT NULL, manifest TEXT NOT NULL",
+                &["id", "stream, sequence"],
+                &["stream, entry"],
+            ),
+            Table::Signing => one(
+                "signing",
+                "bundle TEXT NOT NULL, stream TEXT NOT NULL, sequence INTEGER NOT NULL, production TEXT",
+                &[],
+                &["bundle, entry", "stream, sequence"],
+            ),
+            Table::Recorded => one(
+                "recorded",
+                "bundle TEXT NOT NULL, stream TEXT NOT NULL, sequence INTEGER NOT NULL, images INTEGER NOT NULL",
+                &["bundle"],
+                &["stream, sequence"],
+            ),
+            Table::Image => one(
+                "image",
+                "bundle TEXT NOT NULL, origin TEXT NOT NULL, production TEXT NOT NULL, digest TEXT NOT NULL",
+                &[],
+                &["digest, entry"],
+            ),
+            Table::Platform => {
+                one("platform", "image INTEGER NOT NULL, platform TEXT, digest TEXT NOT NULL", &[], &["digest, entry"])
+            }
+            Table::Signature => one(
+                "signature",
+                "bundle TEXT NOT NULL, reference TEXT NOT NULL, digest TEXT NOT NULL, path TEXT NOT NULL, file TEXT NOT NULL",
+                &[],
+                &["digest, entry"],
+            ),
+            Table::Tag => one(
+                "tag",
+                "bundle TEXT NOT NULL, tag TEXT NOT NULL, digest TEXT NOT NULL, previous TEXT",
+                &[],
+                &["tag, entry"],
+            ),
+            Table::Refusal => one(
+                "refusal",
+                "bundle TEXT NOT NULL, stream TEXT NOT NULL, sequence INTEGER NOT NULL, manifest TEXT NOT NULL",
+                &[],
+                &["bundle, entry", "stream, entry"],
+            ),
+            // A node of the tree that the entry completes; `n` is its level, 0 for the entry's leaf.
+            Table::Node => three("node", "hash BLOB NOT NULL", &[], &[]),
+            Table::Signed => three("signed", "stream TEXT NOT NULL, time TEXT NOT NULL", &[], &["stream, time"]),
+            Table::Received => three("received", "bundle TEXT NOT NULL, images INTEGER NOT NULL", &["bundle"], &[]),
+            Table::Approval => three(
+                "approval",
+                "bundle TEXT NOT NULL, approver TEXT NOT NULL, statement TEXT NOT NULL",
+                &["statement"],
+                &["bundle, entry"],
+            ),
+            Table::ApprovalWithdrawal => {
+                three("approval_withdrawal", "bundle TEXT NOT NULL, statement TEXT NOT NULL", &["statement"], &[])
+            }
+            Table::Rejection => three("rejection", "bundle TEXT NOT NULL", &["bundle"], &[]),
+            Table::Override => {
+                three("override", "bundle TEXT NOT NULL, rule TEXT NOT NULL", &[], &["bundle, rule, entry"])
+            }
+            Table::Promoted => {
+                three("promoted", "bundle TEXT NOT NULL, images INTEGER NOT NULL", &[], &["bundle, entry"])
+            }
+            Table::Withdrawal => {
+                three("withdrawal", "reference TEXT NOT NULL, digest TEXT NOT NULL", &[], &["digest, entry"])
+            }
+            Table::LedgerKey => three("ledger_key", "fingerprint TEXT NOT NULL", &[], &[]),
+            Table::Adoption => {
+                three("adoption", "number INTEGER NOT NULL, hash BLOB NOT NULL", &[], &["number, entry"])
+            }
+            Table::Mark => three("mark", "stream TEXT NOT NULL, sequence INTEGER NOT NULL", &[], &["stream, sequence"]),
         }
     }
 }
 
+/// How a table is made.
+struct Definition {
+    name: &'static str,
+    /// The schema that it came with.
+    since: i64,
+    /// The columns after `entry` and `n`.
+    columns: &'static str,
+    /// Keys that must be unique.
+    unique: &'static [&'static str],
+    /// Other keys.
+    keys: &'static [&'static str],
+}
+
 /// Each migration brings the schema to the next number. They only grow: a released one never changes.
-const MIGRATIONS: [fn(&Connection) -> rusqlite::Result<()>; 2] = [first, second];
+const MIGRATIONS: [fn(&Connection) -> rusqlite::Result<()>; 3] = [first, second, third];
 
 /// The newest schema.
 pub(crate) const VERSION: i64 = MIGRATIONS.len() as i64;
-
-/// The first schema with working state.
-pub(crate) const WORKING_STATE: i64 = 2;
 
 /// The schema that a database says it has.
 pub(crate) fn version(connection: &Connection) -> rusqlite::Result<i64> {
@@ -155,70 +259,45 @@ fn first(connection: &Connection) -> rusqlite::Result<()> {
     )?;
     forbid_changes(connection, "entry")?;
 
-    // name, columns after `entry` and `n`, keys that must be unique, other keys
-    type Definition = (&'static str, &'static str, &'static [&'static str], &'static [&'static str]);
-    const TABLES: [Definition; 9] = [
-        ("act", "kind TEXT NOT NULL, time TEXT NOT NULL, bundle TEXT", &[], &["bundle, entry"]),
-        (
-            "bundle",
-            "id TEXT NOT NULL, stream TEXT NOT NULL, sequence INTEGER NOT NULL, manifest TEXT NOT NULL",
-            &["id", "stream, sequence"],
-            &["stream, entry"],
-        ),
-        (
-            "signing",
-            "bundle TEXT NOT NULL, stream TEXT NOT NULL, sequence INTEGER NOT NULL, production TEXT",
-            &[],
-            &["bundle, entry", "stream, sequence"],
-        ),
-        (
-            "recorded",
-            "bundle TEXT NOT NULL, stream TEXT NOT NULL, sequence INTEGER NOT NULL, images INTEGER NOT NULL",
-            &["bundle"],
-            &["stream, sequence"],
-        ),
-        (
-            "image",
-            "bundle TEXT NOT NULL, origin TEXT NOT NULL, production TEXT NOT NULL, digest TEXT NOT NULL",
-            &[],
-            &["digest, entry"],
-        ),
-        ("platform", "image INTEGER NOT NULL, platform TEXT, digest TEXT NOT NULL", &[], &["digest, entry"]),
-        (
-            "signature",
-            "bundle TEXT NOT NULL, reference TEXT NOT NULL, digest TEXT NOT NULL, path TEXT NOT NULL, file TEXT NOT NULL",
-            &[],
-            &["digest, entry"],
-        ),
-        ("tag", "bundle TEXT NOT NULL, tag TEXT NOT NULL, digest TEXT NOT NULL, previous TEXT", &[], &["tag, entry"]),
-        (
-            "refusal",
-            "bundle TEXT NOT NULL, stream TEXT NOT NULL, sequence INTEGER NOT NULL, manifest TEXT NOT NULL",
-            &[],
-            &["bundle, entry", "stream, entry"],
-        ),
-    ];
-    for (table, columns, unique, keys) in TABLES {
-        let mut sql = format!(
-            "CREATE TABLE {table} (entry INTEGER NOT NULL REFERENCES entry (number), n INTEGER NOT NULL, {columns},
+    Table::ALL.into_iter().filter(|table| table.definition().since == 1).try_for_each(|table| make(connection, table))
+}
+
+/// Makes a table whose rows follow from the entries.
+fn make(connection: &Connection, table: Table) -> rusqlite::Result<()> {
+    make_table(connection, table)?;
+    make_append_only(connection, table)
+}
+
+fn make_table(connection: &Connection, table: Table) -> rusqlite::Result<()> {
+    let Definition { name, columns, unique, keys, .. } = table.definition();
+    let mut sql = format!(
+        "CREATE TABLE {name} (entry INTEGER NOT NULL REFERENCES entry (number), n INTEGER NOT NULL, {columns},
              PRIMARY KEY (entry, n)) STRICT, WITHOUT ROWID;"
-        );
-        let mut taken = format!("NEW.entry IS NOT (SELECT max(number) FROM entry) OR {}", exists(table, "entry, n"));
-        for key in unique {
-            sql += &format!("CREATE UNIQUE INDEX {table}_by_{} ON {table} ({key});", key.replace(", ", "_"));
-            taken += &format!(" OR {}", exists(table, key));
-        }
-        for key in keys {
-            sql += &format!("CREATE INDEX {table}_by_{} ON {table} ({key});", key.replace(", ", "_"));
-        }
-        sql += &format!(
-            "CREATE TRIGGER {table}_insert BEFORE INSERT ON {table} WHEN {taken}
-             BEGIN SELECT raise(ABORT, 'the ledger is append-only'); END;"
-        );
-        connection.execute_batch(&sql)?;
-        forbid_changes(connection, table)?;
+    );
+    for key in unique {
+        sql += &format!("CREATE UNIQUE INDEX {name}_by_{} ON {name} ({key});", key.replace(", ", "_"));
     }
-    Ok(())
+    for key in keys {
+        sql += &format!("CREATE INDEX {name}_by_{} ON {name} ({key});", key.replace(", ", "_"));
+    }
+    connection.execute_batch(&sql)
+}
+
+fn make_append_only(connection: &Connection, table: Table) -> rusqlite::Result<()> {
+    let Definition { name, unique, .. } = table.definition();
+    make_insert_trigger(connection, name, unique)?;
+    forbid_changes(connection, name)
+}
+
+fn make_insert_trigger(connection: &Connection, name: &str, unique: &[&str]) -> rusqlite::Result<()> {
+    let mut taken = format!("NEW.entry IS NOT (SELECT max(number) FROM entry) OR {}", exists(name, "entry, n"));
+    for key in unique {
+        taken += &format!(" OR {}", exists(name, key));
+    }
+    connection.execute_batch(&format!(
+        "CREATE TRIGGER {name}_insert BEFORE INSERT ON {name} WHEN {taken}
+             BEGIN SELECT raise(ABORT, 'the ledger is append-only'); END;"
+    ))
 }
 
 /// Schema 2: working state.
@@ -228,6 +307,46 @@ fn second(connection: &Connection) -> rusqlite::Result<()> {
              stream TEXT NOT NULL, sequence INTEGER NOT NULL, manifest TEXT NOT NULL, repository TEXT NOT NULL,
              blob TEXT NOT NULL, location TEXT NOT NULL, taken INTEGER NOT NULL,
              PRIMARY KEY (stream, sequence, manifest, repository, blob)) STRICT, WITHOUT ROWID;",
+    )
+}
+
+/// Schema 3: the tree over the entries, signed heads, stages and approvals. Of what there was, the tree and the ledger's key
+/// have rows in the new tables.
+fn third(connection: &Connection) -> rusqlite::Result<()> {
+    let tables = || Table::ALL.into_iter().filter(|table| table.definition().since == 3);
+    tables().try_for_each(|table| make_table(connection, table))?;
+    let mut edge = Edge::default();
+    let mut entries = connection.prepare("SELECT number, bytes FROM entry ORDER BY number")?;
+    let mut entries = entries.query([])?;
+    while let Some(row) = entries.next()? {
+        let (number, bytes): (i64, Vec<u8>) = (row.get(0)?, row.get(1)?);
+        let key = match Entry::parse(&bytes).map(|entry| entry.act) {
+            Ok(Act::Created(created)) => created.ledger_key,
+            _ => None,
+        };
+        for (level, node) in (0_i64..).zip(&edge.push(tree::leaf(&bytes))) {
+            connection.prepare_cached("INSERT INTO node VALUES (?1, ?2, ?3)")?.execute((
+                number,
+                level,
+                node.as_bytes(),
+            ))?;
+        }
+        if let Some(key) = key {
+            connection.execute("INSERT INTO ledger_key VALUES (?1, 0, ?2)", (number, key.as_str()))?;
+        }
+    }
+    tables().try_for_each(|table| make_append_only(connection, table))?;
+    // A second bundle under one number needs an override, and that is the ledger's rule to check, not the table's.
+    connection.execute_batch("DROP INDEX bundle_by_stream_sequence; DROP TRIGGER bundle_insert;")?;
+    connection.execute_batch("CREATE INDEX bundle_by_stream_sequence ON bundle (stream, sequence, entry);")?;
+    make_insert_trigger(connection, "bundle", &["id"])?;
+    connection.execute_batch(
+        "CREATE TABLE head (only INTEGER PRIMARY KEY CHECK (only = 1), statement BLOB NOT NULL,
+             certificate BLOB NOT NULL) STRICT;
+         CREATE TABLE kept (bundle TEXT NOT NULL, digest TEXT NOT NULL, bytes BLOB NOT NULL,
+             PRIMARY KEY (bundle, digest)) STRICT;
+         CREATE TABLE shown (number INTEGER NOT NULL, hash BLOB NOT NULL, head TEXT NOT NULL,
+             PRIMARY KEY (number, hash)) STRICT, WITHOUT ROWID;",
     )
 }
 

@@ -1,21 +1,24 @@
 //! Proving that the ledger is what was written.
 //!
 //! One pass over the entries in order, with every other table read beside them in the same order: memory does not grow
-//! with the ledger, and the first thing that is wrong is named. What this cannot see is a ledger that was cut off
-//! after an entry, put back from an old copy, or written anew from some entry on with every hash made again: those
-//! show only against a [`Head`] that was kept elsewhere.
+//! with the ledger, and the first thing that is wrong is named. Someone who has the file and not the ledger key can put an old
+//! copy back, with the head that was signed then; someone who has both can write it anew. Those show only against a
+//! [`Head`] that was kept elsewhere.
 
-use manifest_schema::OutsideText;
+use manifest_schema::{OutsideText, Timestamp};
 use rusqlite::types::Value;
 use rusqlite::{Connection, Rows};
 use serde::Serialize;
 
+use crate::acts::KeyChanged;
 use crate::entry::{Act, Entry};
 use crate::error::{Error, Fault};
-use crate::names::{EntryHash, EntryNumber};
+use crate::head::{self, Checker, Head, KeyChange};
+use crate::names::{EntryHash, EntryNumber, Fingerprint, TreeHash};
 use crate::query::checked;
 use crate::schema::{self, Table};
-use crate::{Head, Ledger, rows};
+use crate::tree::{self, Edge};
+use crate::{Ledger, custody, rows};
 
 /// What was found right.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -29,18 +32,25 @@ pub struct Verified {
     pub recorded: u64,
     /// Refusals.
     pub refused: u64,
+    /// The certificate of the key that signed the head; none if heads are not signed.
+    pub key: Option<Fingerprint>,
 }
 
 impl Ledger {
-    /// Checks everything: the chain of entries, each row of the other tables, the tables and triggers themselves, and
-    /// the database file.
+    /// Checks everything: the chain of entries, each row of the other tables, the signed head, the tables and triggers
+    /// themselves, and the database file.
     ///
     /// # Errors
     /// [`Error::Tampered`] names the first thing that is wrong; [`Error::Busy`], [`Error::Database`].
-    pub fn verify(&self) -> Result<Verified, Error> {
+    pub fn verify(&self, checker: &dyn Checker) -> Result<Verified, Error> {
         // One view of the ledger for all of it, even if another program writes meanwhile.
         let view = self.sql(self.connection.unchecked_transaction())?;
-        let verified = walk(&view, self)?;
+        let verified = walk(&view, self, checker)?;
+        if let Some(key) = &verified.key {
+            let kept = custody::check_kept(&view, &verified.head, key, checker, Timestamp::now());
+            let kept = kept.map_err(|e| self.tampered(broken("head", verified.head.number.get())(e)))?;
+            kept.map_err(|fault| self.tampered(fault))?;
+        }
         if let Some((name, state)) = self.sql(schema::difference(&view))? {
             return Err(self.tampered(Fault::Schema { name: OutsideText::new(name), state }));
         }
@@ -51,23 +61,9 @@ impl Ledger {
             Err(e) => Err(self.tampered(Fault::Integrity(OutsideText::new(e.to_string())))),
         }
     }
-
-    /// Whether an entry with this number and hash is in the ledger: whether it is the ledger, or a later state of it,
-    /// that the head was taken from.
-    ///
-    /// # Errors
-    /// [`Error::Database`], [`Error::Damaged`].
-    pub fn contains(&self, head: &Head) -> Result<bool, Error> {
-        if head.ledger != self.id {
-            return Ok(false);
-        }
-        let sql = "SELECT count(*) FROM entry WHERE number = ?1 AND hash = ?2";
-        let count = self.connection.query_row(sql, (head.number.sql(), head.hash.as_bytes()), |r| r.get::<_, i64>(0));
-        Ok(self.sql(count)? == 1)
-    }
 }
 
-fn walk(view: &Connection, ledger: &Ledger) -> Result<Verified, Error> {
+fn walk(view: &Connection, ledger: &Ledger, checker: &dyn Checker) -> Result<Verified, Error> {
     let tampered = |fault| ledger.tampered(fault);
     let mut statements = Vec::with_capacity(Table::ALL.len());
     for table in Table::ALL {
@@ -84,6 +80,7 @@ fn walk(view: &Connection, ledger: &Ledger) -> Result<Verified, Error> {
     let mut entries = entries.query([]).map_err(|e| tampered(broken("entry", 0)(e)))?;
 
     let mut last: Option<Head> = None;
+    let (mut edge, mut key) = (Edge::default(), None);
     let (mut begun, mut recorded, mut refused) = (0, 0, 0);
     loop {
         let after = last.map_or(0, |h| h.number.get());
@@ -96,14 +93,22 @@ fn walk(view: &Connection, ledger: &Ledger) -> Result<Verified, Error> {
         }
         let stored = checked(number, &hash, bytes).map_err(tampered)?;
         follows(&stored.entry, last.as_ref(), ledger).map_err(tampered)?;
-        compare(&stored.entry, &mut cursors).map_err(tampered)?;
-        match stored.entry.act {
+        let nodes = edge.push(tree::leaf(&stored.bytes));
+        compare(&stored.entry, &nodes, &mut cursors).map_err(tampered)?;
+        match &stored.entry.act {
             Act::Begun(_) => begun += 1,
             Act::Recorded(_) => recorded += 1,
             Act::Refused(_) => refused += 1,
-            Act::Created(_) | Act::Signing(_) => {}
+            Act::Created(created) => key.clone_from(&created.ledger_key),
+            Act::KeyChanged(change) => {
+                let checked = changes_key(change, key.as_ref(), last.as_ref(), checker);
+                checked.map_err(|reason| tampered(Fault::KeyChange { number, reason }))?;
+                key = Some(change.to.clone());
+            }
+            _ => {}
         }
-        last = Some(Head { ledger: ledger.id, number, hash: stored.hash, time: stored.entry.time });
+        let root = edge.root().unwrap_or_else(|| tree::leaf(&stored.bytes));
+        last = Some(Head { ledger: ledger.id, number, hash: stored.hash, root, time: stored.entry.time });
     }
     let head = last.ok_or_else(|| tampered(Fault::Empty))?;
     for cursor in &mut cursors {
@@ -112,7 +117,7 @@ fn walk(view: &Connection, ledger: &Ledger) -> Result<Verified, Error> {
             return Err(tampered(Fault::ExtraRow { table: cursor.table.name(), entry }));
         }
     }
-    Ok(Verified { head, begun, recorded, refused })
+    Ok(Verified { head, begun, recorded, refused, key })
 }
 
 /// Whether an entry may stand after the one before it.
@@ -135,9 +140,33 @@ fn follows(entry: &Entry, last: Option<&Head>, ledger: &Ledger) -> Result<(), Fa
     Ok(())
 }
 
+/// Whether a change of the ledger key is signed by both keys.
+fn changes_key(
+    change: &KeyChanged,
+    key: Option<&Fingerprint>,
+    last: Option<&Head>,
+    checker: &dyn Checker,
+) -> Result<(), OutsideText> {
+    let wrong = |reason: String| Err(OutsideText::new(reason));
+    if change.from.as_ref() != key {
+        let name = |key: Option<&Fingerprint>| key.map_or("none".into(), ToString::to_string);
+        return wrong(format!("it changes from {}, expected {}", name(change.from.as_ref()), name(key)));
+    }
+    let (file, certificates) = (change.file.raw().as_bytes(), change.certificates.raw().as_bytes());
+    let checked = checker.check(file, certificates, Timestamp::now())?;
+    if let Some(missing) = change.from.iter().chain([&change.to]).find(|key| !checked.signers.contains(key)) {
+        return wrong(format!("{missing} did not sign it"));
+    }
+    let said: KeyChange = head::parse(&checked.document).map_err(OutsideText::new)?;
+    if (said.from.as_ref(), &said.to, Some(&said.after)) != (key, &change.to, last) {
+        return wrong("what was signed is another change".into());
+    }
+    Ok(())
+}
+
 /// Compares the rows that an entry should have with those that are there.
-fn compare(entry: &Entry, cursors: &mut [Cursor<'_>]) -> Result<(), Fault> {
-    let mut derived = rows::of(entry).into_iter().peekable();
+fn compare(entry: &Entry, nodes: &[TreeHash], cursors: &mut [Cursor<'_>]) -> Result<(), Fault> {
+    let mut derived = rows::of(entry, nodes).into_iter().peekable();
     let (number, after) = (entry.number, entry.number.get() - 1);
     for cursor in cursors {
         let table = cursor.table;

@@ -1,15 +1,16 @@
-//! What is remembered of a receive that is under way, so that it can be continued: how far uploads have come.
+//! What is remembered of a receive that is under way, so that it can be continued: how far uploads have come,
+//! the small files of bundles that wait for their promotion, heads that the ledger was shown.
 //!
 //! None of it is part of the record: nothing here is hashed, [`Ledger::verify`] does not read it, and any program may
 //! change or delete it. So whoever reads it must not believe it: a registry is asked whether it still has an upload. It
 //! goes away in the transaction that records the bundle, or its refusal.
 
 use manifest_schema::Digest;
-use rusqlite::{Connection, OptionalExtension, Params};
+use rusqlite::{Connection, OptionalExtension, Params, TransactionBehavior};
 
-use crate::entry::Subject;
-use crate::error::Error;
-use crate::{Ledger, schema};
+use crate::Ledger;
+use crate::acts::Subject;
+use crate::error::{Error, database};
 
 impl Ledger {
     /// Where an upload of a blob to a repository can be continued: its location at the registry, and how many bytes the
@@ -23,9 +24,6 @@ impl Ledger {
         repository: &str,
         blob: &Digest,
     ) -> Result<Option<(String, u64)>, Error> {
-        if !self.has_working_state()? {
-            return Ok(None);
-        }
         let (stream, sequence, manifest) = key(subject);
         let found = self.connection.prepare_cached(UPLOAD).and_then(|mut statement| {
             let parameters = (stream, sequence, manifest, repository, blob.to_string());
@@ -60,7 +58,7 @@ impl Ledger {
         }
     }
 
-    fn note(&self, sql: &str, parameters: impl Params) -> Result<(), Error> {
+    pub(crate) fn note(&self, sql: &str, parameters: impl Params) -> Result<(), Error> {
         if self.lock.is_none() {
             return Err(Error::ReadOnly(self.path.clone()));
         }
@@ -68,9 +66,42 @@ impl Ledger {
         Ok(())
     }
 
-    /// A ledger that an older program wrote, opened for reading, has no such tables.
-    fn has_working_state(&self) -> Result<bool, Error> {
-        Ok(self.sql(schema::version(&self.connection))? >= schema::WORKING_STATE)
+    /// Keeps small files of a bundle that waits for its promotion, by their digests. They are believed as little as
+    /// anything else here: who reads them checks them again.
+    ///
+    /// # Errors
+    /// What `files` returns; [`Error::ReadOnly`], [`Error::Busy`], [`Error::Full`], [`Error::Database`]. Nothing is kept then.
+    pub fn keep<E: From<Error>>(
+        &mut self,
+        subject: &Subject,
+        files: impl FnOnce(&mut dyn FnMut(&Digest, &[u8]) -> Result<(), Error>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let path = &self.path;
+        if self.lock.is_none() {
+            return Err(Error::ReadOnly(path.clone()).into());
+        }
+        let sql = |e| database(path, e);
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql)?;
+        let bundle = subject.bundle.to_string();
+        files(&mut |digest, bytes| {
+            let insert = "INSERT OR REPLACE INTO kept (bundle, digest, bytes) VALUES (?1, ?2, ?3)";
+            let inserted = transaction
+                .prepare_cached(insert)
+                .and_then(|mut insert| insert.execute((&bundle, digest.to_string(), bytes)));
+            inserted.map(|_| ()).map_err(sql)
+        })?;
+        Ok(transaction.commit().map_err(sql)?)
+    }
+
+    /// A small file that was kept for a bundle.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Damaged`].
+    pub fn kept(&self, subject: &Subject, digest: &Digest) -> Result<Option<Vec<u8>>, Error> {
+        let sql = "SELECT bytes FROM kept WHERE bundle = ?1 AND digest = ?2";
+        let parameters = (subject.bundle.to_string(), digest.to_string());
+        let found = self.connection.prepare_cached(sql);
+        self.sql(found.and_then(|mut select| select.query_row(parameters, |row| row.get(0)).optional()))
     }
 }
 
@@ -80,7 +111,12 @@ const UPLOAD: &str = "SELECT location, taken FROM upload
 /// Forgets the working state of a bundle.
 pub(crate) fn forget(connection: &Connection, subject: &Subject) -> rusqlite::Result<()> {
     let sql = "DELETE FROM upload WHERE stream = ?1 AND sequence = ?2 AND manifest = ?3";
-    connection.prepare_cached(sql)?.execute(key(subject)).map(|_| ())
+    connection.prepare_cached(sql)?.execute(key(subject))?;
+    forget_kept(connection, subject)
+}
+
+fn forget_kept(connection: &Connection, subject: &Subject) -> rusqlite::Result<()> {
+    connection.prepare_cached("DELETE FROM kept WHERE bundle = ?1")?.execute([subject.bundle.to_string()]).map(|_| ())
 }
 
 /// Forgets the working state of a bundle that is in production, and of all before it in the stream: those cannot be
@@ -88,7 +124,8 @@ pub(crate) fn forget(connection: &Connection, subject: &Subject) -> rusqlite::Re
 pub(crate) fn forget_up_to(connection: &Connection, subject: &Subject) -> rusqlite::Result<()> {
     let (stream, sequence, _) = key(subject);
     let sql = "DELETE FROM upload WHERE stream = ?1 AND sequence <= ?2";
-    connection.prepare_cached(sql)?.execute((stream, sequence)).map(|_| ())
+    connection.prepare_cached(sql)?.execute((stream, sequence))?;
+    forget_kept(connection, subject)
 }
 
 fn key(subject: &Subject) -> (&str, i64, String) {

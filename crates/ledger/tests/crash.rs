@@ -16,7 +16,7 @@ const LEDGER: &str = "LEDGER_TO_WRITE_TO";
 #[test]
 fn writer() {
     let Some(path) = std::env::var_os(LEDGER) else { return };
-    let mut ledger = Ledger::open(path.as_ref(), None).expect("the ledger opens");
+    let mut ledger = Ledger::open(path.as_ref(), None, Some(custody(path.as_ref(), 'A'))).expect("the ledger opens");
     let newest = ledger.newest(&subject("payments", 1).stream).expect("read").map_or(0, |s| s.get());
     let said = |entry: EntryNumber| println!("\nacknowledged {entry}");
     for sequence in newest.max(1)..newest + 100_000 {
@@ -51,7 +51,7 @@ fn nothing_acknowledged_is_lost_when_killed() {
         // The first acknowledgement of a round is waited for, so that the writer is killed while it writes.
         let first = lines.by_ref().map_while(Result::ok).find_map(|l| acknowledged(&l)).expect("the writer writes");
         assert!(first >= last, "round {round}: {first} after {last}");
-        let busy = Ledger::open(&place.path, None);
+        let busy = place.try_open();
         assert!(matches!(busy, Err(Error::Busy { process: Some(p), .. }) if p == child.id()), "{busy:?}");
         std::thread::sleep(Duration::from_millis(round * 7));
         child.kill().expect("killed");
@@ -59,7 +59,7 @@ fn nothing_acknowledged_is_lost_when_killed() {
         last = lines.map_while(Result::ok).filter_map(|l| acknowledged(&l)).last().unwrap_or(first);
 
         let ledger = place.open();
-        let verified = ledger.verify().expect("the ledger is right");
+        let verified = ledger.verify(&Keys).expect("the ledger is right");
         assert!(verified.head.number.get() >= last, "{} < {last}", verified.head.number);
     }
 }

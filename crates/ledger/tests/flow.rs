@@ -48,7 +48,7 @@ fn a_bundle_goes_from_begun_to_recorded() {
     assert_eq!(json["recorded"]["entry"], 4);
     assert_eq!(json["status"], "recorded");
 
-    let verified = ledger.verify().expect("all is right");
+    let verified = ledger.verify(&Keys).expect("all is right");
     assert_eq!((verified.head, verified.begun, verified.recorded), (ledger.head().expect("a head"), 1, 1));
     drop(ledger);
     assert_eq!(place.read().head().expect("a head"), verified.head, "what was written is there after closing");
@@ -155,7 +155,7 @@ fn facts_are_recorded_even_if_the_clock_was_set_back() {
     ledger.record(&stamp(5), recorded(&s)).expect("recorded");
     ledger.refused(&stamp(4), refused(&subject("payments", 9))).expect("recorded");
     assert_eq!(ledger.head().expect("a head").time, stamp(10).now);
-    let _ = ledger.verify().expect("times never go back");
+    let _ = ledger.verify(&Keys).expect("times never go back");
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn refusals_and_lists_are_found() {
 fn one_writer_at_a_time() {
     let place = place();
     let mut ledger = place.open();
-    let busy = Ledger::open(&place.path, None).expect_err("locked");
+    let busy = place.try_open().expect_err("locked");
     assert!(
         matches!(&busy, Error::Busy { path, process: Some(p) } if path.ends_with("ledger.db") && *p == std::process::id())
     );
@@ -215,7 +215,10 @@ fn one_writer_at_a_time() {
 
     let link = place.folder.path().join("link.db");
     std::os::unix::fs::symlink(&place.path, &link).expect("a link");
-    assert!(matches!(Ledger::open(&link, None), Err(Error::Busy { .. })), "the lock is the file's, not the name's");
+    assert!(
+        matches!(Ledger::open(&link, None, None), Err(Error::Busy { .. })),
+        "the lock is the file's, not the name's"
+    );
     drop(ledger);
     let _ = place.open();
     assert!(matches!(place.raw().execute_batch("BEGIN EXCLUSIVE"), Ok(())));
@@ -238,7 +241,7 @@ fn what_is_no_ledger_is_not_opened() {
     let place = place();
     let folder = place.folder.path();
     let both = |path: &std::path::Path| {
-        let write = Ledger::open(path, None).expect_err("not a ledger");
+        let write = Ledger::open(path, None, None).expect_err("not a ledger");
         let read = Ledger::open_read_only(path, None).expect_err("not a ledger");
         assert_eq!(std::mem::discriminant(&write), std::mem::discriminant(&read), "{write:?} {read:?}");
         read
@@ -255,20 +258,20 @@ fn what_is_no_ledger_is_not_opened() {
     assert!(matches!(both(&file), Error::NotALedger { .. }), "another program's database");
 
     let other = common::place();
-    let result = Ledger::open(&place.path, Some(&other.id));
+    let result = Ledger::open(&place.path, Some(&other.id), None);
     assert!(
         matches!(result, Err(Error::OtherLedger { expected, found, .. }) if expected == other.id && found == place.id)
     );
 
-    place.raw().pragma_update(None, "user_version", 3).expect("changed");
-    assert!(matches!(both(&place.path), Error::Newer { found: 3, known: 2, .. }));
+    place.raw().pragma_update(None, "user_version", 4).expect("changed");
+    assert!(matches!(both(&place.path), Error::Newer { found: 4, known: 3, .. }));
 }
 
 #[test]
 fn a_ledger_is_never_overwritten() {
     let place = place();
     let before = fs::read(&place.path).expect("the file");
-    let create = |path: &std::path::Path| Ledger::create(path, &stamp(0), Created::default());
+    let create = |path: &std::path::Path| Ledger::create(path, &stamp(0), Created::default(), None);
     assert!(matches!(create(&place.path), Err(Error::Exists(_))));
     assert_eq!(fs::read(&place.path).expect("the file"), before);
     let second = place.folder.path().join("second.db");
@@ -284,7 +287,7 @@ fn a_ledger_is_never_overwritten() {
     let mut names: Vec<_> =
         fs::read_dir(place.folder.path()).expect("the folder").map(|e| e.expect("an entry").file_name()).collect();
     names.sort();
-    assert_eq!(names, ["dangling.db", "ledger.db", "second.db-wal"], "nothing unfinished is left");
+    assert_eq!(names, ["dangling.db", "ledger.db", "ledger.db.head", "second.db-wal"], "nothing unfinished is left");
 }
 
 #[test]
@@ -302,7 +305,7 @@ fn a_ledger_on_read_only_media_is_read() {
         rusqlite::Connection::open_with_flags(&file, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).expect("opens");
     plain.query_row("SELECT count(*) FROM entry", [], |r| r.get::<_, i64>(0)).expect_err("there is no log");
     let ledger = Ledger::open_read_only(&file, Some(&place.id)).expect("opens");
-    assert_eq!(ledger.verify().expect("right").recorded, 1);
+    assert_eq!(ledger.verify(&Keys).expect("right").recorded, 1);
     drop(ledger);
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o700)).expect("set");
 }

@@ -5,25 +5,71 @@ mod common;
 use std::fs;
 
 use common::*;
-use ledger::{Error, Fault, Ledger};
+use ledger::{Error, Fault, Ledger, Rule};
+use manifest_schema::OutsideText;
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
-const TABLES: [&str; 10] =
-    ["entry", "act", "bundle", "signing", "recorded", "image", "platform", "signature", "tag", "refusal"];
+const TABLES: [&str; 22] = [
+    "entry",
+    "act",
+    "bundle",
+    "signing",
+    "recorded",
+    "image",
+    "platform",
+    "signature",
+    "tag",
+    "refusal",
+    "node",
+    "signed",
+    "received",
+    "approval",
+    "approval_withdrawal",
+    "rejection",
+    "override",
+    "promoted",
+    "withdrawal",
+    "ledger_key",
+    "adoption",
+    "mark",
+];
 
 /// A ledger with a row in every table, more than one in most.
 fn filled() -> Place {
-    let place = place();
+    let mut place = place();
     let mut ledger = place.open();
+    let s = |n| subject("payments", n);
     import(&mut ledger, "payments", 1, 10);
-    import(&mut ledger, "payments", 2, 20);
-    ledger.refused(&stamp(30), refused(&subject("payments", 3))).expect("recorded");
+    ledger.refused(&stamp(30), refused(&s(3))).expect("recorded");
+    for n in [4, 5] {
+        let _ = ledger.begin(&stamp(40), begun(&s(n))).expect("begun");
+        ledger.received(&stamp(40), received(&s(n))).expect("received");
+    }
+    ledger.approved(&stamp(42), approved(&s(4), 'B')).expect("approved");
+    ledger.approved(&stamp(42), approved(&s(4), 'C')).expect("approved");
+    ledger.approval_withdrawn(&stamp(43), approval_withdrawn(&s(4), 'C')).expect("withdrawn");
+    ledger.rejected(&stamp(44), rejected(&s(5))).expect("rejected");
+    ledger.override_rules(&stamp(45), overridden(&s(4), &[Rule::Approvals, Rule::Expired])).expect("overridden");
+    ledger.signing(&stamp(46), signing(&s(4))).expect("announced");
+    ledger.promoted(&stamp(47), recorded(&s(4))).expect("promoted");
+    ledger.withdrawn(&stamp(48), withdrawn(&s(4))).expect("withdrawn");
+    ledger.change_key(&stamp(49), Box::new(Key(ledger_key('D'))), join).expect("changed");
+    drop(ledger);
+    place.key = 'D';
+    let old = fs::read(&place.path).expect("the file");
+    let mut ledger = place.open();
+    let _ = ledger.begin(&stamp(50), begun(&s(6))).expect("begun");
+    ledger.signing(&stamp(50), signing(&s(6))).expect("announced");
+    drop(ledger);
+    place.put_back(&old);
+    let reason = OutsideText::new("the disk died");
+    Ledger::adopt(&place.path, Some(&place.id), place.custody(), &stamp(60), reason).expect("adopted");
     place
 }
 
 fn fault(place: &Place) -> Fault {
-    match Ledger::open_read_only(&place.path, None).and_then(|l| l.verify()) {
+    match Ledger::open_read_only(&place.path, None).and_then(|l| l.verify(&Keys)) {
         Err(Error::Tampered { fault, .. }) => fault,
         other => panic!("expected a fault, found {other:?}"),
     }
@@ -51,7 +97,7 @@ fn drop_triggers(raw: &Connection) {
         .prepare("SELECT name FROM sqlite_schema WHERE type = 'trigger'")
         .and_then(|mut s| s.query_map([], |r| r.get(0))?.collect())
         .expect("triggers");
-    assert_eq!(names.len(), 30, "three of every table");
+    assert_eq!(names.len(), 66, "three of every table");
     for name in names {
         raw.execute_batch(&format!("DROP TRIGGER {name}")).expect("dropped");
     }
@@ -91,7 +137,7 @@ fn every_table_is_append_only_for_any_program() {
             "REPLACE INTO entry SELECT NULL, x'00', x'00'",
             "REPLACE INTO entry SELECT 100, x'00', x'00'",
             "REPLACE INTO bundle SELECT (SELECT max(number) FROM entry), 99, id, 'x', 9, manifest FROM bundle LIMIT 1",
-            "REPLACE INTO bundle SELECT (SELECT max(number) FROM entry), 99, 'x', stream, sequence, manifest FROM bundle LIMIT 1",
+            "REPLACE INTO approval SELECT (SELECT max(number) FROM entry), 99, 'x', 'x', statement FROM approval LIMIT 1",
             "REPLACE INTO recorded SELECT (SELECT max(number) FROM entry), 99, bundle, 'x', 9, 0 FROM recorded LIMIT 1",
         ] {
             let message = raw.execute(sql, []).expect_err(sql).to_string();
@@ -99,7 +145,7 @@ fn every_table_is_append_only_for_any_program() {
         }
     }
     assert_eq!(dump(&raw).expect("a dump"), before);
-    let _ = place.read().verify().expect("nothing changed");
+    let _ = place.read().verify(&Keys).expect("nothing changed");
 }
 
 #[test]
@@ -107,16 +153,18 @@ fn a_row_added_by_another_program_is_found() {
     for table in TABLES.into_iter().skip(1) {
         let place = filled();
         let raw = place.raw();
-        let rest = columns(&raw, table).into_iter().skip(2).map(|_| "'7'").collect::<Vec<_>>().join(", ");
+        let value = |column| if column == "hash" { "x'07'" } else { "'7'" };
+        let rest = columns(&raw, table).iter().skip(2).map(|c| value(c.as_str())).collect::<Vec<_>>().join(", ");
         raw.execute(&format!("INSERT INTO {table} VALUES ((SELECT max(number) FROM entry), 99, {rest})"), [])
             .expect("appending is what the triggers allow");
         let found = fault(&place);
         assert!(matches!(found, Fault::ExtraRow { table: t, .. } if t == table), "{table}: {found}");
     }
     let place = filled();
-    place.raw().execute("INSERT INTO entry VALUES (9, x'00', x'00')", []).expect("appended");
-    assert!(matches!(fault(&place), Fault::Hash { number, .. } if number.get() == 9));
-    assert!(Ledger::open(&place.path, None).is_err(), "nothing is written after a wrong entry");
+    let next = place.read().head().expect("a head").number.get() + 1;
+    place.raw().execute("INSERT INTO entry VALUES (?1, x'00', x'00')", [next.cast_signed()]).expect("appended");
+    assert!(matches!(fault(&place), Fault::Hash { number, .. } if number.get() == next));
+    assert!(place.try_open().is_err(), "nothing is written after a wrong entry");
 }
 
 #[test]
@@ -127,7 +175,12 @@ fn a_changed_value_in_any_column_is_named() {
     for table in TABLES {
         for row in 0..count(table).expect("a count") {
             for column in columns(&original.raw(), table) {
-                let copy = Place { folder: tempfile::tempdir().expect("a folder"), path: "".into(), id: original.id };
+                let copy = Place {
+                    folder: tempfile::tempdir().expect("a folder"),
+                    path: "".into(),
+                    id: original.id,
+                    key: original.key,
+                };
                 let copy = Place { path: copy.folder.path().join("ledger.db"), ..copy };
                 fs::write(&copy.path, &bytes).expect("copied");
                 let raw = copy.raw();
@@ -208,14 +261,15 @@ fn the_chain_holds_even_if_hashes_are_made_again() {
     let hash = ledger::EntryHash::of(changed.as_bytes());
     raw.execute("UPDATE entry SET hash = ?1, bytes = ?2 WHERE number = 3", (hash.as_bytes(), changed.as_bytes()))
         .expect("changed");
+    assert!(matches!(fault(&place), Fault::Row { table: "node", entry, .. } if entry.get() == 3), "the tree holds too");
+    raw.execute("UPDATE node SET hash = ?1 WHERE entry = 3", [ledger::leaf(changed.as_bytes()).as_bytes()])
+        .expect("changed");
     drop(raw);
     assert!(matches!(fault(&place), Fault::Chain { number, .. } if number.get() == 4));
 }
 
-#[test]
-fn a_ledger_cut_off_shows_against_a_head_kept_elsewhere() {
-    let place = filled();
-    let head = place.read().head().expect("a head");
+/// Cuts the ledger off behind an entry, with triggers as they were.
+fn cut_off(place: &Place, last: u64) {
     let raw = place.raw();
     let triggers: Vec<String> = raw
         .prepare("SELECT sql FROM sqlite_schema WHERE type = 'trigger'")
@@ -224,17 +278,36 @@ fn a_ledger_cut_off_shows_against_a_head_kept_elsewhere() {
     drop_triggers(&raw);
     for table in TABLES.into_iter().rev() {
         let first = &columns(&raw, table)[0];
-        raw.execute(&format!("DELETE FROM {table} WHERE {first} > 5"), []).expect("deleted");
+        raw.execute(&format!("DELETE FROM {table} WHERE {first} > {last}"), []).expect("deleted");
     }
     for trigger in triggers {
         raw.execute_batch(&trigger).expect("made again");
     }
-    drop(raw);
-    let ledger = place.read();
-    let cut = ledger.verify().expect("by itself it is consistent").head;
-    assert_eq!(cut.number.get(), 5);
-    assert!(!ledger.contains(&head).expect("read"));
-    assert!(ledger.contains(&cut).expect("read"));
+}
+
+#[test]
+fn a_ledger_cut_off_is_not_what_its_key_signed() {
+    let mut place = filled();
+    cut_off(&place, 15);
+    place.key = 'A';
+    assert!(matches!(fault(&place), Fault::Head { number, .. } if number.get() == 15));
+    assert!(matches!(place.try_open(), Err(Error::Tampered { fault: Fault::Head { .. }, .. })));
+}
+
+#[test]
+fn a_ledger_cut_off_with_its_head_of_then_shows_against_the_second_file() {
+    let place = place();
+    import(&mut place.open(), "payments", 1, 10);
+    let head: Vec<u8> = place.raw().query_row("SELECT statement FROM head", [], |r| r.get(0)).expect("a head");
+    let last = place.read().head().expect("a head");
+    import(&mut place.open(), "payments", 2, 20);
+    cut_off(&place, last.number.get());
+    place.raw().execute("UPDATE head SET statement = ?1", [head]).expect("put back");
+    let cut = place.read().verify(&Keys).expect("by itself it is right").head;
+    assert_eq!(cut, last);
+    assert!(
+        matches!(place.try_open(), Err(Error::Behind { head, last: l, .. }) if head.number > last.number && l == last.number)
+    );
 }
 
 #[test]
@@ -250,12 +323,12 @@ fn other_tables_and_triggers_are_found_and_not_written_with() {
         let place = filled();
         place.raw().execute_batch(sql).expect(sql);
         assert!(matches!(fault(&place), Fault::Schema { state: s, .. } if s == state), "{sql}");
-        let opened = Ledger::open(&place.path, None);
+        let opened = place.try_open();
         assert!(matches!(opened, Err(Error::Tampered { fault: Fault::Schema { .. }, .. })), "{sql}: {opened:?}");
     }
     let place = filled();
     place.raw().execute_batch("ANALYZE").expect("statistics are no part of the record");
-    let _ = place.open().verify().expect("right");
+    let _ = place.open().verify(&Keys).expect("right");
 }
 
 #[test]
@@ -272,7 +345,7 @@ fn a_changed_byte_anywhere_in_the_file_changes_nothing_unseen() {
         let mut changed = original.clone();
         changed[at] ^= 0x11;
         fs::write(&path, changed).expect("written");
-        match Ledger::open_read_only(&path, Some(&place.id)).and_then(|l| l.verify()) {
+        match Ledger::open_read_only(&path, Some(&place.id)).and_then(|l| l.verify(&Keys)) {
             Err(_) => found += 1,
             Ok(_) => {
                 let after = Connection::open(&path).and_then(|raw| dump(&raw)).expect("a dump");

@@ -16,9 +16,46 @@ fn note_some(ledger: &Ledger, subject: &Subject) {
     ledger.note_upload(subject, REPOSITORY, &digest("layer"), Some(("https://r/u/1", 7))).expect("noted");
 }
 
+/// The tables of schema 3.
+const NEW: [&str; 15] = [
+    "node",
+    "signed",
+    "received",
+    "approval",
+    "approval_withdrawal",
+    "rejection",
+    "override",
+    "promoted",
+    "withdrawal",
+    "ledger_key",
+    "adoption",
+    "mark",
+    "head",
+    "kept",
+    "shown",
+];
+
 /// The file as a program that knows schema 1 only left it.
 fn back_to_schema_1(place: &Place) {
-    place.raw().execute_batch("DROP TABLE upload; PRAGMA user_version = 1").expect("older");
+    let raw = place.raw();
+    for table in NEW.into_iter().chain(["upload"]) {
+        raw.execute_batch(&format!("DROP TABLE {table}")).expect("dropped");
+    }
+    let exists = |key: &str| format!("EXISTS (SELECT 1 FROM bundle WHERE {key})");
+    let taken = [
+        exists("entry = NEW.entry AND n = NEW.n"),
+        exists("id = NEW.id"),
+        exists("stream = NEW.stream AND sequence = NEW.sequence"),
+    ];
+    raw.execute_batch(&format!(
+        "DROP INDEX bundle_by_stream_sequence; DROP TRIGGER bundle_insert;
+         CREATE UNIQUE INDEX bundle_by_stream_sequence ON bundle (stream, sequence);
+         CREATE TRIGGER bundle_insert BEFORE INSERT ON bundle WHEN NEW.entry IS NOT (SELECT max(number) FROM entry) OR {}
+             BEGIN SELECT raise(ABORT, 'the ledger is append-only'); END;
+         PRAGMA user_version = 1",
+        taken.join(" OR ")
+    ))
+    .expect("older");
 }
 
 #[test]
@@ -75,7 +112,7 @@ fn it_goes_away_with_the_record_and_with_a_refusal() {
     assert_eq!(rows(&place), 2, "another bundle was refused");
     ledger.refused(&stamp(5), refused(&next)).expect("recorded");
     assert_eq!(rows(&place), 1);
-    let _ = ledger.verify().expect("right");
+    let _ = ledger.verify(&Keys).expect("right");
 }
 
 #[test]
@@ -86,47 +123,54 @@ fn what_other_programs_do_to_it_does_not_touch_the_record() {
     let s = subject("payments", 2);
     let _ = ledger.begin(&stamp(20), begun(&s)).expect("begun");
     note_some(&ledger, &s);
-    let verified = ledger.verify().expect("right");
+    let verified = ledger.verify(&Keys).expect("right");
     for sql in ["UPDATE upload SET taken = -1", "INSERT INTO upload VALUES ('payments', 1, 'x', '', '', char(27), 0)"] {
         place.raw().execute(sql, []).expect(sql);
-        assert_eq!(ledger.verify().expect(sql), verified);
+        assert_eq!(ledger.verify(&Keys).expect(sql), verified);
     }
     assert_eq!(ledger.upload_mark(&s, REPOSITORY, &digest("layer")).expect("read"), None, "no such place");
     place.raw().execute_batch("DELETE FROM upload").expect("freely deleted");
-    assert_eq!(ledger.verify().expect("right"), verified);
+    assert_eq!(ledger.verify(&Keys).expect("right"), verified);
     assert!(matches!(ledger.begin(&stamp(30), begun(&s)).expect("known"), Standing::Resumed { .. }));
 }
 
 #[test]
-fn a_ledger_of_schema_1_is_read_as_it_is_and_migrated_to_be_written() {
+fn a_ledger_of_schema_1_is_migrated_to_be_written() {
     let place = place();
-    import(&mut place.open(), "payments", 1, 10);
-    let before = place.read().verify().expect("right");
-    back_to_schema_1(&place);
-    let s = subject("payments", 2);
     {
-        let reader = place.read();
-        assert_eq!(reader.verify().expect("right, in its own schema"), before);
-        assert_eq!(reader.upload_mark(&s, REPOSITORY, &digest("layer")).expect("none"), None);
+        let (mut ledger, s) = (place.open(), subject("payments", 1));
+        let begun = ledger::Begun { signed: None, ..begun(&s) };
+        let _ = ledger.begin(&stamp(10), begun).expect("begun");
+        ledger.signing(&stamp(11), signing(&s)).expect("announced");
+        ledger.record(&stamp(12), recorded(&s)).expect("recorded");
     }
+    let before = place.read().verify(&Keys).expect("right");
+    back_to_schema_1(&place);
+    let read = Ledger::open_read_only(&place.path, Some(&place.id));
+    assert!(matches!(read, Err(Error::Older { found: 1, needed: 3, .. })), "{read:?}");
     let version = || place.raw().pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)).expect("read");
     assert_eq!(version(), 1, "reading changes nothing");
-    let ledger = place.open();
-    assert_eq!(version(), 2);
-    assert_eq!(ledger.verify().expect("right"), before);
-    note_some(&ledger, &s);
-    assert!(place.read().upload_mark(&s, REPOSITORY, &digest("layer")).expect("read").is_some());
+    let mut ledger = place.open();
+    assert_eq!(version(), 3);
+    assert_eq!(ledger.head().expect("a head"), before.head, "with the same tree");
+    assert_eq!(ledger.key().expect("read"), Some(ledger_key('A')));
+    import(&mut ledger, "payments", 2, 20);
+    let after = ledger.verify(&Keys).expect("right, with a signed head");
+    assert_eq!(after.key, Some(ledger_key('A')));
+    note_some(&ledger, &subject("payments", 3));
 }
 
 #[test]
 fn a_schema_that_is_not_the_one_it_says_is_found() {
     let place = place();
     place.raw().pragma_update(None, "user_version", 1).expect("set");
-    assert!(matches!(place.read().verify(), Err(Error::Tampered { .. })), "tables that schema 1 has not");
-    back_to_schema_1(&place);
-    place.raw().pragma_update(None, "user_version", 2).expect("set");
-    assert!(matches!(place.read().verify(), Err(Error::Tampered { .. })), "tables that are missing");
-    assert!(matches!(Ledger::open(&place.path, None), Err(Error::Tampered { .. })));
+    assert!(matches!(place.try_open(), Err(Error::Database { .. })), "tables that schema 1 has not");
+    place.raw().pragma_update(None, "user_version", 3).expect("set");
+    for table in ["upload", "kept"] {
+        place.raw().execute_batch(&format!("DROP TABLE {table}")).expect("dropped");
+        assert!(matches!(place.read().verify(&Keys), Err(Error::Tampered { .. })), "tables that are missing");
+        assert!(matches!(place.try_open(), Err(Error::Tampered { .. })));
+    }
 }
 
 #[test]

@@ -15,8 +15,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use ledger::{Created, Ledger, Stamp};
-use manifest_schema::{Digest, Timestamp};
+use ledger::{Checked, Checker, Created, Custody, Fingerprint, Ledger, Signer, Stamp};
+use manifest_schema::{Digest, OutsideText, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use signing::{Algorithm, KeyRequest, SecretKey};
@@ -107,6 +107,7 @@ pub struct Site {
     pub production: Registry,
     pub release_key: Key,
     pub production_key: Key,
+    pub ledger_key: Key,
     /// The age identity, `AGE-SECRET-KEY-1...`.
     pub identity: String,
     /// Its recipient, `age1...`.
@@ -142,10 +143,12 @@ impl Site {
         let recipient = identity.to_public().to_string();
         let identity = identity.to_string().expose_secret().to_string();
         write_secret(&import_dir.join("enclave.key"), &identity);
-        let stamp = Stamp { now: Timestamp::now(), tool: "testkit".parse().expect("a line") };
+        let stamp = Stamp { now: Timestamp::now(), tool: "testkit".parse().expect("a line"), by: None };
         let production_fingerprint = production_key.fingerprint.parse().expect("a fingerprint");
         let facts = Created { production: Some(production_fingerprint), ledger_key: None };
-        let ledger = Ledger::create(&import_dir.join("ledger.db"), &stamp, facts).expect("a ledger");
+        let ledger_key = Key::new(&import_dir, "ledger");
+        let custody = ledger_custody(&ledger_key.secret, &import_dir);
+        let ledger = Ledger::create(&import_dir.join("ledger.db"), &stamp, facts, Some(&custody)).expect("a ledger");
         let (repository, tag) = repository_and_tag(API);
         let from = format!("{}/payments", origin.host());
         let release = json!({
@@ -156,7 +159,7 @@ impl Site {
         });
         let import = json!({
             "identity": "enclave.key",
-            "ledger": { "file": "ledger.db", "id": ledger.to_string() },
+            "ledger": { "file": "ledger.db", "id": ledger.to_string(), "sign": { "key": "ledger.secret.asc" } },
             "streams": { "payments": {
                 "release": { "certificates": ["trust/release.asc"], "threshold": 1 },
                 "origins": [&from],
@@ -164,7 +167,18 @@ impl Site {
             } },
             "production": { "sign": { "key": "production.secret.asc" }, "lookaside": "sigstore/" },
         });
-        Self { folder, origin, production, release_key, production_key, identity, recipient, release, import }
+        Self {
+            folder,
+            origin,
+            production,
+            release_key,
+            production_key,
+            ledger_key,
+            identity,
+            recipient,
+            release,
+            import,
+        }
     }
 
     /// The exporting side's folder: `release.yaml`, the release key.
@@ -331,6 +345,29 @@ impl Default for Site {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Keeps a ledger with this key as `sealift-import` does.
+fn ledger_custody(key: &SecretKey, folder: &Path) -> Custody {
+    struct Ours(SecretKey);
+    impl Signer for Ours {
+        fn fingerprint(&self) -> Fingerprint {
+            self.0.fingerprint().as_str().parse().expect("a fingerprint")
+        }
+        fn certificate(&self) -> Result<Vec<u8>, OutsideText> {
+            self.0.certificate_armored().map_err(|e| OutsideText::new(e.to_string()))
+        }
+        fn sign(&self, document: &[u8]) -> Result<Vec<u8>, OutsideText> {
+            self.0.sign_statement(document).map_err(|e| OutsideText::new(e.to_string()))
+        }
+    }
+    struct Nothing;
+    impl Checker for Nothing {
+        fn check(&self, _: &[u8], _: &[u8], _: Timestamp) -> Result<Checked, OutsideText> {
+            Err(OutsideText::new("nothing is checked here"))
+        }
+    }
+    Custody { signer: Box::new(Ours(key.clone())), checker: Box::new(Nothing), second: folder.join("ledger.db.head") }
 }
 
 fn write_secret(path: &Path, text: &str) {

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use commands::keygen::{self, AlgorithmArg, Made, ProtectArgs, Role};
+use commands::keygen::{self, AlgorithmArg, ProtectArgs, Role};
 use console::Failure;
 use ledger::{Created, Ledger};
 
-use crate::admit::stamp;
+use crate::access::{self, stamp};
 use crate::error::Error;
 
 /// Makes a folder with identity, production key, ledger key, ledger, trust folder and a commented import.yaml
@@ -48,7 +48,10 @@ impl Init {
         }
         let identity = match &self.identity {
             Some(path) => absolute(path)?,
-            None => said(&keygen::identity(&self.folder, &self.protect)?),
+            None => {
+                let made = keygen::identity(&self.folder, &self.protect)?;
+                said(&made.public, &made.secret, &made.notes)
+            }
         };
         let mut production = None;
         let key = match &self.sign_key {
@@ -56,28 +59,31 @@ impl Init {
             None => {
                 let made = keygen::openpgp(&self.folder, Role::Production, None, self.algorithm, None, &self.protect)?;
                 production = Some(made.public.parse().map_err(Error::LedgerName)?);
-                said(&made)
+                said(&made.public, &made.secret, &made.notes)
             }
         };
         let ledger_key = keygen::openpgp(&self.folder, Role::Ledger, None, self.algorithm, None, &self.protect)?;
-        said(&ledger_key);
-        let created = Created { production, ledger_key: Some(ledger_key.public.parse().map_err(Error::LedgerName)?) };
-        let id = Ledger::create(&self.folder.join("ledger.db"), &stamp()?, created)?;
+        let ledger_secret = said(&ledger_key.public, &ledger_key.secret, &ledger_key.notes);
+        let created = Created { production, ledger_key: None };
+        let ledger = self.folder.join("ledger.db");
+        let custody = access::custody(ledger_key.key.clone(), access::default_second(&ledger));
+        let id = Ledger::create(&ledger, &stamp()?, created, Some(&custody))?;
         let text = TEMPLATE
             .replace("@IDENTITY@", &serde_json::Value::from(identity).to_string())
             .replace("@LEDGER@", &id.to_string())
+            .replace("@LEDGER_KEY@", &serde_json::Value::from(ledger_secret).to_string())
             .replace("@KEY@", &serde_json::Value::from(key).to_string());
         console::write_new(&config, text.as_bytes()).map_err(write(config.clone()))?;
         console::print(&format!("{}\n", config.display())).map_err(Error::Stdout)
     }
 }
 
-fn said(made: &Made) -> String {
-    for note in &made.notes {
+fn said(public: &str, secret: &Path, notes: &[String]) -> String {
+    for note in notes {
         console::say(note);
     }
-    console::say(&format!("  {}", made.public));
-    made.secret.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    console::say(&format!("  {public}"));
+    secret.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 fn absolute(path: &Path) -> Result<String, Error> {
@@ -92,8 +98,15 @@ pub const TEMPLATE: &str = r#"# What this site accepts, from whom, and where it 
 identity: @IDENTITY@
 # identity_passphrase_file: enclave.passphrase
 
-# Every other file under this name is refused.
-ledger: {file: ledger.db, id: @LEDGER@}
+# Every other file under this name is refused. The ledger key signs the ledger's heads and receipts. The last head is written to
+# a second file too, best on another disk: a ledger that is behind it is not written to.
+ledger:
+  file: ledger.db
+  id: @LEDGER@
+  sign:
+    key: @LEDGER_KEY@
+    # passphrase_file: ledger.passphrase
+  # head: /other/disk/ledger.head
 
 # The release lines that are accepted; a bundle of any other is refused. For each: the certificates of those who release it
 # (files, or a folder of them; compare the fingerprint by another way), what its images may claim to be, and where they go.

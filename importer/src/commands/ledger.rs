@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use console::Failure;
-use ledger::{Act, BundleDetails, Filter, Ledger, LedgerId, RecordedHandover};
+use ledger::{Act, BundleDetails, Filter, Ledger, RecordedHandover};
 use manifest_schema::{BundleId, OutsideText, Sequence, Stream};
 
+use crate::access::{LedgerAccess, LedgerArgs, LedgerChecker};
 use crate::commands::evidence;
-use crate::config::Import;
 use crate::error::Error;
 
 /// Shows what the ledger has
@@ -16,21 +16,11 @@ use crate::error::Error;
 pub struct LedgerCommand {
     #[command(subcommand)]
     command: Command,
-    #[command(flatten)]
-    ledger: LedgerArgs,
-}
-
-#[derive(Debug, Args)]
-struct LedgerArgs {
-    /// The configuration [default: import.yaml, if it is there]
+    /// The configuration [default: import.yaml, if it is there and --ledger is not given]
     #[arg(short, long, value_name = "FILE", env = "SEALIFT_CONFIG", global = true)]
     config: Option<PathBuf>,
-    /// The ledger
-    #[arg(long, value_name = "FILE", env = "SEALIFT_LEDGER", global = true)]
-    ledger: Option<PathBuf>,
-    /// The id that the ledger must have
-    #[arg(long, value_name = "UUID", env = "SEALIFT_LEDGER_ID", global = true)]
-    ledger_id: Option<LedgerId>,
+    #[command(flatten)]
+    ledger: LedgerArgs,
     /// Print as JSON
     #[arg(long, global = true)]
     json: bool,
@@ -75,8 +65,8 @@ impl LedgerCommand {
     }
 
     fn command(self) -> Result<(), Error> {
-        let json = self.ledger.json;
-        let ledger = self.ledger.open()?;
+        let json = self.json;
+        let ledger = LedgerAccess::find(self.ledger, self.config.as_deref())?.read()?;
         let print = match self.command {
             Command::List { stream, limit } => {
                 let rows = ledger.bundles(&Filter { stream, limit, ..Filter::default() })?;
@@ -91,7 +81,7 @@ impl LedgerCommand {
                 if json { console::print_json(&details) } else { console::print(&show(&details)) }
             }
             Command::Verify => {
-                let verified = ledger.verify()?;
+                let verified = ledger.verify(&LedgerChecker)?;
                 if json {
                     console::print_json(&verified)
                 } else {
@@ -107,25 +97,6 @@ impl LedgerCommand {
         };
         print.map_err(Error::Stdout)
     }
-}
-
-impl LedgerArgs {
-    fn open(self) -> Result<Ledger, Error> {
-        let default = PathBuf::from("import.yaml");
-        let (path, id) = match (self.ledger, self.config) {
-            (Some(path), _) => (path, self.ledger_id),
-            (None, Some(config)) => configured(&config)?,
-            (None, None) if default.exists() => configured(&default)?,
-            (None, None) => return Err(Error::Missing("a ledger")),
-        };
-        Ok(Ledger::open_read_only(&path, id.as_ref())?)
-    }
-}
-
-fn configured(config: &std::path::Path) -> Result<(PathBuf, Option<LedgerId>), Error> {
-    let import = Import::load(config)?;
-    let id = import.ledger.id.parse().map_err(|_| Error::LedgerId(OutsideText::new(&import.ledger.id)))?;
-    Ok((import.ledger.file, Some(id)))
 }
 
 fn find(ledger: &Ledger, text: &str) -> Result<BundleDetails, Error> {
@@ -150,7 +121,7 @@ fn list(rows: &[ledger::BundleRow]) -> String {
             vec![
                 r.subject.stream.to_string(),
                 r.subject.sequence.to_string(),
-                serde_json::to_value(r.status).ok().and_then(|v| v.as_str().map(String::from)).unwrap_or_default(),
+                r.status.as_str().into(),
                 r.images.map_or("-".into(), |n| n.to_string()),
                 r.recorded.map_or(r.begun.time, |at| at.time).to_string(),
                 r.subject.bundle.to_string(),
@@ -191,7 +162,7 @@ fn show(details: &BundleDetails) -> String {
                 }
                 text += &format!("  {} signatures announced\n", signing.images.len());
             }
-            Act::Recorded(recorded) => {
+            Act::Recorded(recorded) | Act::Promoted(recorded) => {
                 for signer in &recorded.signers {
                     text += &format!("  manifest signed by {signer}\n");
                 }
@@ -220,7 +191,7 @@ fn show(details: &BundleDetails) -> String {
                 }
             }
             Act::Refused(refused) => text += &format!("  {}\n", refused.reason.escaped()),
-            Act::Begun(_) | Act::Created(_) => {}
+            _ => {}
         }
     }
     text

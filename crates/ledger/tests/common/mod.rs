@@ -1,11 +1,13 @@
 //! A ledger in a temporary folder, and acts to write to it.
 #![allow(dead_code)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ledger::{
-    Announced, Begun, Created, EntryNumber, EvidenceKind, Fingerprint, Ledger, LedgerId, MovedTag, Recorded,
-    RecordedEvidence, RecordedHandover, RecordedImage, RecordedSignature, Refused, Signing, Stamp, Subject, Vouched,
+    Announced, ApprovalWithdrawn, Approved, Begun, Checked, Checker, Created, Custody, EntryNumber, EvidenceKind,
+    Fingerprint, Ledger, LedgerId, MovedTag, Overridden, Received, ReceivedImage, Recorded, RecordedEvidence,
+    RecordedHandover, RecordedImage, RecordedSignature, Refused, Rejected, Resigned, Rule, Signer, Signing, Stamp,
+    Subject, Vouched, Withdrawn,
 };
 use manifest_schema::manifest::PlatformManifest;
 use manifest_schema::{BundleId, Digest, OutsideText, Reference, Sequence, Timestamp};
@@ -17,19 +19,97 @@ pub struct Place {
     pub folder: tempfile::TempDir,
     pub path: PathBuf,
     pub id: LedgerId,
+    /// The ledger key.
+    pub key: char,
 }
 
 pub fn place() -> Place {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("ledger.db");
     let facts = Created { production: Some(certificate()), ledger_key: None };
-    let id = Ledger::create(&path, &stamp(0), facts).expect("a ledger");
-    Place { folder, path, id }
+    let id = Ledger::create(&path, &stamp(0), facts, Some(&custody(&path, 'A'))).expect("a ledger");
+    Place { folder, path, id, key: 'A' }
+}
+
+/// The certificate of a ledger key.
+pub fn ledger_key(letter: char) -> Fingerprint {
+    letter.to_string().repeat(40).parse().expect("a fingerprint")
+}
+
+/// What it takes to write to a ledger.
+pub fn custody(path: &Path, letter: char) -> Custody {
+    let second = path.with_extension("db.head");
+    Custody { signer: Box::new(Key(ledger_key(letter))), checker: Box::new(Keys), second }
+}
+
+/// A key that signs with a hash: good enough where nobody forges. A statement is the document's line, then a line for each
+/// signature.
+pub struct Key(pub Fingerprint);
+
+impl Key {
+    fn line(&self, document: &[u8]) -> String {
+        let hash = blobs::sha256(&[b"secret of ", self.0.as_str().as_bytes(), document].concat());
+        format!("{} {hash}\n", self.0)
+    }
+}
+
+impl Signer for Key {
+    fn fingerprint(&self) -> Fingerprint {
+        self.0.clone()
+    }
+    fn certificate(&self) -> Result<Vec<u8>, OutsideText> {
+        Ok(format!("{}\n", self.0).into_bytes())
+    }
+    fn sign(&self, document: &[u8]) -> Result<Vec<u8>, OutsideText> {
+        Ok([document, b"\n", self.line(document).as_bytes()].concat())
+    }
+}
+
+pub struct Keys;
+
+impl Checker for Keys {
+    fn check(&self, statement: &[u8], certificates: &[u8], _: Timestamp) -> Result<Checked, OutsideText> {
+        let text = std::str::from_utf8(statement).map_err(|_| OutsideText::new("not text"))?;
+        let (document, signatures) = text.split_once('\n').ok_or_else(|| OutsideText::new("one line"))?;
+        let known: Vec<Key> =
+            String::from_utf8_lossy(certificates).lines().filter_map(|l| Some(Key(l.parse().ok()?))).collect();
+        let mut signers = Vec::new();
+        for line in signatures.split_inclusive('\n') {
+            let key = known.iter().find(|key| key.line(document.as_bytes()) == line);
+            signers.push(key.ok_or_else(|| OutsideText::new("a bad signature"))?.0.clone());
+        }
+        if signers.is_empty() {
+            return Err(OutsideText::new("nobody signed"));
+        }
+        Ok(Checked { document: document.as_bytes().to_vec(), signers })
+    }
+}
+
+/// Puts the signatures of two statements behind one document.
+pub fn join(one: &[u8], two: &[u8]) -> Result<Vec<u8>, OutsideText> {
+    let signature = two.splitn(2, |b| *b == b'\n').nth(1).unwrap_or_default();
+    Ok([one, signature].concat())
 }
 
 impl Place {
     pub fn open(&self) -> Ledger {
-        Ledger::open(&self.path, Some(&self.id)).expect("the ledger opens")
+        self.try_open().expect("the ledger opens")
+    }
+
+    pub fn try_open(&self) -> Result<Ledger, ledger::Error> {
+        Ledger::open(&self.path, Some(&self.id), Some(self.custody()))
+    }
+
+    pub fn custody(&self) -> Custody {
+        custody(&self.path, self.key)
+    }
+
+    /// Puts an old copy of the file in place of the ledger.
+    pub fn put_back(&self, copy: &[u8]) {
+        for end in ["db-wal", "db-shm"] {
+            let _ = std::fs::remove_file(self.path.with_extension(end));
+        }
+        std::fs::write(&self.path, copy).expect("put back");
     }
 
     pub fn read(&self) -> Ledger {
@@ -50,6 +130,7 @@ pub fn stamp(seconds: i64) -> Stamp {
     Stamp {
         now: Timestamp::from_unix(START + seconds).expect("a time"),
         tool: "sealift-import 0.1.0".parse().expect("a label"),
+        by: Some("ada (uid 1000)".parse().expect("a label")),
     }
 }
 
@@ -73,13 +154,17 @@ pub fn subject(stream: &str, sequence: u64) -> Subject {
 }
 
 pub fn begun(subject: &Subject) -> Begun {
-    Begun { subject: subject.clone() }
+    Begun {
+        subject: subject.clone(),
+        signed: Some(stamp(subject.sequence.get().cast_signed()).now),
+        newest_signed: None,
+    }
 }
 
 pub fn signing(subject: &Subject) -> Signing {
     let recorded = recorded(subject);
     let images = recorded.signatures.into_iter().map(|s| Announced { reference: s.reference, digest: s.digest });
-    Signing { subject: subject.clone(), production: Some(certificate()), images: images.collect() }
+    Signing { subject: subject.clone(), production: Some(certificate()), images: images.collect(), tags: vec![] }
 }
 
 pub fn recorded(subject: &Subject) -> Recorded {
@@ -135,6 +220,9 @@ pub fn recorded(subject: &Subject) -> Recorded {
             signer: Some(certificate()),
             known: true,
         }],
+        skipped: vec![],
+        approvals: vec![],
+        promoter: None,
     }
 }
 
@@ -148,4 +236,44 @@ pub fn import(ledger: &mut Ledger, stream: &str, sequence: u64, seconds: i64) ->
     let _ = ledger.begin(&stamp(seconds), begun(&subject)).expect("begun");
     ledger.signing(&stamp(seconds + 1), signing(&subject)).expect("announced");
     ledger.record(&stamp(seconds + 2), recorded(&subject)).expect("recorded")
+}
+
+pub fn received(subject: &Subject) -> Received {
+    let recorded = recorded(subject);
+    let staging = format!("registry.qa.example/{}/api:{}", subject.stream, subject.sequence);
+    let waits = |image| ReceivedImage { image, staging: Some(staging.parse().expect("a tag")) };
+    Received {
+        subject: subject.clone(),
+        signers: recorded.signers,
+        images: recorded.images.into_iter().map(waits).collect(),
+        no_policy: recorded.no_policy,
+        handover: recorded.handover,
+    }
+}
+
+pub fn approved(subject: &Subject, letter: char) -> Approved {
+    let statement = digest(&format!("{letter} approves {}", subject.bundle));
+    let file = OutsideText::new("a statement\nand a signature\n");
+    Approved { subject: subject.clone(), approver: ledger_key(letter), statement, not_after: stamp(1_000).now, file }
+}
+
+pub fn approval_withdrawn(subject: &Subject, letter: char) -> ApprovalWithdrawn {
+    let Approved { subject, approver, statement: approval, file, .. } = approved(subject, letter);
+    ApprovalWithdrawn { subject, approver, approval, file }
+}
+
+pub fn rejected(subject: &Subject) -> Rejected {
+    Rejected { subject: subject.clone(), reason: OutsideText::new("the scanner found something") }
+}
+
+pub fn overridden(subject: &Subject, rules: &[Rule]) -> Overridden {
+    Overridden { subject: subject.clone(), rules: rules.to_vec(), reason: OutsideText::new("the board said so") }
+}
+
+pub fn resigned(subject: &Subject) -> Resigned {
+    Resigned { subject: subject.clone(), production: certificate(), signatures: recorded(subject).signatures }
+}
+
+pub fn withdrawn(subject: &Subject) -> Withdrawn {
+    Withdrawn { images: signing(subject).images, reason: OutsideText::new("CVE-2026-1") }
 }

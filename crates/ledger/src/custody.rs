@@ -1,0 +1,331 @@
+//! The ledger key and the second file: heads are signed, and a ledger that does not have what it once had is not written to.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use manifest_schema::{OutsideText, Timestamp};
+use rusqlite::{Connection, OptionalExtension};
+
+use crate::acts::{Adopted, KeyChanged};
+use crate::entry::Act;
+use crate::error::{Error, Fault, database};
+use crate::head::{
+    self, Checker, Custody, Head, HeadStanding, HeadStatement, HeadType, KeyChange, KeyChangeType, Mark, Signer,
+};
+use crate::names::{EntryHash, EntryNumber, Fingerprint};
+use crate::place::{beside, io};
+use crate::{Ledger, Stamp, query};
+
+/// A signed head as it is kept in the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptHead {
+    /// The statement with its signature, as a file.
+    pub statement: Vec<u8>,
+    /// The armored certificate of the key that signed.
+    pub certificate: Vec<u8>,
+}
+
+/// The head that is kept; `None` if nothing was ever signed.
+pub(crate) fn kept(connection: &Connection) -> rusqlite::Result<Option<KeptHead>> {
+    let row = |r: &rusqlite::Row<'_>| Ok(KeptHead { statement: r.get(0)?, certificate: r.get(1)? });
+    connection.prepare_cached("SELECT statement, certificate FROM head WHERE only = 1")?.query_row([], row).optional()
+}
+
+/// Signs a state, and keeps it in the database in place of the one before.
+pub(crate) fn sign(connection: &Connection, path: &Path, custody: &Custody, head: Head) -> Result<Vec<u8>, Error> {
+    let failed = |reason| Error::Key { key: custody.signer.fingerprint(), reason };
+    let statement = HeadStatement {
+        kind: HeadType::V1,
+        head,
+        key: custody.signer.fingerprint(),
+        marks: query::marks(connection).map_err(|e| database(path, e))?,
+    };
+    let statement = custody.signer.sign(&statement.to_bytes()).map_err(failed)?;
+    let certificate = custody.signer.certificate().map_err(failed)?;
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO head (only, statement, certificate) VALUES (1, ?1, ?2)")
+        .and_then(|mut insert| insert.execute((&statement, &certificate)))
+        .map_err(|e| database(path, e))?;
+    Ok(statement)
+}
+
+/// Puts a signed head into the second file, whole or not at all.
+pub(crate) fn write_second(path: &Path, statement: &[u8]) -> Result<(), Error> {
+    let new = beside(path, ".new");
+    let write = || -> std::io::Result<()> {
+        let flags = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o644).custom_flags(flags).open(&new)?;
+        file.write_all(statement)?;
+        file.sync_all()?;
+        fs::rename(&new, path)?;
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(folder)?.sync_all()
+    };
+    write().map_err(io(path, "the second file of the ledger's head cannot be written"))
+}
+
+fn read_second(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+    let mut bytes = Vec::new();
+    match File::open(path) {
+        Ok(file) => {
+            let read = file.take(head::STATEMENT + 1).read_to_end(&mut bytes);
+            read.map_err(io(path, "the second file of the ledger's head cannot be read"))?;
+            Ok(Some(bytes))
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(io(path, "the second file of the ledger's head cannot be read")(e)),
+    }
+}
+
+/// The certificate of the key that signs heads now; none if none does.
+pub(crate) fn current_key(connection: &Connection) -> rusqlite::Result<Option<Fingerprint>> {
+    let sql = "SELECT fingerprint FROM ledger_key ORDER BY entry DESC LIMIT 1";
+    let found: Option<String> = connection.prepare_cached(sql)?.query_row([], |r| r.get(0)).optional()?;
+    let wrong = |e| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(e));
+    found.map(|text| text.parse().map_err(wrong)).transpose()
+}
+
+/// Checks the head that is kept against the entries.
+pub(crate) fn check_kept(
+    connection: &Connection,
+    head: &Head,
+    key: &Fingerprint,
+    checker: &dyn Checker,
+    now: Timestamp,
+) -> rusqlite::Result<Result<HeadStatement, Fault>> {
+    let fault = |reason: String| Ok(Err(Fault::Head { number: head.number, reason: OutsideText::new(reason) }));
+    let Some(kept) = kept(connection)? else { return fault("there is none".into()) };
+    let statement = match head::read(&kept.statement, &kept.certificate, checker, now) {
+        Ok(statement) => statement,
+        Err(reason) => return fault(reason.raw().to_string()),
+    };
+    if statement.key != *key {
+        return fault(format!("it is signed by {}, expected {key}", statement.key));
+    }
+    if statement.head != *head {
+        return fault(format!("it is of entry {} with hash {}", statement.head.number, statement.head.hash));
+    }
+    if statement.marks != query::marks(connection)? {
+        return fault("the streams have not come as far as it says".into());
+    }
+    Ok(Ok(statement))
+}
+
+impl Ledger {
+    /// What the ledger has to say of a head.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Damaged`].
+    pub fn standing_of(&self, head: &Head) -> Result<HeadStanding, Error> {
+        if head.ledger != self.id {
+            return Ok(HeadStanding::Foreign);
+        }
+        let last = self.head()?.number;
+        self.sql(standing(&self.connection, head.number, &head.hash, last))
+    }
+
+    /// The signed head that the ledger keeps.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Damaged`].
+    pub fn signed_head(&self) -> Result<Option<KeptHead>, Error> {
+        self.sql(kept(&self.connection))
+    }
+
+    /// Notes a head that the ledger was shown and does not have. From then on it refuses to be written to.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`], [`Error::Busy`], [`Error::Full`], [`Error::Database`].
+    pub fn note_shown(&self, head: &Head) -> Result<(), Error> {
+        let text = serde_json::to_string(head).unwrap_or_default();
+        self.note(
+            "INSERT OR REPLACE INTO shown (number, hash, head) VALUES (?1, ?2, ?3)",
+            (head.number.sql(), head.hash.as_bytes(), text),
+        )
+    }
+
+    /// Whether the ledger is what its key signed, and has every head that it was shown.
+    pub(crate) fn check_custody(&self, now: Timestamp) -> Result<(), Error> {
+        let head = self.head()?;
+        let key = self.sql(current_key(&self.connection))?;
+        let Some(custody) = &self.custody else {
+            return match key {
+                Some(key) => Err(Error::NeedsKey { path: self.path.clone(), key }),
+                None => Ok(()),
+            };
+        };
+        let given = custody.signer.fingerprint();
+        let Some(key) = key else {
+            return Err(Error::OtherKey { path: self.path.clone(), expected: None, given });
+        };
+        if key != given {
+            return Err(Error::OtherKey { path: self.path.clone(), expected: Some(key), given });
+        }
+        // A ledger of before heads were signed has none, and gets one with its next entry.
+        if self.sql(kept(&self.connection))?.is_some() {
+            let kept = self.sql(check_kept(&self.connection, &head, &key, custody.checker.as_ref(), now))?;
+            kept.map_err(|fault| self.tampered(fault))?;
+        }
+        let mut missing = self.missing(self.shown()?)?;
+        match self.second(custody, now)? {
+            Some(second) => missing.extend(self.missing(vec![second.head])?),
+            None if self.may_lack_second()? => {}
+            None => return Err(Error::NoSecond { path: self.path.clone(), second: custody.second.clone() }),
+        }
+        match missing.first() {
+            Some((shown, HeadStanding::Forked | HeadStanding::Foreign)) => {
+                Err(Error::Forked { path: self.path.clone(), head: Box::new(*shown) })
+            }
+            Some((shown, _)) => {
+                Err(Error::Behind { path: self.path.clone(), head: Box::new(*shown), last: head.number })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Of these heads those that the ledger does not have.
+    fn missing(&self, heads: Vec<Head>) -> Result<Vec<(Head, HeadStanding)>, Error> {
+        let mut missing = Vec::new();
+        for head in heads {
+            let standing = self.standing_of(&head)?;
+            if !matches!(standing, HeadStanding::Has | HeadStanding::Adopted) {
+                missing.push((head, standing));
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Before the second entry nothing can have been lost; and before heads were signed there was no second file.
+    fn may_lack_second(&self) -> Result<bool, Error> {
+        Ok(self.head()?.number == EntryNumber::FIRST || self.sql(kept(&self.connection))?.is_none())
+    }
+
+    fn second(&self, custody: &Custody, now: Timestamp) -> Result<Option<HeadStatement>, Error> {
+        let Some(bytes) = read_second(&custody.second)? else { return Ok(None) };
+        let mut certificates =
+            custody.signer.certificate().map_err(|reason| Error::Key { key: custody.signer.fingerprint(), reason })?;
+        if let Some(kept) = self.sql(kept(&self.connection))? {
+            certificates.extend(kept.certificate);
+        }
+        let wrong = |reason| Error::BadSecond { second: custody.second.clone(), reason };
+        head::read(&bytes, &certificates, custody.checker.as_ref(), now).map(Some).map_err(wrong)
+    }
+
+    fn shown(&self) -> Result<Vec<Head>, Error> {
+        let read = self
+            .connection
+            .prepare_cached("SELECT head FROM shown ORDER BY number")
+            .and_then(|mut s| s.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>());
+        let wrong = |e: serde_json::Error| {
+            let reason = OutsideText::new(format!("a head that was shown: {e}"));
+            Error::Database { path: self.path.clone(), reason }
+        };
+        self.sql(read)?.iter().map(|text| serde_json::from_str(text).map_err(wrong)).collect()
+    }
+
+    /// Opens a ledger that lacks heads it was shown, and goes on with it: an entry says which, how far streams had come by
+    /// them, and why.
+    ///
+    /// # Errors
+    /// [`Error::NothingToAdopt`] if it has them all; and as [`Ledger::open`].
+    pub fn adopt(
+        path: &Path,
+        expected: Option<&crate::LedgerId>,
+        custody: Custody,
+        at: &Stamp,
+        reason: OutsideText,
+    ) -> Result<EntryNumber, Error> {
+        let mut ledger = Self::open_unchecked(path, expected, Some(custody))?;
+        let custody = ledger.custody.as_ref().ok_or_else(|| Error::NothingToAdopt(ledger.path.clone()))?;
+        let mut missing = ledger.missing(ledger.shown()?)?;
+        let mut marks = Vec::new();
+        match ledger.second(custody, at.now) {
+            Ok(Some(second)) => {
+                let behind = ledger.missing(vec![second.head])?;
+                if missing.is_empty() && behind.is_empty() {
+                    return Err(Error::NothingToAdopt(ledger.path.clone()));
+                }
+                missing.extend(behind);
+                marks = second.marks;
+            }
+            Ok(None) if missing.is_empty() && ledger.may_lack_second()? => {
+                return Err(Error::NothingToAdopt(ledger.path.clone()));
+            }
+            Ok(None) | Err(Error::BadSecond { .. }) => {}
+            Err(e) => return Err(e),
+        }
+        let now = ledger.sql(query::marks(&ledger.connection))?;
+        let is_above = |mark: &Mark| now.iter().all(|m| m.stream != mark.stream || m.sequence < mark.sequence);
+        let marks = marks.into_iter().filter(is_above).collect();
+        let heads = missing.into_iter().map(|(head, _)| head).collect();
+        ledger.transaction(|open| {
+            let entry = open.append(at, Act::Adopted(Adopted { reason, heads, marks }))?;
+            open.sql(open.connection.execute("DELETE FROM shown", []))?;
+            Ok(entry)
+        })
+    }
+
+    /// Lets another key sign from here on. Both keys sign the statement of the change; with the entry the new one begins.
+    ///
+    /// `join` puts the signatures of two statements over the same document into one statement.
+    ///
+    /// # Errors
+    /// [`Error::SameKey`], [`Error::Key`]; and as [`Ledger::refused`].
+    pub fn change_key(
+        &mut self,
+        at: &Stamp,
+        new: Box<dyn Signer>,
+        join: impl FnOnce(&[u8], &[u8]) -> Result<Vec<u8>, OutsideText>,
+    ) -> Result<EntryNumber, Error> {
+        let to = new.fingerprint();
+        let old = self.custody.as_ref().ok_or_else(|| Error::ReadOnly(self.path.clone()))?;
+        let from = old.signer.fingerprint();
+        if from == to {
+            return Err(Error::SameKey { key: to });
+        }
+        let change =
+            KeyChange { kind: KeyChangeType::V1, after: self.head()?, from: Some(from.clone()), to: to.clone() };
+        let document = serde_json::to_vec(&change).unwrap_or_default();
+        let by_old = |reason| Error::Key { key: from.clone(), reason };
+        let by_new = |reason| Error::Key { key: to.clone(), reason };
+        let (one, two) = (old.signer.sign(&document).map_err(by_old)?, new.sign(&document).map_err(by_new)?);
+        let file = join(&one, &two).map_err(by_new)?;
+        let certificates = [old.signer.certificate().map_err(by_old)?, new.certificate().map_err(by_new)?].concat();
+        let text = |bytes: Vec<u8>| OutsideText::new(String::from_utf8_lossy(&bytes).into_owned());
+        let act =
+            KeyChanged { from: Some(from.clone()), to: to.clone(), certificates: text(certificates), file: text(file) };
+        let old = match &mut self.custody {
+            Some(custody) => std::mem::replace(&mut custody.signer, new),
+            None => return Err(Error::ReadOnly(self.path.clone())),
+        };
+        let changed = self.transaction(|open| open.append(at, Act::KeyChanged(act)));
+        if changed.is_err()
+            && let Some(custody) = &mut self.custody
+        {
+            custody.signer = old;
+        }
+        changed
+    }
+}
+
+/// What a ledger has to say of an entry's hash.
+pub(crate) fn standing(
+    connection: &Connection,
+    number: EntryNumber,
+    hash: &EntryHash,
+    last: EntryNumber,
+) -> rusqlite::Result<HeadStanding> {
+    let count = |sql: &str| {
+        connection.prepare_cached(sql)?.query_row((number.sql(), hash.as_bytes()), |row| row.get::<_, i64>(0))
+    };
+    if count("SELECT count(*) FROM entry WHERE number = ?1 AND hash = ?2")? > 0 {
+        return Ok(HeadStanding::Has);
+    }
+    if count("SELECT count(*) FROM adoption WHERE number = ?1 AND hash = ?2")? > 0 {
+        return Ok(HeadStanding::Adopted);
+    }
+    Ok(if number > last { HeadStanding::Behind } else { HeadStanding::Forked })
+}
