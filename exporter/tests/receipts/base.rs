@@ -69,7 +69,7 @@ fn a_receipt_counts_only_with_the_signature_of_a_configured_ledger() {
         }
         assert!(!site.export_dir().join("home/.local/state/sealift/receipts").exists(), "{what}");
     };
-    let other = Ledger::new(&site, "other", LedgerId::generate());
+    let other = Ledger::new(&site, "other");
     let document = receipt.to_bytes().unwrap();
     refused("another key", &other.sign(&document), 3, "unknown key");
     refused("nobody", &[&document[..], b"\n"].concat(), 3, "not signed by a ledger");
@@ -118,7 +118,7 @@ fn without_a_certificate_no_receipt_counts() {
     assert!(refused.stderr.contains("ledger") && refused.stderr.contains("release"), "{refused}");
     // A revoked ledger key, whatever the date of its signature.
     fs::remove_file(site.export_dir().join("trust/release.asc")).unwrap();
-    fs::copy(&ledger.key.revocation_file, site.export_dir().join("trust/revocation.asc")).unwrap();
+    fs::copy(&ledger.revocation_file, site.export_dir().join("trust/revocation.asc")).unwrap();
     let refused = site.pack(3, &["--base", "receipt", "--receipt-trust", "trust"]).expect_code(3);
     assert!(refused.stderr.contains("revoked"), "{refused}");
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use manifest_schema::{LedgerId, Receipt};
+use manifest_schema::Receipt;
 use serde_json::json;
 use testkit::{Site, need, run};
 
@@ -62,7 +62,7 @@ fn what_is_known_delivered_is_listed() {
     assert_eq!(other["streams"], json!([]));
 
     // Judged anew each time: a key that is revoked counts no longer, nor does a file that was changed.
-    fs::copy(&ledger.key.revocation_file, site.export_dir().join("trust/revocation.asc")).unwrap();
+    fs::copy(&ledger.revocation_file, site.export_dir().join("trust/revocation.asc")).unwrap();
     let trust = ["--receipt-trust", "trust/revocation.asc", "--json"];
     let revoked = receipts(&site, &trust).expect_code(0).expect_stderr("revoked").json();
     assert_eq!(revoked["streams"][0]["bundles"][0]["delivered"], json!([]));
@@ -97,7 +97,7 @@ fn the_receipt_that_was_made_last_counts() {
     assert_eq!(json["streams"][0]["ledgers"][0]["newest"], 4);
 
     // Another ledger has its own.
-    let other = Ledger::new(&site, "other", LedgerId::generate());
+    let other = Ledger::new(&site, "other");
     let file = other.file(&site, "other", &other.receipt(&site, &first));
     let trust = ["--receipt-trust", "trust/other.asc"];
     run(site.export(&["receipts", "add", "--json"]).args(trust).arg(file)).expect_code(0);
@@ -190,8 +190,7 @@ fn a_ledger_that_was_put_back_or_forked_is_exposed() {
     assert!(!json[0]["contradictions"].as_array().unwrap().is_empty(), "{json}");
 
     // Of another ledger the same numbers say nothing.
-    let other = Ledger::new(&site, "other", LedgerId::generate());
-    fs::copy(&other.key.certificate_file, site.export_dir().join("trust/other.asc")).unwrap();
+    let other = Ledger::new(&site, "other");
     site.release["receipts"] = json!({ "certificates": ["trust"] });
     let ran = crate::add(&site, &other.file(&site, "other", &other.receipt(&site, &first))).expect_code(0);
     assert!(!ran.stderr.contains("CONTRADICTS"), "{ran}");

@@ -15,7 +15,7 @@ fn the_newest_that_every_ledger_has_is_taken() {
     }
     let mut site = Site::new();
     let here = Ledger::of(&mut site);
-    let there = Ledger::new(&site, "there", LedgerId::generate());
+    let there = Ledger::new(&site, "there");
     site.release["receipts"] = json!({ "certificates": ["trust"] });
     let bundles: Vec<_> = (1..=4).map(|n| packed(&mut site, n)).collect();
     list(&mut site, "5", 105);
@@ -80,7 +80,7 @@ fn an_image_counts_if_every_ledger_holds_it() {
     }
     let mut site = Site::new();
     let here = Ledger::of(&mut site);
-    let there = Ledger::new(&site, "there", LedgerId::generate());
+    let there = Ledger::new(&site, "there");
     site.release["receipts"] = json!({ "certificates": ["trust"] });
     let first = packed(&mut site, 1);
     list(&mut site, "2", 102);

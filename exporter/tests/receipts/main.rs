@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use manifest_schema::{LedgerId, Manifest, Receipt, ReceiptHead, ReceiptImage, ReceiptType, Timestamp};
 use serde_json::json;
+use signing::SecretKey;
 use testkit::hostile::{MANIFEST, volume_file};
 use testkit::layout::noise;
 use testkit::{Key, Opened, Ran, Site, run};
@@ -22,24 +23,29 @@ const BIG: usize = 900_000;
 /// A ledger with its key.
 struct Ledger {
     id: LedgerId,
-    key: Key,
+    key: SecretKey,
+    /// `<name>.revocation.asc`
+    revocation_file: PathBuf,
 }
 
 impl Ledger {
     /// The one of the site, whose certificate the exporter gets.
     fn of(site: &mut Site) -> Self {
-        let ledger = Self::new(site, "ledger", site.import["ledger"]["id"].as_str().unwrap().parse().unwrap());
         site.release["receipts"] = json!({ "certificates": ["trust/ledger.asc"] });
-        ledger
+        let id = site.import["ledger"]["id"].as_str().unwrap().parse().unwrap();
+        Self::with(site, id, &site.ledger_key)
     }
 
     /// Another one. Its certificate lies in the exporter's folder `trust`.
-    fn new(site: &Site, name: &str, id: LedgerId) -> Self {
-        let key = Key::new(&site.import_dir(), name);
+    fn new(site: &Site, name: &str) -> Self {
+        Self::with(site, LedgerId::generate(), &Key::new(&site.scratch("keys"), name))
+    }
+
+    fn with(site: &Site, id: LedgerId, key: &Key) -> Self {
         let trust = site.export_dir().join("trust");
         fs::create_dir_all(&trust).unwrap();
-        fs::copy(&key.certificate_file, trust.join(format!("{name}.asc"))).unwrap();
-        Self { id, key }
+        fs::copy(&key.certificate_file, trust.join(key.certificate_file.file_name().unwrap())).unwrap();
+        Self { id, key: key.secret.clone(), revocation_file: key.revocation_file.clone() }
     }
 
     /// A receipt for a bundle, in which all images are held.
@@ -83,7 +89,7 @@ impl Ledger {
     /// A document and the signature over it and its line end.
     fn sign(&self, document: &[u8]) -> Vec<u8> {
         let line = [document, b"\n"].concat();
-        let signature = self.key.sign(&line);
+        let signature = self.key.sign_detached_armored(&line).unwrap();
         [line, signature].concat()
     }
 }
