@@ -236,7 +236,7 @@ pub enum Error {
     Label(manifest_schema::text::LabelError),
     /// A fingerprint that the ledger does not take.
     #[error(transparent)]
-    LedgerName(ledger::NameError),
+    LedgerName(ledger::FingerprintError),
     /// The passphrase.
     #[error(transparent)]
     Passphrase(#[from] console::PassphraseError),

@@ -56,9 +56,18 @@ string_serde!(LedgerId, "LedgerId", "^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab
 pub struct EntryNumber(u64);
 
 impl EntryNumber {
+    /// The entry that created the ledger.
+    pub const FIRST: Self = Self(1);
+
     /// The number.
     pub fn get(self) -> u64 {
         self.0
+    }
+
+    /// The number after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
     }
 }
 
@@ -72,6 +81,13 @@ impl TryFrom<u64> for EntryNumber {
 impl From<EntryNumber> for u64 {
     fn from(number: EntryNumber) -> u64 {
         number.0
+    }
+}
+
+/// Always above zero: that is how databases keep numbers.
+impl From<EntryNumber> for i64 {
+    fn from(number: EntryNumber) -> i64 {
+        number.0.cast_signed()
     }
 }
 
@@ -101,6 +117,13 @@ macro_rules! hash {
             }
         }
 
+        impl TryFrom<&[u8]> for $type {
+            type Error = std::array::TryFromSliceError;
+            fn try_from(bytes: &[u8]) -> Result<Self, Self::Error> {
+                bytes.try_into().map(Self)
+            }
+        }
+
         impl FromStr for $type {
             type Err = LedgerNameError;
             fn from_str(text: &str) -> Result<Self, LedgerNameError> {
@@ -123,6 +146,11 @@ hash! {
     EntryHash, "EntryHash"
 }
 
+impl EntryHash {
+    /// What the first entry has for its predecessor.
+    pub const NONE: Self = Self([0; 32]);
+}
+
 hash! {
     /// A node of the tree over a ledger's entries, such as its root.
     TreeHash, "TreeHash"
@@ -141,6 +169,7 @@ mod tests {
         assert!(bundle.to_string().parse::<LedgerId>().is_err(), "a bundle's id is no ledger's id");
         assert!(EntryNumber::try_from(0).is_err());
         assert!(EntryNumber::try_from(1 << 53).is_err());
+        assert_eq!(EntryHash::NONE.to_string(), "0".repeat(64));
         let hash = EntryHash::from([0xab; 32]);
         assert_eq!(hash.to_string().parse(), Ok(hash));
         for bad in ["", &"AB".repeat(32), &"ab".repeat(31), &format!("{hash}\n")] {

@@ -77,6 +77,8 @@ pub struct Limits {
     pub approval: u64,
     /// One entry of the ledger.
     pub ledger_entry: u64,
+    /// One receipt, without its signature.
+    pub receipt: u64,
     /// One configuration, credential, key or certificate file.
     pub config: u64,
 }
@@ -119,5 +121,6 @@ pub const LIMITS: Limits = Limits {
     statements: 1000,
     approval: 64 << 20,
     ledger_entry: 256 << 20,
+    receipt: 64 << 20,
     config: 16 << 20,
 };

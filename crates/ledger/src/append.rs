@@ -18,7 +18,7 @@ use crate::acts::{
 use crate::entry::{Act, Entry, EntryType};
 use crate::error::{Error, Refusal, database};
 use crate::head::Head;
-use crate::names::EntryNumber;
+use crate::names::{EntryNumber, entry_hash};
 use crate::query::{self, Known};
 use crate::tree::{self, Edge};
 use crate::{Ledger, Stamp, custody, rows, working};
@@ -439,13 +439,13 @@ impl Open<'_> {
 /// Writes an entry and the rows that find it.
 pub(crate) fn write_entry(connection: &Connection, path: &Path, entry: &Entry) -> Result<(), Error> {
     let bytes = entry.to_bytes().map_err(Error::Unwritable)?;
-    let hash = crate::EntryHash::of(&bytes);
+    let hash = entry_hash(&bytes);
     let before = entry.number.get() - 1;
     let insert = || -> rusqlite::Result<Option<()>> {
         let Some(mut edge) = Edge::load(connection, before)? else { return Ok(None) };
         let nodes = edge.push(tree::leaf(&bytes));
         connection.prepare_cached("INSERT INTO entry (number, hash, bytes) VALUES (?1, ?2, ?3)")?.execute((
-            entry.number.sql(),
+            i64::from(entry.number),
             hash.as_bytes(),
             &bytes,
         ))?;

@@ -143,7 +143,7 @@ impl Ledger {
         let text = serde_json::to_string(head).unwrap_or_default();
         self.note(
             "INSERT OR REPLACE INTO shown (number, hash, head) VALUES (?1, ?2, ?3)",
-            (head.number.sql(), head.hash.as_bytes(), text),
+            (i64::from(head.number), head.hash.as_bytes(), text),
         )
     }
 
@@ -319,7 +319,7 @@ pub(crate) fn standing(
     last: EntryNumber,
 ) -> rusqlite::Result<HeadStanding> {
     let count = |sql: &str| {
-        connection.prepare_cached(sql)?.query_row((number.sql(), hash.as_bytes()), |row| row.get::<_, i64>(0))
+        connection.prepare_cached(sql)?.query_row((i64::from(number), hash.as_bytes()), |row| row.get::<_, i64>(0))
     };
     if count("SELECT count(*) FROM entry WHERE number = ?1 AND hash = ?2")? > 0 {
         return Ok(HeadStanding::Has);

@@ -54,7 +54,7 @@ pub use error::{Error, Fault, Refusal};
 pub use head::{
     Checked, Checker, Custody, Head, HeadStanding, HeadStatement, HeadType, KeyChange, KeyChangeType, Mark, Signer,
 };
-pub use names::{EntryHash, EntryNumber, Fingerprint, LedgerId, NameError, TreeHash};
+pub use names::{EntryHash, EntryNumber, Fingerprint, FingerprintError, LedgerId, TreeHash, entry_hash};
 pub use query::{
     At, BundleDetails, BundleRow, Entries, Filter, ImageRow, RefusalRow, SignatureRow, Status, Stored, TagRow,
 };

@@ -13,7 +13,7 @@ use crate::acts::{Approved, Rule, Subject};
 use crate::entry::{Act, Entry};
 use crate::error::{Error, Fault, database, missing_node};
 use crate::head::{Head, Mark};
-use crate::names::{EntryHash, EntryNumber, Fingerprint, LedgerId, TreeHash};
+use crate::names::{EntryHash, EntryNumber, Fingerprint, LedgerId, TreeHash, entry_hash};
 use crate::{Ledger, custody, tree};
 
 /// An entry as it is kept.
@@ -177,7 +177,7 @@ impl Default for Filter {
 
 impl Filter {
     fn before(&self) -> i64 {
-        self.before.map_or(i64::MAX, EntryNumber::sql)
+        self.before.map_or(i64::MAX, i64::from)
     }
 }
 
@@ -582,7 +582,7 @@ pub(crate) fn stored(ledger: &Ledger, number: EntryNumber) -> Result<Option<Stor
 pub(crate) fn stored_in(connection: &Connection, path: &Path, number: EntryNumber) -> Result<Option<Stored>, Error> {
     let found = connection
         .prepare_cached(ENTRY)
-        .and_then(|mut s| s.query_row([number.sql()], |r| Ok((r.get::<_, Vec<u8>>(0)?, r.get(1)?))).optional());
+        .and_then(|mut s| s.query_row([i64::from(number)], |r| Ok((r.get::<_, Vec<u8>>(0)?, r.get(1)?))).optional());
     match found.map_err(|e| database(path, e))? {
         None => Ok(None),
         Some((hash, bytes)) => match checked(number, &hash, bytes) {
@@ -594,7 +594,7 @@ pub(crate) fn stored_in(connection: &Connection, path: &Path, number: EntryNumbe
 
 /// Checks an entry's bytes against its hash and its number, and parses them.
 pub(crate) fn checked(number: EntryNumber, hash: &[u8], bytes: Vec<u8>) -> Result<Stored, Fault> {
-    let found = EntryHash::of(&bytes);
+    let found = entry_hash(&bytes);
     if hash != found.as_bytes() {
         let expected = OutsideText::new(manifest_schema::digest::to_hex(hash));
         return Err(Fault::Hash { number, expected, found });

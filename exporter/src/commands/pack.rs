@@ -58,6 +58,7 @@ impl Pack {
             other => other,
         })?;
         let progress = Progress::new(quiet);
+        request.say_remarks(&progress);
         for warning in keys.iter().flat_map(|key| key.warnings(Timestamp::now())) {
             progress.warn(format_args!("release key: {warning}"));
         }
