@@ -200,12 +200,6 @@ pub fn to_ledger(fingerprint: &Fingerprint) -> ledger::Fingerprint {
     fingerprint.as_str().parse().unwrap_or_else(|_| unreachable!("a fingerprint by construction"))
 }
 
-/// A ledger's id as signed documents have it.
-pub fn to_schema(id: &LedgerId) -> manifest_schema::LedgerId {
-    // Both are UUIDs of version 4.
-    id.to_string().parse().unwrap_or_else(|_| unreachable!("a ledger's id by construction"))
-}
-
 /// The time, program and person of a ledger entry made now.
 ///
 /// # Errors

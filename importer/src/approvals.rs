@@ -27,7 +27,6 @@ use manifest_schema::{Digest, LabelValue, OutsideText, TagRef, Timestamp};
 use serde::Serialize;
 use signing::{CertificateInfo, Certificates, Fingerprint, Trust};
 
-use crate::access::to_schema;
 use crate::config::{ApproversConfig, Span};
 use crate::error::Error;
 use crate::site::Site;
@@ -325,7 +324,7 @@ fn standing_of(
         fingerprint: fingerprint.clone(),
         user_id: known.iter().find(|info| info.fingerprint == *fingerprint).and_then(|info| info.user_id.clone()),
     };
-    let wanted = Wanted { ledger: to_schema(ledger.id()), subject, images: wanted };
+    let wanted = Wanted { ledger: *ledger.id(), subject, images: wanted };
     let mut counting: BTreeSet<Fingerprint> = BTreeSet::new();
     let mut statements = Vec::new();
     for (entry, recorded) in ledger.all_approvals(&subject.bundle)? {

@@ -110,6 +110,20 @@ pub enum Error {
         /// The digest.
         digest: Digest,
     },
+    /// Nothing of the bundle is in production.
+    #[error("bundle {bundle}: nothing of it is in production, it is {status}")]
+    NotInProduction {
+        /// The bundle.
+        bundle: BundleId,
+        /// How it stands.
+        status: &'static str,
+    },
+    /// A receipt cannot be written.
+    #[error("the receipt cannot be written")]
+    Receipt(#[source] manifest_schema::receipt::ReceiptError),
+    /// A QR code cannot be made.
+    #[error("the QR code cannot be made")]
+    Qr(#[source] console::QrError),
     /// Something that needs a reason has none.
     #[error("a reason is missing")]
     NoReason,

@@ -25,6 +25,7 @@ impl Explain for Error {
             | Error::StagingLookaside { .. }
             | Error::NothingWaits(_)
             | Error::NoReason
+            | Error::NotInProduction { .. }
             | Error::NotPublished(_)
             | Error::Reference(_)
             | Error::Label(_)
@@ -117,6 +118,8 @@ impl Explain for Error {
             | Error::Lost { .. }
             | Error::NotKept { .. }
             | Error::NoBlob { .. }
+            | Error::Receipt(_)
+            | Error::Qr(_)
             | Error::Stopped
             | Error::NoClient { .. }
             | Error::Lookaside(_)
@@ -198,6 +201,10 @@ impl Explain for Error {
             Error::StagingLookaside { .. } => "give staging a folder of its own with `staging: {lookaside: DIR}`",
             Error::NothingWaits(_) => "`sealift-import ledger list` shows what was received and waits",
             Error::NotPublished(_) => "name it by its production reference; `sealift-import ledger show` has them",
+            Error::NotInProduction { .. } => {
+                "a receipt says what production holds; receive or promote the bundle first"
+            }
+            Error::Receipt(_) | Error::Qr(_) => return None,
             Error::NoReason => "say it for those who read the ledger",
             Error::NotAllowed { .. } => {
                 "run the same command again; if it happens again, look at the approvals with `sealift-import approve BUNDLE`"

@@ -42,6 +42,7 @@ pub mod provenance;
 pub mod publish;
 pub mod push;
 mod reading;
+pub mod receipt;
 pub mod record;
 pub mod release_signatures;
 pub mod resign;

@@ -12,7 +12,7 @@ use manifest_schema::{
 };
 use signing::{Fingerprint, SecretKey, Signer, Trust};
 
-use crate::access::{stamp, to_schema};
+use crate::access::stamp;
 use crate::approvals::judge::{authentic, one_signer};
 use crate::approvals::{Approvers, NotCounted};
 use crate::error::Error;
@@ -197,7 +197,7 @@ pub fn promoter(
         |(production, digest): &(TagRef, Digest)| ApprovedImage { production: production.clone(), digest: *digest };
     let promotion = Promotion {
         kind: PromotionType::V1,
-        ledger: to_schema(ledger.id()),
+        ledger: *ledger.id(),
         bundle: subject.bundle,
         manifest: subject.manifest,
         images: ApprovedImage::once(wanted.iter().map(image)),

@@ -12,7 +12,7 @@ use manifest_schema::{
 use serde::Serialize;
 use signing::{Fingerprint, SecretKey, Signer};
 
-use crate::access::{stamp, to_ledger, to_schema};
+use crate::access::{stamp, to_ledger};
 use crate::approvals::{self, Approvers, Judged, Made, NotCounted, Standing, Statement, Wanted};
 use crate::config::Span;
 use crate::error::Error;
@@ -209,7 +209,7 @@ impl Waiting {
     }
 
     fn request(&self, ledger: &Ledger) -> ApprovalRequest {
-        approvals::request(to_schema(ledger.id()), &self.row.subject, &self.received.images)
+        approvals::request(*ledger.id(), &self.row.subject, &self.received.images)
     }
 
     fn standing(&self, site: &Site, ledger: &Ledger) -> Result<Standing, Error> {
@@ -281,7 +281,7 @@ fn approve(site: &Site, bundle: &str, key: &KeySource, terms: Terms, json: bool)
     // Not by the time at which the person was asked for a passphrase.
     let approvers = approvers.at(Timestamp::now());
     let images = waiting.images();
-    let wanted = Wanted { ledger: to_schema(ledger.id()), subject: &waiting.row.subject, images: &images };
+    let wanted = Wanted { ledger: *ledger.id(), subject: &waiting.row.subject, images: &images };
     let judged = approvals::judge(&approvers, &ledger, &wanted, made.file.as_bytes())?.map_err(Error::NotCounted)?;
     drop(ledger);
     let mut ledger = site.open_ledger()?;
@@ -401,7 +401,7 @@ fn add(site: &Site, files: &[PathBuf], json: bool, state: &mut String) -> Result
 /// Records one statement, after judging it as it will be judged when the bundle is promoted.
 fn add_one(approvers: &Approvers, ledger: &mut Ledger, path: &Path) -> Result<Added, Error> {
     let file = read(path)?;
-    let (here, path) = (to_schema(ledger.id()), path.to_path_buf());
+    let (here, path) = (*ledger.id(), path.to_path_buf());
     let elsewhere = |found| Err(Error::NotCounted(NotCounted::Ledger { expected: here, found }));
     match approvals::read_statement(approvers, file.as_bytes()).map_err(Error::NotCounted)? {
         Statement::Approval(approval) => {
@@ -481,7 +481,7 @@ fn withdraw(
         if ledger.approval_withdrawal(&approval, &to_ledger(&key.fingerprint()))?.is_some() {
             continue;
         }
-        let of = (to_schema(ledger.id()), waiting.row.subject.bundle);
+        let of = (*ledger.id(), waiting.row.subject.bundle);
         let made = approvals::make_withdrawal(&key, of, approval, now, reason.clone())?;
         let read = approvals::read_statement(&approvers.at(Timestamp::now()), made.file.as_bytes());
         if let Statement::Withdrawal(withdrawal, signer) = read.map_err(Error::NotCounted)? {

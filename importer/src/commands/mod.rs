@@ -7,6 +7,7 @@ pub mod inspect;
 pub mod keygen;
 pub mod ledger;
 pub mod promote;
+pub mod receipt;
 pub mod receive;
 pub mod reject;
 pub mod resign;
