@@ -118,6 +118,11 @@ impl Certificates {
             .collect()
     }
 
+    /// The certificate with a fingerprint.
+    pub(crate) fn get(&self, fingerprint: &Fingerprint) -> Option<&Cert> {
+        self.certificates.get(fingerprint).map(|entry| &entry.cert)
+    }
+
     /// The certificates.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Cert> {
         self.certificates.values().map(|entry| &entry.cert)

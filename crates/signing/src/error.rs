@@ -135,6 +135,44 @@ pub enum Error {
         /// Why.
         reason: Reason,
     },
+    /// The key must not certify another key now.
+    #[error("key {fingerprint} cannot certify another key: {reason}")]
+    CannotCertify {
+        /// The certificate.
+        fingerprint: Fingerprint,
+        /// Why.
+        reason: Reason,
+    },
+    /// Only the primary key can certify.
+    #[error(
+        "key {fingerprint} cannot certify another key: expected the secret primary key, found that of subkey {subkey}"
+    )]
+    SubkeyOnly {
+        /// The certificate.
+        fingerprint: Fingerprint,
+        /// The subkey whose secret key is there.
+        subkey: Fingerprint,
+    },
+    /// Not one certificate to certify.
+    #[error("expected one certificate to certify, found {found}")]
+    OneCertificate {
+        /// How many.
+        found: usize,
+    },
+    /// A certificate that nobody should vouch for.
+    #[error("certificate {fingerprint} cannot be certified: {reason}")]
+    NotCertifiable {
+        /// The certificate.
+        fingerprint: Fingerprint,
+        /// Why.
+        reason: Reason,
+    },
+    /// A key that would vouch for itself.
+    #[error("key {fingerprint} cannot certify itself")]
+    OwnCertificate {
+        /// The certificate.
+        fingerprint: Fingerprint,
+    },
     /// The trial signature does not verify.
     #[error("key {fingerprint}: the trial signature does not verify: {}", reason.escaped())]
     Trial {

@@ -25,6 +25,7 @@
 
 mod agent;
 mod certificates;
+mod certification;
 mod error;
 mod fetch;
 mod fingerprint;
@@ -43,6 +44,7 @@ mod trust;
 
 pub use agent::{AgentAccess, AgentError};
 pub use certificates::{CertificateInfo, Certificates, RoleConflict, distinct_roles};
+pub use certification::CertificationError;
 pub use error::Error;
 pub use fetch::{FetchSignaturesError, FetchSmall, fetch_release_signatures, fetch_signatures};
 pub use fingerprint::{Fingerprint, FingerprintError};

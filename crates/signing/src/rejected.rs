@@ -152,6 +152,21 @@ pub enum Reason {
     /// The key may not sign documents.
     #[error("the key is not meant for signing")]
     NotForSigning,
+    /// The key may not certify other keys.
+    #[error("the key is not meant for certifying other keys")]
+    NotForCertification,
+    /// A certification that says that its maker checked nothing.
+    #[error("it certifies nothing: its maker did not check whose key it is")]
+    Unchecked,
+    /// A certification that its maker has taken back.
+    #[error("the certification was revoked{}", on.map_or(String::new(), |on| format!(" on {on}")))]
+    CertificationRevoked {
+        /// When.
+        on: Option<Timestamp>,
+    },
+    /// A certification over a user id that the owner of the key does not, or no longer, stand by.
+    #[error("the user id is not bound to the key, or was revoked")]
+    UserId,
     /// The certificate is not valid now under the policy.
     #[error("the certificate is not valid now: {}", .0.escaped())]
     Invalid(OutsideText),

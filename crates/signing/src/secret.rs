@@ -7,14 +7,15 @@ use std::time::SystemTime;
 use manifest_schema::{Digest, OutsideText, Reference, Timestamp};
 use openpgp::Cert;
 use openpgp::armor::{Kind, Writer};
+use openpgp::cert::amalgamation::ValidAmalgamation;
 use openpgp::cert::amalgamation::key::{ErasedKeyAmalgamation, PrimaryKey};
 use openpgp::crypto::{self, KeyPair, Password, S2K, Signer as _, mpi};
 use openpgp::packet::key::{PublicParts, SecretKeyMaterial, SecretParts, UnspecifiedRole};
 use openpgp::packet::signature::SignatureBuilder;
-use openpgp::packet::{Key, Packet};
+use openpgp::packet::{Key, Packet, UserID};
 use openpgp::serialize::stream::{LiteralWriter, Message, Signer};
 use openpgp::serialize::{Marshal, SerializeInto};
-use openpgp::types::{Curve, DataFormat, HashAlgorithm, SignatureType};
+use openpgp::types::{Curve, DataFormat, HashAlgorithm, RevocationStatus, SignatureType};
 use secrecy::{ExposeSecret, SecretString};
 use sequoia_openpgp as openpgp;
 
@@ -209,6 +210,46 @@ impl SecretKey {
         }
     }
 
+    /// Vouches for another key: gives its certificate, armored, with a positive certification of its primary user id by
+    /// this key. [`Certificates::certified_by`] finds it.
+    ///
+    /// # Errors
+    /// [`Error::OneCertificate`] unless there is one; [`Error::OwnCertificate`], [`Error::NotCertifiable`] for one nobody
+    /// should vouch for; [`Error::SubkeyOnly`], [`Error::CannotCertify`] unless this is a primary key that may certify now;
+    /// [`Error::Sign`].
+    pub fn certify(&self, certificate: &Certificates, now: Timestamp) -> Result<Vec<u8>, Error> {
+        let (fingerprint, signer) = (self.fingerprint(), self.signing_fingerprint());
+        let mut certificates = certificate.iter();
+        let (Some(cert), None) = (certificates.next(), certificates.next()) else {
+            return Err(Error::OneCertificate { found: certificate.count() });
+        };
+        let certified = Fingerprint::from(cert.fingerprint());
+        if certified == fingerprint {
+            return Err(Error::OwnCertificate { fingerprint });
+        }
+        if signer != fingerprint {
+            return Err(Error::SubkeyOnly { fingerprint, subkey: signer });
+        }
+        let (policy, at) = (policy(now), time::to_system(now));
+        let own = self.cert.with_policy(&policy, at).map_err(|e| weak_or(&e, Reason::Invalid));
+        own.and_then(|own| trust::may_certify(&own.primary_key().into()))
+            .map_err(|reason| Error::CannotCertify { fingerprint, reason })?;
+        let user = primary_user(cert, now)
+            .map_err(|reason| Error::NotCertifiable { fingerprint: certified.clone(), reason })?;
+        let certify = || -> openpgp::Result<Cert> {
+            let certification = SignatureBuilder::new(SignatureType::PositiveCertification)
+                .set_hash_algo(self.hash())
+                .set_signature_creation_time(at)?
+                .sign_userid_binding(&mut self.signer.clone(), cert.primary_key().key(), &user)?;
+            Ok(cert.clone().insert_packets([Packet::from(user.clone()), certification.into()])?.0)
+        };
+        let result = certify().map_err(|e| self.failed(&e))?;
+        Certificates::of(result.clone())
+            .certified_by(&certified, &self.certificates(), now)
+            .map_err(|e| Error::Sign { fingerprint: self.fingerprint(), reason: OutsideText::new(e.to_string()) })?;
+        result.armored().to_vec().map_err(|e| self.failed(&e))
+    }
+
     /// Makes an armored detached signature, dated now.
     ///
     /// # Errors
@@ -304,6 +345,19 @@ impl SecretKey {
 fn is_edwards(key: &Key<PublicParts, UnspecifiedRole>) -> bool {
     use openpgp::crypto::mpi::PublicKey as Mpi;
     matches!(key.mpis(), Mpi::EdDSA { .. } | Mpi::Ed25519 { .. } | Mpi::Ed448 { .. })
+}
+
+/// The user id that speaks for a certificate which is good now.
+fn primary_user(cert: &Cert, now: Timestamp) -> Result<UserID, Reason> {
+    let policy = policy(now);
+    let valid = cert.with_policy(&policy, time::to_system(now)).map_err(|e| weak_or(&e, Reason::Invalid))?;
+    trust::alive(&valid.primary_key().into())?;
+    let user = valid.primary_userid().map_err(|e| weak_or(&e, Reason::Invalid))?;
+    match user.revocation_status() {
+        RevocationStatus::Revoked(_) => Err(Reason::UserId),
+        // Somebody else has taken back a certification of theirs.
+        RevocationStatus::CouldBe(_) | RevocationStatus::NotAsFarAsWeKnow => Ok(user.userid().clone()),
+    }
 }
 
 /// Chooses the key that signs, of those that are in the file.

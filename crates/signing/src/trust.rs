@@ -3,10 +3,13 @@
 //! A signature counts if its key belongs to a configured certificate, the key is good *now* under the policy (alive, not
 //! revoked, meant for signing, strong enough), and the signature is over these bytes, not weak, not expired and not from
 //! the future. What the key was when it signed doesn't matter: an attacker chooses the date of a signature.
+//!
+//! What this site has received and judged once may be judged again as of then ([`Trust::as_received`]): that date is ours.
+//! A revocation counts all the same, whenever it came.
 
 use manifest_schema::{OutsideText, Timestamp};
 use openpgp::Cert;
-use openpgp::cert::amalgamation::key::{ErasedKeyAmalgamation, ValidErasedKeyAmalgamation};
+use openpgp::cert::amalgamation::key::{ErasedKeyAmalgamation, SubordinateKeyAmalgamation, ValidErasedKeyAmalgamation};
 use openpgp::cert::amalgamation::{ValidAmalgamation, ValidateAmalgamation};
 use openpgp::packet::Signature;
 use openpgp::packet::key::PublicParts;
@@ -28,6 +31,8 @@ pub struct Trust {
     certificates: Certificates,
     threshold: usize,
     now: Timestamp,
+    /// The time by which revocations count; later than `now` if something is judged as of when it was received.
+    revocations_at: Timestamp,
     clock_tolerance: u32,
 }
 
@@ -40,7 +45,8 @@ impl Trust {
         if threshold == 0 || threshold > certificates.count() {
             return Err(Error::Threshold { threshold, certificates: certificates.count() });
         }
-        Ok(Self { certificates, threshold, now, clock_tolerance: DEFAULT_CLOCK_TOLERANCE })
+        let clock_tolerance = DEFAULT_CLOCK_TOLERANCE;
+        Ok(Self { certificates, threshold, now, revocations_at: now, clock_tolerance })
     }
 
     /// Accepts signatures dated up to this many seconds in the future.
@@ -49,10 +55,22 @@ impl Trust {
         Self { clock_tolerance: seconds, ..self }
     }
 
-    /// The same, judged at another time.
+    /// The same, with everything judged at another time, revocations too.
     #[must_use]
     pub fn at(&self, now: Timestamp) -> Self {
-        Self { now, ..self.clone() }
+        Self { now, revocations_at: now, ..self.clone() }
+    }
+
+    /// The same for something that this site received earlier, and noted when.
+    ///
+    /// Expiry of keys and signatures, weakness and dates in the future are judged as of then. A key that has been revoked
+    /// by now is refused, whatever the reason and date of the revocation, and certificates and threshold are those of now.
+    /// A certificate of which nothing valid is left from then, because its owner has renewed it since, is judged as of now.
+    ///
+    /// The date must be this site's own record, never one that came with the signature.
+    #[must_use]
+    pub fn as_received(&self, received: Timestamp) -> Self {
+        Self { now: received.min(self.now), ..self.clone() }
     }
 
     /// The certificates.
@@ -65,7 +83,7 @@ impl Trust {
         self.threshold
     }
 
-    /// The time judged by.
+    /// The time judged by: now, or when something was received.
     pub fn now(&self) -> Timestamp {
         self.now
     }
@@ -173,7 +191,16 @@ impl Trust {
         if let Some(on) = signature.signature_expiration_time().and_then(time::from_system).filter(|on| *on <= at) {
             return Err(Reason::SignatureExpired { on });
         }
-        let valid = key.with_policy(&policy, time::to_system(at)).map_err(|e| weak_or(&e, Reason::Invalid))?;
+        let revocations_at = self.revocations_at.max(at);
+        not_revoked(key, revocations_at)?;
+        // GnuPG puts the new binding of a renewed key in the place of the old one.
+        let later = self::policy(revocations_at);
+        let valid = match key.with_policy(&policy, time::to_system(at)).map_err(|e| weak_or(&e, Reason::Invalid)) {
+            Err(Reason::Invalid(_)) if revocations_at > at => {
+                key.with_policy(&later, time::to_system(revocations_at)).map_err(|e| weak_or(&e, Reason::Invalid))
+            }
+            valid => valid,
+        }?;
         good(&valid)?;
         Ok(Signer {
             fingerprint: key.cert().fingerprint().into(),
@@ -267,26 +294,52 @@ pub(crate) fn standing(cert: &Cert, at: Timestamp) -> Standing {
 
 /// Whether a key and its certificate are not revoked, not expired and meant for signing, at the time they were asked for.
 pub(crate) fn good(key: &ValidErasedKeyAmalgamation<'_, PublicParts>) -> Result<(), Reason> {
-    let cert = key.valid_cert();
-    for status in [cert.revocation_status(), key.revocation_status()] {
-        match status {
-            // A revocation by another, designated key can't be checked here; whoever put it there meant it.
-            RevocationStatus::Revoked(signatures) | RevocationStatus::CouldBe(signatures) => {
-                return Err(revoked(&signatures));
-            }
-            RevocationStatus::NotAsFarAsWeKnow => {}
-        }
+    alive(key)?;
+    if !key.for_signing() {
+        return Err(Reason::NotForSigning);
     }
+    Ok(())
+}
+
+/// The same for certifying other keys.
+pub(crate) fn may_certify(key: &ValidErasedKeyAmalgamation<'_, PublicParts>) -> Result<(), Reason> {
+    alive(key)?;
+    if !key.for_certification() {
+        return Err(Reason::NotForCertification);
+    }
+    Ok(())
+}
+
+/// Whether a key and its certificate are neither revoked nor expired, at the time they were asked for.
+pub(crate) fn alive(key: &ValidErasedKeyAmalgamation<'_, PublicParts>) -> Result<(), Reason> {
+    let cert = key.valid_cert();
+    unrevoked(&cert.revocation_status())?;
+    unrevoked(&key.revocation_status())?;
     if cert.alive().is_err() {
         return Err(Reason::Expired { on: cert.primary_key().key_expiration_time().and_then(time::from_system) });
     }
     if key.alive().is_err() {
         return Err(Reason::Expired { on: key.key_expiration_time().and_then(time::from_system) });
     }
-    if !key.for_signing() {
-        return Err(Reason::NotForSigning);
-    }
     Ok(())
+}
+
+/// Whether neither a key nor its certificate is revoked at a time, whatever else is wrong with them.
+pub(crate) fn not_revoked(key: &ErasedKeyAmalgamation<'_, PublicParts>, at: Timestamp) -> Result<(), Reason> {
+    let (policy, at) = (policy(at), time::to_system(at));
+    unrevoked(&key.cert().revocation_status(&policy, at))?;
+    match SubordinateKeyAmalgamation::<PublicParts>::try_from(key.clone()) {
+        Ok(subkey) => unrevoked(&subkey.revocation_status(&policy, at)),
+        Err(_) => Ok(()),
+    }
+}
+
+fn unrevoked(status: &RevocationStatus<'_>) -> Result<(), Reason> {
+    match status {
+        // A revocation by another, designated key can't be checked here; whoever put it there meant it.
+        RevocationStatus::Revoked(signatures) | RevocationStatus::CouldBe(signatures) => Err(revoked(signatures)),
+        RevocationStatus::NotAsFarAsWeKnow => Ok(()),
+    }
 }
 
 fn revoked(signatures: &[&Signature]) -> Reason {

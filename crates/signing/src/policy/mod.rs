@@ -235,6 +235,13 @@ impl ImagePolicy {
 
     /// Judges an image, with keys as they are at a time.
     pub fn judge(&self, image: &PolicyImage<'_>, at: Timestamp) -> PolicyVerdict {
+        self.judge_as_received(image, at, at)
+    }
+
+    /// Judges an image that this site received earlier, and noted when, with OpenPGP keys as [`Trust::as_received`] takes
+    /// them: as they were then, but for what has been revoked by now. cosign keys have neither expiry nor revocation: one
+    /// that is in the policy counts.
+    pub fn judge_as_received(&self, image: &PolicyImage<'_>, received: Timestamp, now: Timestamp) -> PolicyVerdict {
         let named = match image.name {
             PolicyName::Docker(reference) => Some(Named::of(reference)),
             PolicyName::Other { .. } => None,
@@ -242,7 +249,7 @@ impl ImagePolicy {
         let (scope, requirements) = self.requirements(image.name, named.as_ref());
         let found = Found::of(image);
         let (digests, clock_tolerance) = (image.digests, self.clock_tolerance);
-        let judging = Judging { named: named.as_ref(), digests, found: &found, at, clock_tolerance };
+        let judging = Judging { named: named.as_ref(), digests, found: &found, received, now, clock_tolerance };
         let judged = |requirement| {
             let verdict = judging.judge(requirement);
             let reasons = verdict.reasons.iter().map(|reason| cut(reason, REASON)).collect();
@@ -310,7 +317,8 @@ struct Judging<'a> {
     named: Option<&'a Named>,
     digests: &'a [Digest],
     found: &'a Found<'a>,
-    at: Timestamp,
+    received: Timestamp,
+    now: Timestamp,
     clock_tolerance: u32,
 }
 
@@ -342,8 +350,8 @@ impl Judging<'_> {
                 never("signedBy", &format!("nothing meets keyType {kind}, in containers/image neither"))
             }
             Requirement::SignedBy { keys: GpgKeys::Certificates(certificates), identity } => {
-                let trust = Trust::new(certificates.clone(), 1, self.at)
-                    .map(|trust| trust.with_clock_tolerance(self.clock_tolerance));
+                let trust = Trust::new(certificates.clone(), 1, self.now)
+                    .map(|trust| trust.as_received(self.received).with_clock_tolerance(self.clock_tolerance));
                 let signatures = self.found.simple.iter().map(|(number, bytes)| {
                     let judged = match &trust {
                         Ok(trust) => self.simple(bytes, trust, identity),
