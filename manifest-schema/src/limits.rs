@@ -75,6 +75,8 @@ pub struct Limits {
     pub statements: u32,
     /// One entry of the ledger.
     pub ledger_entry: u64,
+    /// One proof of what the ledger says of an image.
+    pub proof: u64,
     /// One configuration, credential, key or certificate file.
     pub config: u64,
 }
@@ -116,5 +118,6 @@ pub const LIMITS: Limits = Limits {
     statement: 64 << 10,
     statements: 1000,
     ledger_entry: 256 << 20,
+    proof: 1 << 30,
     config: 16 << 20,
 };

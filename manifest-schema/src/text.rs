@@ -60,6 +60,11 @@ impl OutsideText {
         Self(text)
     }
 
+    /// Takes a file from outside that is text, whole: for what is kept and read again. Its size is somebody else's to bound.
+    pub fn whole(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
     /// The text for a terminal, a log line or `LABEL.txt`.
     pub fn escaped(&self) -> impl fmt::Display + '_ {
         escape(&self.0)
