@@ -17,6 +17,7 @@
 pub mod access;
 pub mod admit;
 pub mod attach;
+pub mod audit;
 pub mod authenticate;
 pub mod base;
 pub mod commands;

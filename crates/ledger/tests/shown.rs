@@ -5,8 +5,8 @@ mod common;
 use std::fs;
 
 use common::*;
-use ledger::{Error, Filter, Head, KeptHead, Ledger, Rule, Signer, Status};
-use manifest_schema::OutsideText;
+use ledger::{Checked, Checker, Error, Filter, Head, KeptHead, Ledger, Rule, Signer, Status};
+use manifest_schema::{OutsideText, Timestamp};
 
 #[test]
 fn a_head_that_it_lacks_stops_a_ledger_without_a_key() {
@@ -114,4 +114,27 @@ fn bundles_are_found_by_how_far_they_have_come() {
     let before = ledger.state_of(&s(7).stream, s(7).sequence).expect("read").expect("a row").begun.entry;
     let filter = Filter { status: Some(Status::Begun), before: Some(before), ..Filter::default() };
     assert_eq!(ledger.bundles(&filter).expect("read").len(), 1);
+}
+
+/// Judges key A as one that has expired since.
+struct Later;
+
+impl Checker for Later {
+    fn check(&self, statement: &[u8], certificates: &[u8], now: Timestamp) -> Result<Checked, OutsideText> {
+        let checked = Keys.check(statement, certificates, now)?;
+        if now > stamp(100).now && checked.signers.contains(&ledger_key('A')) {
+            return Err(OutsideText::new("key A has expired"));
+        }
+        Ok(checked)
+    }
+}
+
+#[test]
+fn a_key_that_was_changed_in_time_may_expire() {
+    let mut place = place();
+    assert!(place.read().verify(&Later).is_err(), "the head of now is judged now");
+    place.open().change_key(&stamp(20), Box::new(Key(ledger_key('B'))), join).expect("changed");
+    place.key = 'B';
+    import(&mut place.open(), "payments", 1, 30);
+    let _ = place.read().verify(&Later).expect("the change was signed when key A was good");
 }
