@@ -139,20 +139,22 @@ impl LedgerAccess {
         self.certificate.clone().or_else(|| self.key.as_ref().and_then(beside_key))
     }
 
-    /// What is known of the certificate of a ledger key: what the ledger has kept, and what its file says besides, if there is
-    /// one.
+    /// These certificates of ledger keys, with what the certificate's file says besides, if it is there and says something of
+    /// one of them.
     ///
     /// # Errors
     /// If one of them is no certificate.
-    pub fn certificate(&self, key: &Fingerprint, kept: &[u8]) -> Result<Vec<u8>, Error> {
-        let mut bytes = kept.to_vec();
-        if let Some(path) = self.certificate_file().filter(|path| path.exists()) {
-            let file = Certificates::load(&[path])?;
-            if file.fingerprints().contains(key) {
-                bytes.extend(file.armored(key)?);
+    pub fn with_certificate_file(&self, certificates: Certificates) -> Result<Certificates, Error> {
+        let Some(path) = self.certificate_file().filter(|path| path.exists()) else { return Ok(certificates) };
+        let (known, file) = (certificates.fingerprints(), Certificates::load(&[path])?);
+        let mut bytes = Vec::new();
+        for fingerprint in &known {
+            bytes.extend(certificates.armored(fingerprint)?);
+            if file.fingerprints().contains(fingerprint) {
+                bytes.extend(file.armored(fingerprint)?);
             }
         }
-        Ok(Certificates::from_bytes(&bytes, &self.path)?.armored(key)?)
+        Ok(Certificates::from_bytes(&bytes, &self.path)?)
     }
 
     /// The second file of the head.

@@ -195,6 +195,7 @@ fn a_certificate_in_the_ledgers_file_is_no_key_of_the_ledger() {
     let (signer, checker) = (Box::new(signer), Box::new(LedgerChecker));
     let custody = Custody { signer, checker, second: desk.file("ledger.db.head") };
     bring_in(&mut Ledger::open(&desk.file("ledger.db"), None, Some(custody)).unwrap(), "payments", 1);
+    // The certification is in the certificate's file.
     verify(&desk, &["--certificate", "production.asc"]).expect_code(0);
     verify(&desk, &["--certificate", text(&theirs.certificate_file)]).expect_code(3);
     let kept = fs::read_to_string(keep_head(&desk, "kept")).unwrap();

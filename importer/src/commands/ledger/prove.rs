@@ -7,10 +7,11 @@ use clap::Args;
 use ledger::{About, EntryNumber};
 use manifest_schema::{Digest, OutsideText, Timestamp};
 
+use signing::Certificates;
+
 use super::Context;
 use super::output::Output;
 use crate::access::LedgerChecker;
-use crate::audit::signed::LedgerKeys;
 use crate::error::Error;
 
 /// Writes a proof of what the ledger says of an image, for those who have production's certificate and not the ledger
@@ -44,9 +45,9 @@ impl Prove {
         let ledger = access.read()?;
         let mut proof = ledger.prove(self.about, self.limit, &LedgerChecker, now)?;
         // The file may carry a certification that no head was signed with yet.
-        let signed = LedgerKeys::of(&ledger, None)?.judge(proof.head.raw().as_bytes(), now);
-        if let Ok(signed) = signed {
-            let certificate = access.certificate(signed.key(), proof.certificate.raw().as_bytes())?;
+        let kept = Certificates::from_bytes(proof.certificate.raw().as_bytes(), ledger.path())?;
+        if let Some(key) = ledger.key()?.and_then(|key| key.as_str().parse().ok()) {
+            let certificate = access.with_certificate_file(kept)?.armored(&key)?;
             proof.certificate = OutsideText::whole(String::from_utf8_lossy(&certificate).into_owned());
         }
         let bytes = proof.to_bytes().map_err(|e| Error::Proof(Box::new(e)))?;

@@ -75,7 +75,7 @@ impl Verify {
         }
         if report.verified.key.is_some() {
             let keys = LedgerKeys::of(&ledger, known.as_ref())?;
-            let (signed, vouched) = expected(&ledger, &keys, known.as_ref(), now)?;
+            let (signed, vouched) = expected(&access, &ledger, &keys, known.as_ref(), now)?;
             (report.signed, report.key_vouched) = (Some(signed), vouched);
             // All of them are judged before anything follows from one of them.
             for file in files {
@@ -109,6 +109,7 @@ impl Verify {
 
 /// Who signed the head that the ledger keeps, and why that is the right key.
 fn expected(
+    access: &LedgerAccess,
     ledger: &Ledger,
     keys: &LedgerKeys,
     known: Option<&Certificates>,
@@ -119,6 +120,7 @@ fn expected(
     let signed = keys.judge(&kept.statement, now).map_err(no_head)?;
     let Some(known) = known else { return Ok((signed, None)) };
     let certificates = Certificates::from_bytes(&ledger.certificates()?, ledger.path())?;
+    let certificates = access.with_certificate_file(certificates)?;
     let unknown = match vouched_for(signed.key(), &certificates, known, now) {
         Ok(vouched) => return Ok((signed, Some(vouched))),
         Err(e) => e,
