@@ -197,6 +197,10 @@ pub struct LedgerConfig {
     /// The ledger key, which signs its heads and receipts.
     #[serde(default)]
     pub sign: Option<SignConfig>,
+    /// File with that key's certificate, which the production key has certified; without, for a key file that ends in
+    /// `.secret.asc`, the one that ends in `.asc` beside it.
+    #[serde(default)]
+    pub certificate: Option<PathBuf>,
     /// The second file of its head, best on another disk; without, beside the ledger.
     #[serde(default)]
     pub head: Option<PathBuf>,
@@ -359,7 +363,7 @@ impl Import {
         relative(&mut self.identity);
         self.identity_passphrase_file.iter_mut().for_each(relative);
         relative(&mut self.ledger.file);
-        self.ledger.head.iter_mut().for_each(relative);
+        self.ledger.certificate.iter_mut().chain(&mut self.ledger.head).for_each(relative);
         self.ledger.sign.iter_mut().for_each(|sign| sign.make_relative_to(base));
         self.production.sign.make_relative_to(base);
         for stream in self.streams.values_mut() {

@@ -760,6 +760,20 @@ pub enum Error {
     /// The ledger.
     #[error(transparent)]
     Ledger(#[from] ledger::Error),
+    /// What an auditor checks.
+    #[error(transparent)]
+    Audit(#[from] crate::audit::AuditError),
+    /// A proof that cannot be written.
+    #[error(transparent)]
+    Proof(Box<ledger::ProofError>),
+    /// The file of the ledger key's certificate.
+    #[error("{}: not the certificate of the ledger key", .path.display())]
+    LedgerCertificate {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: signing::Error,
+    },
     /// Another process recorded the bundle.
     #[error("the bundle was recorded by another process at {at}")]
     RecordedMeanwhile {
@@ -769,6 +783,9 @@ pub enum Error {
     /// No such bundle in the ledger.
     #[error("the ledger knows no bundle `{}`", .0.escaped())]
     NoSuchBundle(OutsideText),
+    /// A file that is there already.
+    #[error("{}: is already there, and is not overwritten", .0.display())]
+    OutputExists(PathBuf),
     /// stdout.
     #[error("stdout cannot be written")]
     Stdout(#[source] io::Error),

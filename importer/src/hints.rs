@@ -4,6 +4,7 @@ use bundle::Repairable;
 use console::{Explain, Fault};
 
 use crate::approvals::NotCounted;
+use crate::audit::AuditError;
 use crate::error::Error;
 
 impl Explain for Error {
@@ -43,6 +44,8 @@ impl Explain for Error {
             | Error::NoSuchBundle(_)
             | Error::SourceRef(_)
             | Error::NoPlatform { .. }
+            | Error::LedgerCertificate { .. }
+            | Error::OutputExists(_)
             | Error::OnlyForBundles { .. }
             | Error::NobodyMayPromote { .. }
             | Error::NothingToWithdraw { .. }
@@ -62,6 +65,7 @@ impl Explain for Error {
             | Error::NotOwnApproval { .. }
             | Error::UnknownPromoter { .. }
             | Error::PromoterRejected { .. } => Fault::Refused,
+            Error::Audit(e) => audit_fault(e),
             Error::Source(e) => commands::source_fault(e),
             Error::Common(e) => e.fault(),
             Error::Folder(e) => commands::folder_fault(e),
@@ -130,6 +134,7 @@ impl Explain for Error {
             | Error::ImageSignatures { .. }
             | Error::NoManifest { .. }
             | Error::RecordedMeanwhile { .. }
+            | Error::Proof(_)
             | Error::Stdout(_) => Fault::Failed,
             Error::Registry(e) => commands::registry_fault(e),
             Error::Ledger(e) => ledger_fault(e),
@@ -359,6 +364,15 @@ impl Explain for Error {
             }
             Error::Registry(e) => return commands::registry_hint(e),
             Error::Ledger(e) => return ledger_hint(e),
+            Error::Audit(e) => return audit_hint(e),
+            Error::LedgerCertificate { .. } => {
+                "name the right file with `ledger: {certificate: FILE}` or --ledger-certificate, or move this one away"
+            }
+            Error::Proof(_) => "prove fewer at once: --limit",
+            Error::OutputExists(_) => "choose another name, or move the file away",
+            Error::Missing("a file for the ledger key's certificate") => {
+                "name it with `ledger: {certificate: FILE}` or --ledger-certificate"
+            }
             Error::NoSuchBundle(_) => "`sealift-import ledger list` shows what there is",
             Error::Missing(_)
             | Error::BothTrustAndConfig
@@ -443,6 +457,53 @@ fn contents_fault(error: &bundle::ContentsError) -> Fault {
     }
 }
 
+fn audit_fault(error: &AuditError) -> Fault {
+    match error {
+        AuditError::Read { .. } => Fault::Usage,
+        AuditError::Certify { .. } => Fault::Usage,
+        AuditError::NoHead { .. }
+        | AuditError::OtherLedger { .. }
+        | AuditError::UnknownKey { .. }
+        | AuditError::Proof { .. }
+        | AuditError::OtherImage { .. }
+        | AuditError::OtherEntry { .. } => Fault::Refused,
+    }
+}
+
+fn audit_hint(error: &AuditError) -> Option<String> {
+    let text = match error {
+        AuditError::Read { .. } => return None,
+        AuditError::NoHead { .. } => {
+            "it says nothing about the ledger; if it was signed by a key that the ledger no longer knows, name that key's \
+             certificate with --certificate"
+        }
+        AuditError::OtherLedger { .. } => "name the ledger that it is of, or a file of this one",
+        AuditError::UnknownKey { source: signing::CertificationError::NotCertified { .. }, .. } => {
+            "check which certificate is named; if it is the right one, have the ledger key certified where both keys are: \
+             `sealift-import ledger certify`"
+        }
+        AuditError::UnknownKey { .. } => "ask production which key signs its ledger",
+        AuditError::Proof { .. } | AuditError::OtherImage { .. } | AuditError::OtherEntry { .. } => {
+            "do not rely on it; have it made anew: `sealift-import ledger prove`"
+        }
+        AuditError::Certify { source, .. } => return Some(certify_hint(source)),
+    };
+    Some(text.into())
+}
+
+/// What to do about a production key that cannot certify the ledger key.
+fn certify_hint(error: &signing::Error) -> String {
+    match error {
+        signing::Error::SubkeyOnly { .. } | signing::Error::CannotCertify { .. } => {
+            "certify it where the primary key is: `gpg --import ledger.asc`, `gpg -u PRODUCTION --quick-sign-key LEDGER`, \
+             `gpg --armor --export LEDGER`, and put the result back as ledger.asc; until then nobody can check this ledger's \
+             proofs with production's certificate"
+                .into()
+        }
+        e => commands::signing_hint(e).unwrap_or_else(|| "make another key with `sealift-import keygen ledger`".into()),
+    }
+}
+
 fn ledger_fault(error: &ledger::Error) -> Fault {
     use ledger::Error as E;
     match error {
@@ -459,6 +520,9 @@ fn ledger_fault(error: &ledger::Error) -> Fault {
         | E::OtherKey { .. }
         | E::SameKey { .. }
         | E::NothingToAdopt(_)
+        | E::NotSigned(_)
+        | E::NoSuchImage(_)
+        | E::NoSuchEntry(_)
         | E::NetworkFileSystem { .. } => Fault::Usage,
         E::Busy { .. }
         | E::ReadOnly(_)
@@ -501,6 +565,11 @@ fn ledger_hint(error: &ledger::Error) -> Option<String> {
         E::NeedsKey { .. } => "name it with --ledger-key or --ledger-by, or as `ledger: {sign: {key: FILE}}`",
         E::OtherKey { expected: None, .. } => "a ledger that was made without a key stays without: leave the key out",
         E::OtherKey { .. } => "name the right key; to change it, `sealift-import ledger rotate-key`",
+        E::NotSigned(_) => "only a ledger that was made with a key can be held against a head, or prove anything",
+        E::NoSuchImage(_) => {
+            "give the digest of an index or image manifest that is in production; `sealift-import ledger list` shows bundles"
+        }
+        E::NoSuchEntry(_) => "`sealift-import ledger log` shows the last ones",
         E::NoSecond { .. } | E::BadSecond { .. } => {
             "bring the file back from where it was kept; if it is lost, compare the ledger with a receipt or a backup \
              (`sealift-import ledger verify --head FILE`), then go on with `sealift-import ledger adopt --reason`"

@@ -21,6 +21,7 @@ pub mod access;
 pub mod admit;
 pub mod approvals;
 pub mod attach;
+pub mod audit;
 pub mod authenticate;
 pub mod base;
 pub mod commands;

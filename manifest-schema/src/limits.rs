@@ -79,6 +79,8 @@ pub struct Limits {
     pub ledger_entry: u64,
     /// One receipt, without its signature.
     pub receipt: u64,
+    /// One proof of what the ledger says of an image.
+    pub proof: u64,
     /// One configuration, credential, key or certificate file.
     pub config: u64,
 }
@@ -122,5 +124,6 @@ pub const LIMITS: Limits = Limits {
     approval: 64 << 20,
     ledger_entry: 256 << 20,
     receipt: 64 << 20,
+    proof: 1 << 30,
     config: 16 << 20,
 };

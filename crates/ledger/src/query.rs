@@ -55,6 +55,10 @@ pub enum Status {
 }
 
 impl Status {
+    /// Every status, in the order of a bundle's way.
+    pub const ALL: [Status; 6] =
+        [Status::Begun, Status::Received, Status::Rejected, Status::Signing, Status::Promoted, Status::Recorded];
+
     /// As it is written.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -163,6 +167,8 @@ pub struct TagRow {
 pub struct Filter {
     /// Only this stream.
     pub stream: Option<Stream>,
+    /// Only bundles that have come so far, and no further.
+    pub status: Option<Status>,
     /// Only what was first written before this entry: where the page before ended.
     pub before: Option<EntryNumber>,
     /// At most so many.
@@ -171,7 +177,7 @@ pub struct Filter {
 
 impl Default for Filter {
     fn default() -> Self {
-        Self { stream: None, before: None, limit: 100 }
+        Self { stream: None, status: None, before: None, limit: 100 }
     }
 }
 
@@ -206,7 +212,15 @@ impl Ledger {
     /// [`Error::Database`], [`Error::Damaged`].
     pub fn bundles(&self, filter: &Filter) -> Result<Vec<BundleRow>, Error> {
         let stream = filter.stream.as_ref().map(Stream::as_str);
-        self.list(&bundles_sql(stream.is_some()), (filter.before(), filter.limit, stream), bundle_row)
+        // How far a bundle has come follows from several tables: the rows are looked through until there are enough.
+        let all = if filter.status.is_some() { -1 } else { i64::from(filter.limit) };
+        let wanted = |row: &BundleRow| filter.status.is_none_or(|status| row.status == status);
+        let limit = usize::try_from(filter.limit).unwrap_or(usize::MAX);
+        let read = self.connection.prepare_cached(&bundles_sql(stream.is_some())).and_then(|mut s| {
+            let rows = s.query_map((filter.before(), all, stream), bundle_row)?;
+            rows.filter(|row| row.as_ref().map_or(true, wanted)).take(limit).collect()
+        });
+        self.sql(read)
     }
 
     /// Everything about one bundle; `None` if no entry names it.
@@ -218,7 +232,7 @@ impl Ledger {
         let found =
             self.connection.prepare_cached(&sql).and_then(|mut s| s.query_row([id.to_string()], bundle_row).optional());
         let bundle = self.sql(found)?;
-        let numbers = self.list(ENTRIES_OF_BUNDLE, [id.to_string()], |r| number(r, 0))?;
+        let numbers = self.numbers(ENTRIES_OF_BUNDLE, id)?;
         let entries = numbers.into_iter().map(|n| stored(self, n)).filter_map(Result::transpose).map(|s| Ok(s?.entry));
         let entries = entries.collect::<Result<Vec<_>, Error>>()?;
         Ok((bundle.is_some() || !entries.is_empty()).then_some(BundleDetails { bundle, entries }))
@@ -253,7 +267,7 @@ impl Ledger {
 
     fn approvals_by(&self, sql: &str, id: &BundleId) -> Result<Vec<(EntryNumber, Approved)>, Error> {
         let mut approvals = Vec::new();
-        for number in self.list(sql, [id.to_string()], |r| number(r, 0))? {
+        for number in self.numbers(sql, id)? {
             if let Some(Act::Approved(approved)) = stored(self, number)?.map(|s| s.entry.act) {
                 approvals.push((number, approved));
             }
@@ -332,6 +346,16 @@ impl Ledger {
     /// [`Error::Database`], [`Error::Damaged`].
     pub fn key(&self) -> Result<Option<Fingerprint>, Error> {
         self.sql(custody::current_key(&self.connection))
+    }
+
+    /// The certificates of the keys that have signed heads, in their order: of each the entry that it begins with.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Damaged`].
+    pub fn keys(&self) -> Result<Vec<(EntryNumber, Fingerprint)>, Error> {
+        self.list("SELECT entry, fingerprint FROM ledger_key ORDER BY entry", [], |row| {
+            Ok((number(row, 0)?, parsed(row, 1)?))
+        })
     }
 
     /// The inclusion proof of an entry in the tree over the first `size` entries (RFC 9162, section 2.1.3.1); `None` if it
@@ -430,6 +454,11 @@ impl Ledger {
     /// [`Error::Database`], [`Error::Damaged`].
     pub fn head(&self) -> Result<Head, Error> {
         head(&self.connection, &self.path, self.id)
+    }
+
+    /// The numbers that a query finds for a bundle.
+    pub(crate) fn numbers(&self, sql: &str, bundle: &BundleId) -> Result<Vec<EntryNumber>, Error> {
+        self.list(sql, [bundle.to_string()], |r| number(r, 0))
     }
 
     fn list<T>(

@@ -81,6 +81,15 @@ impl Key {
         self.secret.sign_detached_armored(document).expect("a signature")
     }
 
+    /// The same key, with a certification by another: in its certificate file, and in what the secret key hands out.
+    pub fn certified_by(mut self, issuer: &Key) -> Self {
+        let certified = issuer.secret.certify(&self.secret.certificates(), Timestamp::now()).expect("a certification");
+        fs::write(&self.certificate_file, &certified).unwrap();
+        let certified = Certificates::from_bytes(&certified, &self.certificate_file).expect("a certificate");
+        self.secret = self.secret.with_certificate(&certified).expect("the same key");
+        self
+    }
+
     /// Adds the revocation to the certificate file: from now on the key is revoked for whoever reads it.
     pub fn revoke(&self) {
         let both = [fs::read(&self.certificate_file).unwrap(), fs::read(&self.revocation_file).unwrap()].concat();
@@ -146,7 +155,7 @@ impl Site {
         let stamp = Stamp { now: Timestamp::now(), tool: "testkit".parse().expect("a line"), by: None };
         let production_fingerprint = production_key.fingerprint.parse().expect("a fingerprint");
         let facts = Created { production: Some(production_fingerprint), ledger_key: None };
-        let ledger_key = Key::new(&import_dir, "ledger");
+        let ledger_key = Key::new(&import_dir, "ledger").certified_by(&production_key);
         let custody = ledger_custody(&ledger_key.secret, &import_dir);
         let ledger = Ledger::create(&import_dir.join("ledger.db"), &stamp, facts, Some(&custody)).expect("a ledger");
         let (repository, tag) = repository_and_tag(API);

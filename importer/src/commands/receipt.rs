@@ -40,7 +40,7 @@ impl Receipt {
 
     fn receipt(self) -> Result<(), Error> {
         let now = Timestamp::now();
-        let access = LedgerAccess::find(self.ledger, self.config.as_deref())?;
+        let access = LedgerAccess::named(self.ledger, self.config.as_deref())?;
         // As if to write: of a ledger that is not what it was, no receipt is given.
         let ledger = access.open(now)?;
         let row = promotion::bundle(&ledger, &self.bundle)?;
