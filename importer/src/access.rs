@@ -153,7 +153,7 @@ impl Signer for LedgerKey {
     }
 
     fn sign(&self, document: &[u8]) -> Result<Vec<u8>, OutsideText> {
-        self.0.sign_statement(document).map_err(|e| OutsideText::new(console::chain(&e)))
+        self.0.sign_statement(document, Timestamp::now()).map_err(|e| OutsideText::new(console::chain(&e)))
     }
 }
 
@@ -168,8 +168,7 @@ impl Checker for LedgerChecker {
             let trust = Trust::new(certificates, 1, now).map_err(|e| e.to_string())?;
             let authentic = trust.verify_statement(statement, LIMITS.config).map_err(|e| e.to_string())?;
             let signers = authentic.signers().iter().map(|s| to_ledger(&s.fingerprint)).collect();
-            let document = authentic.get().strip_suffix(b"\n").unwrap_or(authentic.get()).to_vec();
-            Ok(Checked { document, signers })
+            Ok(Checked { document: authentic.get().clone(), signers })
         };
         check().map_err(OutsideText::new)
     }

@@ -167,8 +167,8 @@ impl Lookaside {
     /// Takes signatures of an image out, and gives how many. What stays keeps its order; what is there twice, as an earlier
     /// run leaves it that was killed, stays once. The directory goes with the last file in it, its parents stay.
     ///
-    /// Every number moves down in one step, so that at no time a number is missing before a signature that stays. Who reads
-    /// at that moment may see a signature twice, or read on past where it has moved to.
+    /// Every number moves down in one step, so that at no time a number is missing before a signature that stays. Whoever reads
+    /// meanwhile may see a signature twice, or miss one that moves down past the number they have come to.
     ///
     /// # Errors
     /// [`LookasideError`]; run it again to finish.

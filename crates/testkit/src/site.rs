@@ -358,7 +358,7 @@ fn ledger_custody(key: &SecretKey, folder: &Path) -> Custody {
             self.0.certificate_armored().map_err(|e| OutsideText::new(e.to_string()))
         }
         fn sign(&self, document: &[u8]) -> Result<Vec<u8>, OutsideText> {
-            self.0.sign_statement(document).map_err(|e| OutsideText::new(e.to_string()))
+            self.0.sign_statement(document, Timestamp::now()).map_err(|e| OutsideText::new(e.to_string()))
         }
     }
     struct Nothing;
