@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use commands::check;
 use console::args::TalkArgs;
-use importer::commands::{init, inspect, keygen, ledger, promote, receive, reject, resign, trust, verify, withdraw};
+use importer::commands::{
+    handover, init, inspect, keygen, ledger, promote, receive, reject, resign, trust, verify, withdraw,
+};
 
 /// Verifies bundles that sealift-export packed, pushes their images into the production registry, signs them, and keeps a
 /// ledger of what came in.
@@ -31,6 +33,7 @@ enum Command {
     Resign(Box<resign::Resign>),
     Withdraw(Box<withdraw::Withdraw>),
     Ledger(ledger::LedgerCommand),
+    Handover(handover::HandoverCommand),
     Trust(trust::TrustCommand),
 }
 
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Command::Resign(command) => command.run(quiet),
         Command::Withdraw(command) => command.run(quiet),
         Command::Ledger(command) => command.run(),
+        Command::Handover(command) => command.run(quiet),
         Command::Trust(command) => command.run(),
     })
 }

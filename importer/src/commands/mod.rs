@@ -1,6 +1,7 @@
 //! The commands: an `Args` struct and a `run` each.
 
 mod evidence;
+pub mod handover;
 pub mod init;
 pub mod inspect;
 pub mod keygen;

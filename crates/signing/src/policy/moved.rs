@@ -173,21 +173,27 @@ fn demands(
     if requirements.iter().any(|requirement| matches!(requirement, Requirement::Reject)) {
         return Ok(vec![Demand::Reject]);
     }
-    let never = |what: String| Unmovable::NeverMet { what };
-    let demand = |requirement| match requirement {
-        &Requirement::InsecureAcceptAnything => Ok(Demand::Anything),
-        &Requirement::Reject => Ok(Demand::Reject),
-        &Requirement::SignedBaseLayer => Err(never("signedBaseLayer".into())),
-        &Requirement::SignedBy { keys: GpgKeys::Unimplemented(ref kind), .. } => Err(never(format!("keyType {kind}"))),
-        &Requirement::SigstoreSigned { keys: CosignKeys::Unsupported { needs, .. }, .. } => Err(never(needs.into())),
-        &Requirement::SignedBy { keys: GpgKeys::Certificates { ref source, .. }, ref identity } => {
+    requirements.iter().map(|requirement| demand(requirement, &moved)).collect()
+}
+
+fn demand<'a>(
+    requirement: &'a Requirement,
+    moved: &impl Fn(&SignedIdentity) -> Result<MovedIdentity, Unmovable>,
+) -> Result<Demand<'a>, Unmovable> {
+    let never = |what: String| Err(Unmovable::NeverMet { what });
+    match requirement {
+        Requirement::InsecureAcceptAnything => Ok(Demand::Anything),
+        Requirement::Reject => Ok(Demand::Reject),
+        Requirement::SignedBaseLayer => never("signedBaseLayer".into()),
+        Requirement::SignedBy { keys: GpgKeys::Unimplemented(kind), .. } => never(format!("keyType {kind}")),
+        Requirement::SigstoreSigned { keys: CosignKeys::Unsupported { needs, .. }, .. } => never((*needs).into()),
+        Requirement::SignedBy { keys: GpgKeys::Certificates { source, .. }, identity } => {
             Ok(Demand::SignedBy { keys: source.as_ref().map_err(Clone::clone)?, identity: moved(identity)? })
         }
-        &Requirement::SigstoreSigned { keys: CosignKeys::Keys { ref source, .. }, ref identity } => {
+        Requirement::SigstoreSigned { keys: CosignKeys::Keys { source, .. }, identity } => {
             Ok(Demand::SigstoreSigned { keys: source, identity: moved(identity)? })
         }
-    };
-    requirements.iter().map(demand).collect()
+    }
 }
 
 /// For all images below a scope: whatever their tags and digests are.
