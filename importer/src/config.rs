@@ -311,6 +311,19 @@ pub struct StagingConfig {
     pub to: Vec<Mapping>,
     /// The folder for the signatures that images had at their origin, for the clusters that pull from there.
     pub lookaside: LookasideConfig,
+    /// Where those clusters find that folder, as `handover staging` tells them; without, `file://` and the folder.
+    #[serde(default)]
+    pub lookaside_url: Option<LookasideUrlConfig>,
+}
+
+/// Where clusters find signatures.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum LookasideUrlConfig {
+    /// One URL: for a single registry.
+    One(String),
+    /// A URL for each registry (host[:port]).
+    PerHost(BTreeMap<String, String>),
 }
 
 /// A secret key for cosign signatures.
@@ -404,9 +417,14 @@ impl LookasideConfig {
 
     /// The tree for a repository's registry.
     pub fn root_for(&self, repository: &Repository) -> Option<&Path> {
+        self.root_of(repository.registry())
+    }
+
+    /// The tree for a registry.
+    pub fn root_of(&self, registry: &str) -> Option<&Path> {
         match self {
             LookasideConfig::One(path) => Some(path),
-            LookasideConfig::PerHost(hosts) => hosts.get(repository.registry()).map(PathBuf::as_path),
+            LookasideConfig::PerHost(hosts) => hosts.get(registry).map(PathBuf::as_path),
         }
     }
 }

@@ -57,6 +57,38 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
+    /// No clusters pull from staging.
+    #[error("no staging registry is configured")]
+    NoStaging,
+    /// Where keys lie on nodes.
+    #[error("--key-dir {}: expected an absolute path of printable characters", .0.display())]
+    KeyDir(PathBuf),
+    /// Where nodes find signatures.
+    #[error("lookaside URL `{}`: expected http://HOST/..., https://HOST/... or file:///..., without ? and #", .0.escaped())]
+    LookasideUrl(OutsideText),
+    /// Several URLs need hosts.
+    #[error("--lookaside-url {}: of several, each must be HOST=URL", .0.escaped())]
+    LookasideUrlFlag(OutsideText),
+    /// One URL for two hosts.
+    #[error("one lookaside URL for several registries ({}): a lookaside path has no host in it", .hosts.join(", "))]
+    SharedLookasideUrl {
+        /// The registries.
+        hosts: Vec<String>,
+    },
+    /// No URL for a host.
+    #[error("no lookaside URL is configured for registry {host}")]
+    NoLookasideUrl {
+        /// The registry.
+        host: String,
+    },
+    /// Something in the folder to replace that is somebody else's.
+    #[error("{}: `handover {kind}` did not write it, or it was changed since", .path.display())]
+    NotHandedOver {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the folder is for.
+        kind: &'static str,
+    },
     /// What was received would go somewhere else now.
     #[error("{origin} was received to go to {recorded}, and would go to {now} by the configuration of now")]
     OtherDestination {

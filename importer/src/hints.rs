@@ -24,6 +24,13 @@ impl Explain for Error {
             | Error::SharedDestination { .. }
             | Error::StagingIsProduction { .. }
             | Error::StagingLookaside { .. }
+            | Error::NoStaging
+            | Error::KeyDir(_)
+            | Error::LookasideUrl(_)
+            | Error::LookasideUrlFlag(_)
+            | Error::SharedLookasideUrl { .. }
+            | Error::NoLookasideUrl { .. }
+            | Error::NotHandedOver { .. }
             | Error::NothingWaits(_)
             | Error::NoReason
             | Error::NotInProduction { .. }
@@ -204,6 +211,11 @@ impl Explain for Error {
                 "name a part of a registry that no stream writes to under `staging: {to: ...}`"
             }
             Error::StagingLookaside { .. } => "give staging a folder of its own with `staging: {lookaside: DIR}`",
+            Error::NoStaging => "name one under `staging:` in import.yaml, with `to:` and `lookaside:`",
+            Error::SharedLookasideUrl { .. } | Error::NoLookasideUrl { .. } => {
+                "give each registry a URL of its own: `staging: {lookaside_url: {HOST: URL}}` or --lookaside-url HOST=URL"
+            }
+            Error::NotHandedOver { .. } => "name another folder, or take out of this one what does not belong there",
             Error::NothingWaits(_) => "`sealift-import ledger list` shows what was received and waits",
             Error::NotPublished(_) => "name it by its production reference; `sealift-import ledger show` has them",
             Error::NotInProduction { .. } => {
@@ -379,6 +391,9 @@ impl Explain for Error {
             | Error::LedgerId(_)
             | Error::TwoPrefixes
             | Error::LookasideFlag(_)
+            | Error::LookasideUrlFlag(_)
+            | Error::LookasideUrl(_)
+            | Error::KeyDir(_)
             | Error::Reference(_)
             | Error::Label(_)
             | Error::LedgerName(_)

@@ -33,6 +33,7 @@ mod documents;
 pub mod error;
 pub mod evidence;
 pub mod graph;
+pub mod handover;
 mod hints;
 pub mod media;
 pub mod open;

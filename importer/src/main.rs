@@ -6,7 +6,8 @@ use clap::{Parser, Subcommand};
 use commands::check;
 use console::args::TalkArgs;
 use importer::commands::{
-    approve, init, inspect, keygen, ledger, promote, receipt, receive, reject, resign, trust, verify, withdraw,
+    approve, handover, init, inspect, keygen, ledger, promote, receipt, receive, reject, resign, trust, verify,
+    withdraw,
 };
 
 /// Verifies bundles that sealift-export packed, pushes their images into the production registry, signs them, and keeps a
@@ -35,6 +36,7 @@ enum Command {
     Resign(Box<resign::Resign>),
     Withdraw(Box<withdraw::Withdraw>),
     Ledger(ledger::LedgerCommand),
+    Handover(handover::HandoverCommand),
     Trust(trust::TrustCommand),
 }
 
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         Command::Resign(command) => command.run(quiet),
         Command::Withdraw(command) => command.run(quiet),
         Command::Ledger(command) => command.run(),
+        Command::Handover(command) => command.run(quiet),
         Command::Trust(command) => command.run(),
     })
 }

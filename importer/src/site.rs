@@ -17,7 +17,8 @@ use signing::{Certificates, ImagePolicy, Lookaside, RoleConflict, SecretKey, Tru
 use crate::access::{LedgerAccess, LedgerArgs, to_ledger};
 use crate::approvals::{ApproverArgs, Approvers};
 use crate::config::{
-    BaseProof, IdentityConfig, Import, LookasideConfig, Mapping, OnExistingTag, SigstoreConfig, WatchInto,
+    BaseProof, IdentityConfig, Import, LookasideConfig, LookasideUrlConfig, Mapping, OnExistingTag, SigstoreConfig,
+    WatchInto,
 };
 use crate::destination::Rules;
 use crate::error::Error;
@@ -26,7 +27,7 @@ use crate::error::Error;
 pub(crate) const USER_AGENT: &str = concat!("sealift-import/", env!("CARGO_PKG_VERSION"));
 
 /// What this site accepts. Every flag is also a key of import.yaml; with --trust, no file is read.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct SiteArgs {
     /// The configuration [default: import.yaml, if it is there and --trust is not given]
     #[arg(short, long, value_name = "FILE", env = "SEALIFT_CONFIG")]
@@ -135,6 +136,8 @@ pub struct StreamRules {
 pub struct Staging {
     /// From production to where its images wait.
     pub to: Rules,
+    /// Where clusters find the signature trees, if that is said.
+    pub lookaside_url: Option<LookasideUrlConfig>,
     lookaside: LookasideConfig,
 }
 
@@ -145,6 +148,14 @@ impl Staging {
     /// [`Error::NoLookaside`].
     pub fn lookaside(&self, repository: &Repository) -> Result<Lookaside, Error> {
         tree(&self.lookaside, repository)
+    }
+
+    /// The folder of a registry's signature tree.
+    ///
+    /// # Errors
+    /// [`Error::NoLookaside`].
+    pub fn root(&self, registry: &str) -> Result<&Path, Error> {
+        self.lookaside.root_of(registry).ok_or_else(|| Error::NoLookaside { host: registry.into() })
     }
 
     /// Makes the folders for signatures, if they are not there.
@@ -333,6 +344,7 @@ impl Site {
             couriers,
             staging: config.as_ref().and_then(|c| c.staging.clone()).map(|staging| Staging {
                 to: Rules { mappings: staging.to, prefix: None },
+                lookaside_url: staging.lookaside_url,
                 lookaside: staging.lookaside,
             }),
             approvers,
@@ -536,7 +548,8 @@ impl Site {
         })
     }
 
-    fn all_rules(&self) -> Vec<(&str, &StreamRules)> {
+    /// The rules of every release line, each with its name.
+    pub fn all_rules(&self) -> Vec<(&str, &StreamRules)> {
         match &self.streams {
             Streams::Configured(streams) => streams.iter().map(|(name, rules)| (name.as_str(), rules)).collect(),
             Streams::Given(_, rules) => vec![("--trust", rules)],

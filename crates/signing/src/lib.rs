@@ -56,7 +56,10 @@ pub use fingerprint::{Fingerprint, FingerprintError};
 pub use generate::{Algorithm, GeneratedKey, KeyRequest, generate};
 pub use lookaside::{Lookaside, LookasideError};
 pub use packets::join_signatures;
-pub use policy::{ImagePolicy, PolicyError, PolicyImage, PolicyName, PolicyVerdict, RequirementVerdict};
+pub use policy::{
+    Demand, ImagePolicy, KeyFile, KeySource, Moved, MovedIdentity, PolicyError, PolicyImage, PolicyName, PolicyVerdict,
+    RequirementVerdict, Unmovable,
+};
 pub use registries_d::{IgnoredMember, RegistriesD, RegistriesDError};
 pub use rejected::{Fault, Reason, Rejected};
 pub use secret::{KeyWarning, SecretKey};

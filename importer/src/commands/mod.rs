@@ -2,6 +2,7 @@
 
 pub mod approve;
 mod evidence;
+pub mod handover;
 pub mod init;
 pub mod inspect;
 pub mod keygen;

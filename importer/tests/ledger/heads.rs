@@ -138,7 +138,11 @@ fn a_head_that_is_not_validly_signed_is_refused_and_the_ledger_stays_as_it_is() 
     let spaced = kept.lines().next().unwrap().replacen("\"number\":4", "\"number\": 9", 1);
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
         ("changed", kept.replacen("\"number\":4", "\"number\":9", 1).into_bytes(), "not a head that a key of"),
-        ("without a signature", (kept.lines().next().unwrap().to_string() + "\n").into_bytes(), "not a head that a key of this ledger signed"),
+        (
+            "without a signature",
+            (kept.lines().next().unwrap().to_string() + "\n").into_bytes(),
+            "not a head that a key of this ledger signed",
+        ),
         ("empty", Vec::new(), "not a head that a key of this ledger signed"),
         ("by another key", signed_again(&kept, &other, |h| (far(h), h.key = named(&other)).1), "unknown key"),
         ("by another key in the name of ours", signed_again(&kept, &other, far), "unknown key"),
