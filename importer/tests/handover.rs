@@ -144,10 +144,15 @@ fn a_cluster_takes_what_was_received_with_its_origins_signatures_and_nothing_els
         return;
     }
     let mut qa = Qa::new();
-    let docker = json!({ qa.site.origin.host(): qa.signed_by(&qa.signer) });
-    qa.policy("payments", &docker);
     qa.sign_at_origin();
     qa.received();
+    // Without an image policy there is nothing to verify with.
+    let ran = qa.handover(&[]).expect_code(0);
+    assert!(ran.stderr.contains("(stream payments): the stream has no image policy"), "{ran}");
+    qa.refuses(&format!("{}/{NAME}", qa.staging.host()));
+
+    let docker = json!({ qa.site.origin.host(): qa.signed_by(&qa.signer) });
+    qa.policy("payments", &docker);
     let ran = qa.handover(&[]).expect_code(0);
     assert!(ran.stdout.contains("README.txt says where they go"), "{ran}");
     assert_eq!(ran.stderr, "", "nothing to warn of");

@@ -173,6 +173,7 @@ pub(super) fn rules(streams: &[Stream<'_>], staging: &[Mapping], mut keys: Keys)
         docker.insert(name.clone(), requirements);
     }
     scopes.sort_by(|a, b| a.scope.cmp(&b.scope));
+    left_out.sort_by(|a, b| a.scope.cmp(&b.scope));
     for (line, stream) in streams.iter().enumerate() {
         for (_, mapping) in stream.to.iter().enumerate().filter(|(n, _)| !places.has_place(line, *n)) {
             let reason = format!("what comes from {} has no place in staging", mapping.from);

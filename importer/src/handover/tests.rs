@@ -358,8 +358,8 @@ fn several_streams_and_one_without_a_policy() {
     assert_eq!(outcome.scopes(), ["qa.example/in/a", "qa.example/in/a/pay", "qa.example/in/b"]);
     assert_eq!(outcome.demands("qa.example/in/a/pay")["type"], "reject");
     assert_eq!(outcome.left_out.len(), 2, "{:?}", outcome.left_out);
-    assert!(outcome.left_out[0].starts_with("qa.example/in/c (stream c): the stream has no image policy"));
-    assert!(outcome.left_out[1].starts_with("qa.example/in/a/pay (stream a, d): images of"));
+    assert!(outcome.left_out[0].starts_with("qa.example/in/a/pay (stream a, d): images of"));
+    assert!(outcome.left_out[1].starts_with("qa.example/in/c (stream c): the stream has no image policy"));
 }
 
 #[test]
