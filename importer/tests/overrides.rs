@@ -56,7 +56,9 @@ fn nothing_is_overridden_without_a_reason_or_before_the_bundle_is_authentic() {
     site.receive(&bundle, &["--override", "expired"]).expect_code(2).expect_stderr("--reason");
     site.receive(&bundle, &["--reason", "because"]).expect_code(2).expect_stderr("--override");
     site.receive(&bundle, &["--override", "signature", "--reason", "x"]).expect_code(2);
-    site.receive(&bundle, &["--override", "expired", "--reason", " "]).expect_code(2).expect_stderr("a reason is missing");
+    site.receive(&bundle, &["--override", "expired", "--reason", " "])
+        .expect_code(2)
+        .expect_stderr("a reason is missing");
     let stranger = testkit::Key::new(&site.scratch("keys"), "stranger");
     fs::copy(&stranger.certificate_file, site.import_dir().join("trust/release.asc")).unwrap();
     receive(&site, &bundle, "expired").expect_code(3);
