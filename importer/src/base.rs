@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use blobs::VerifyingReader;
 use console::Progress;
-use ledger::{Act, Ledger, Status};
+use ledger::{Act, Ledger, Rule, Status};
 use manifest_schema::{Base, Digest, Document, LIMITS, Repository, Stored};
 use registry::RepositoryClient;
 
-use crate::admit::Placement;
+use crate::admit::{Placement, subject};
 use crate::authenticate::Authenticated;
 use crate::config::BaseProof;
 use crate::error::Error;
@@ -37,12 +37,14 @@ pub fn prove(
     let users = placement.users(|closure| closure.blobs.iter());
     let left = manifest.blobs.iter().filter(|b| b.stored == Stored::Base && users.contains_key(&b.digest));
     let mut open: BTreeMap<Digest, u64> = left.map(|b| (b.digest, b.size)).collect();
+    let overridden = ledger.map(|ledger| ledger.override_of(&subject(bundle), Rule::Base)).transpose()?.flatten();
+    let proof = if overridden.is_some() { BaseProof::Read } else { site.base_proof };
     let published = match published(ledger, base) {
-        Err(Error::UnknownBase { .. }) if site.base_proof == BaseProof::Read => Vec::new(),
+        Err(Error::UnknownBase { .. }) if proof == BaseProof::Read => Vec::new(),
         other => other?,
     };
     let mut proven = Proven::new();
-    match site.base_proof {
+    match proof {
         BaseProof::Published => {
             for (repository, digest) in published {
                 let client = site.registries.repository(&repository);
@@ -103,7 +105,7 @@ fn published(ledger: Option<&Ledger>, base: &Base) -> Result<Vec<(Repository, Di
     }
     let mut images = Vec::new();
     for entry in details.entries {
-        if let Act::Recorded(recorded) = entry.act {
+        if let Act::Recorded(recorded) | Act::Promoted(recorded) = entry.act {
             images.extend(recorded.images.into_iter().map(|i| (i.production.repository, i.digest)));
         }
     }

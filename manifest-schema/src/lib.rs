@@ -3,6 +3,7 @@
 //! Data only: no input or output, no cryptography. Everything here is parsed once, strictly, into a type that
 //! cannot hold a wrong value, so no later stage looks at a string again.
 
+pub mod approval;
 pub mod attachment;
 pub mod digest;
 pub mod document;
@@ -18,6 +19,10 @@ pub mod release;
 pub mod stored;
 pub mod text;
 
+pub use approval::{
+    Action, Approval, ApprovalError, ApprovalId, ApprovalRequest, ApprovalWithdrawal, ApprovedImage, OneLine,
+    Promotion, RequestedImage,
+};
 pub use attachment::{DigestTag, Found, ImageSignature, Referrer, is_made_from_digest, referrers_tag};
 pub use digest::{Algorithm, Digest};
 pub use document::{Descriptor, Document, MediaType};

@@ -113,21 +113,26 @@ impl Ledger {
             if let Some((entry, _)) = open.sql(query::approval(open.connection, &approved.statement))? {
                 return Ok(entry);
             }
-            if let Some(entry) = open.sql(query::approval_withdrawn(open.connection, &approved.statement))? {
+            if let Some(entry) =
+                open.sql(query::approval_withdrawn(open.connection, &approved.statement, &approved.approver))?
+            {
                 return Err(Refusal::ApprovalWithdrawn { statement: Box::new(approved.statement), entry }.into());
             }
             open.append(at, Act::Approved(approved))
         })
     }
 
-    /// Records that an approval was taken back. It need not be known yet: it never counts from then on.
+    /// Records that an approver took an approval back. It need not be known yet: it never counts from then on. Of an
+    /// approval by somebody else this changes nothing.
     ///
     /// # Errors
     /// As [`Ledger::refused`].
     pub fn approval_withdrawn(&mut self, at: &Stamp, withdrawn: ApprovalWithdrawn) -> Result<EntryNumber, Error> {
-        self.transaction(|open| match open.sql(query::approval_withdrawn(open.connection, &withdrawn.approval))? {
-            Some(entry) => Ok(entry),
-            None => open.append(at, Act::ApprovalWithdrawn(withdrawn)),
+        self.transaction(|open| {
+            match open.sql(query::approval_withdrawn(open.connection, &withdrawn.approval, &withdrawn.approver))? {
+                Some(entry) => Ok(entry),
+                None => open.append(at, Act::ApprovalWithdrawn(withdrawn)),
+            }
         })
     }
 

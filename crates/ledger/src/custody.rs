@@ -88,6 +88,21 @@ pub(crate) fn current_key(connection: &Connection) -> rusqlite::Result<Option<Fi
     found.map(|text| text.parse().map_err(wrong)).transpose()
 }
 
+/// The head that is kept, checked against the entries.
+pub(crate) fn checked_head(
+    ledger: &Ledger,
+    view: &Connection,
+    checker: &dyn Checker,
+    now: Timestamp,
+) -> Result<(KeptHead, HeadStatement), Error> {
+    let head = query::head(view, &ledger.path, ledger.id)?;
+    let key = ledger.sql(current_key(view))?.ok_or_else(|| Error::NotSigned(ledger.path.clone()))?;
+    let statement = ledger.sql(check_kept(view, &head, &key, checker, now))?.map_err(|fault| ledger.tampered(fault))?;
+    // It was there to be checked.
+    let kept = ledger.sql(kept(view))?.ok_or_else(|| Error::NotSigned(ledger.path.clone()))?;
+    Ok((kept, statement))
+}
+
 /// Checks the head that is kept against the entries.
 pub(crate) fn check_kept(
     connection: &Connection,
@@ -133,6 +148,57 @@ impl Ledger {
     /// [`Error::Database`], [`Error::Damaged`].
     pub fn signed_head(&self) -> Result<Option<KeptHead>, Error> {
         self.sql(kept(&self.connection))
+    }
+
+    /// The signed head that the ledger keeps, if it is that of the last entry and its key is the one that the entries name.
+    ///
+    /// # Errors
+    /// [`Error::NotSigned`]; [`Error::Tampered`], [`Error::Database`], [`Error::Damaged`].
+    pub fn checked_head(&self, checker: &dyn Checker, now: Timestamp) -> Result<(KeptHead, HeadStatement), Error> {
+        let view = self.sql(self.connection.unchecked_transaction())?;
+        checked_head(self, &view, checker, now)
+    }
+
+    /// The certificates of the ledger key and of those before it, armored, as the entries that changed the key have them, and
+    /// as it lies beside the signed head. Which of them count, [`Ledger::keys`] says.
+    ///
+    /// # Errors
+    /// [`Error::Tampered`], [`Error::Database`], [`Error::Damaged`].
+    pub fn certificates(&self) -> Result<Vec<u8>, Error> {
+        let mut certificates = Vec::new();
+        for at in self.keys()? {
+            if let Some(Act::KeyChanged(change)) = query::stored(self, at.0)?.map(|s| s.entry.act) {
+                certificates.extend_from_slice(change.certificates.raw().as_bytes());
+            }
+        }
+        if let Some(kept) = self.signed_head()? {
+            certificates.extend(kept.certificate);
+        }
+        Ok(certificates)
+    }
+
+    /// Notes in a ledger a head that it was shown and does not have. No key is needed: it can only stop what others write.
+    ///
+    /// # Errors
+    /// As [`Ledger::note_shown`], and those of [`Ledger::open`] that are not about keys and heads.
+    pub fn refuse_from_now_on(path: &Path, expected: Option<&crate::LedgerId>, head: &Head) -> Result<(), Error> {
+        Self::open_unchecked(path, expected, None)?.note_shown(head)
+    }
+
+    /// Signs the state that the ledger has once more, for a certificate that says more than before.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`]; [`Error::Key`], [`Error::Busy`], [`Error::Full`], [`Error::Io`], [`Error::Database`].
+    pub fn sign_head(&mut self) -> Result<(), Error> {
+        let (Some(custody), true) = (&self.custody, self.lock.is_some()) else {
+            return Err(Error::ReadOnly(self.path.clone()));
+        };
+        let path = &self.path;
+        let view = self.connection.unchecked_transaction().map_err(|e| database(path, e))?;
+        let head = query::head(&view, path, self.id)?;
+        let statement = sign(&view, path, custody, head)?;
+        view.commit().map_err(|e| database(path, e))?;
+        write_second(&custody.second, &statement)
     }
 
     /// Notes a head that the ledger was shown and does not have. From then on it refuses to be written to.
@@ -294,7 +360,7 @@ impl Ledger {
         let (one, two) = (old.signer.sign(&document).map_err(by_old)?, new.sign(&document).map_err(by_new)?);
         let file = join(&one, &two).map_err(by_new)?;
         let certificates = [old.signer.certificate().map_err(by_old)?, new.certificate().map_err(by_new)?].concat();
-        let text = |bytes: Vec<u8>| OutsideText::new(String::from_utf8_lossy(&bytes).into_owned());
+        let text = |bytes: Vec<u8>| OutsideText::whole(String::from_utf8_lossy(&bytes).into_owned());
         let act =
             KeyChanged { from: Some(from.clone()), to: to.clone(), certificates: text(certificates), file: text(file) };
         let old = match &mut self.custody {

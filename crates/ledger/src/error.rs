@@ -155,6 +155,9 @@ pub enum Error {
         /// The key's certificate.
         key: Fingerprint,
     },
+    /// The ledger's heads are not signed.
+    #[error("{}: its heads are not signed; it was made without a key", shown(.0))]
+    NotSigned(PathBuf),
     /// The key given is not the one that signs this ledger's heads.
     #[error("{}: its heads are signed by {}, given {given}", shown(.path), .expected.as_ref().map_or("no key".into(), |key| format!("key {key}")))]
     OtherKey {
@@ -213,6 +216,12 @@ pub enum Error {
         /// The head that it was shown.
         head: Box<Head>,
     },
+    /// No image with this digest.
+    #[error("the ledger has no image {0}")]
+    NoSuchImage(Box<Digest>),
+    /// No entry with this number.
+    #[error("the ledger has no entry {0}")]
+    NoSuchEntry(EntryNumber),
     /// The ledger has every head that it was shown.
     #[error("{}: it has every head that it was shown; there is nothing to adopt", shown(.0))]
     NothingToAdopt(PathBuf),

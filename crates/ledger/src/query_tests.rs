@@ -90,6 +90,8 @@ fn every_question_is_answered_from_an_index() {
             ENTRIES_OF_BUNDLE,
             RECORDED,
             ANNOUNCEMENTS,
+            APPROVALS,
+            ALL_APPROVALS,
             NEWEST,
             IMAGES_BY_DIGEST,
             SIGNATURES_BY_DIGEST,

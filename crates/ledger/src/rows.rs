@@ -46,7 +46,9 @@ impl Rows {
             }
             Act::Received(a) => self.add(Table::Received, 0, [bundle, count(a.images.len())]),
             Act::Approved(a) => self.add(Table::Approval, 0, [bundle, text(&a.approver), text(a.statement)]),
-            Act::ApprovalWithdrawn(a) => self.add(Table::ApprovalWithdrawal, 0, [bundle, text(a.approval)]),
+            Act::ApprovalWithdrawn(a) => {
+                self.add(Table::ApprovalWithdrawal, 0, [bundle, text(&a.approver), text(a.approval)]);
+            }
             Act::Rejected(_) => self.add(Table::Rejection, 0, [bundle]),
             Act::Overridden(a) => {
                 for (n, rule) in a.rules.iter().enumerate() {

@@ -173,6 +173,14 @@ pub enum Error {
         /// The certificate.
         fingerprint: Fingerprint,
     },
+    /// A certificate that is not among others.
+    #[error("expected the certificate {fingerprint}, found {}", .found.iter().map(Fingerprint::as_str).collect::<Vec<_>>().join(", "))]
+    NoSuchCertificate {
+        /// Which.
+        fingerprint: Fingerprint,
+        /// Those that are there.
+        found: Vec<Fingerprint>,
+    },
     /// The trial signature does not verify.
     #[error("key {fingerprint}: the trial signature does not verify: {}", reason.escaped())]
     Trial {
@@ -194,6 +202,14 @@ pub enum Error {
     Identity {
         /// The reference.
         reference: String,
+    },
+    /// A document that cannot be signed as a statement.
+    #[error("a statement: expected {expected}, found {found}")]
+    Statement {
+        /// What it has to be.
+        expected: &'static str,
+        /// What it is.
+        found: &'static str,
     },
     /// A user id that would not simply appear.
     #[error("`{}` cannot be a key's user id: expected one printable line of 1 to 256 bytes", escape(.0))]
