@@ -183,9 +183,10 @@ impl Approvals {
     }
 }
 
-/// Whether a bundle's images may be signed for production. Each statement that the ledger has is judged anew.
+/// Whether a bundle's images may be signed for production. Each statement that the ledger has is judged anew, by the time of
+/// this moment: to be asked right before they are signed.
 ///
-/// `promoter` is whoever promotes, as [`promoter`] has it.
+/// `promoter` is whoever promotes, as [`promoter()`] has it.
 ///
 /// # Errors
 /// [`Error::NotApproved`] with every statement that does not count and why; [`Error::Missing`] if it must be known who
@@ -202,7 +203,7 @@ pub fn counted(
     if approvers.exclude_promoter && promoter.is_none() {
         return Err(Error::Missing("the key of whoever promotes"));
     }
-    let standing = standing_of(approvers, ledger, subject, wanted, promoter)?;
+    let standing = standing_of(&approvers.at(Timestamp::now()), ledger, subject, wanted, promoter)?;
     if standing.is_approved() {
         return allow(Grounds::Approved(standing.counting().map(|stated| stated.statement).collect()));
     }
@@ -298,7 +299,8 @@ pub fn standing(
     wanted: &[(TagRef, Digest)],
 ) -> Result<Standing, Error> {
     match site.approvers() {
-        Some(approvers) => standing_of(approvers, ledger, subject, wanted, None),
+        // Of this moment: an approval may have been made a moment ago.
+        Some(approvers) => standing_of(&approvers.at(Timestamp::now()), ledger, subject, wanted, None),
         None => Ok(Standing {
             subject: subject.clone(),
             needed: 0,

@@ -170,8 +170,11 @@ impl Explain for Error {
             Error::NobodyMayPromote { .. } => {
                 "lower `threshold:`, or name those who promote under `approvers: {promoters: [FILE]}`"
             }
-            Error::NotApproved(_) => {
-                "`sealift-import approve BUNDLE` shows how its approvals stand; have those who are missing approve it"
+            Error::NotApproved(standing) => {
+                let (stream, sequence) = (&standing.subject.stream, standing.subject.sequence);
+                return Some(format!(
+                    "`sealift-import approve {stream}-{sequence}` shows how its approvals stand; have those who are missing approve it"
+                ));
             }
             Error::NotCounted(why) => return not_counted_hint(why),
             Error::Statements { problems, .. } => return problems.first().and_then(|(_, error)| error.hint()),

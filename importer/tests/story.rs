@@ -141,7 +141,7 @@ fn from_two_releases_to_an_auditor() {
     if !need(NEEDS) {
         return;
     }
-    let mut story = Story::new();
+    let story = Story::new();
     let first = story.site.packed(1);
     let second = story.site.packed(2);
     let third = story.site.packed(3);

@@ -449,6 +449,9 @@ mod tests {
         for bad in [format!("{good}\n"), format!(" {good}"), format!("{good}{good}"), "null".into(), String::new()] {
             assert!(!read::<T>(&bad), "{bad}");
         }
+        let ledger_first = good.replacen(&good[1..good.find(',').expect("a comma") + 1], "", 1);
+        let error = T::parse(ledger_first.as_bytes()).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(error.contains("the first member is not `type`"), "{error}");
         let large = vec![b'{'; usize::try_from(LIMITS.approval).expect("small") + 1];
         assert!(matches!(T::parse(&large), Err(ApprovalError::TooLarge { .. })));
     }

@@ -13,7 +13,7 @@ fn a_head_that_it_lacks_stops_a_ledger_without_a_key() {
     let place = place();
     import(&mut place.open(), "payments", 1, 10);
     let good = place.read().head().expect("a head");
-    let other = Head { hash: ledger::EntryHash::of(b"another entry"), ..good };
+    let other = Head { hash: ledger::entry_hash(b"another entry"), ..good };
     Ledger::refuse_from_now_on(&place.path, Some(&place.id), &other).expect("noted");
     assert!(matches!(place.try_open(), Err(Error::Forked { head, .. }) if *head == other));
     let _ = place.read().verify(&Keys).expect("it is still read, and right by itself");

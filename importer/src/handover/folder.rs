@@ -153,3 +153,26 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     File::open(path)?.take(LIMITS.config + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_for_something_else_is_not_replaced() {
+        let parent = tempfile::tempdir().expect("a folder");
+        let folder = parent.path().join("a/b");
+        let files = |text: &str| BTreeMap::from([("x/y".to_string(), text.as_bytes().to_vec())]);
+        write(&folder, "one", &files("1")).expect("a folder");
+        write(&folder, "one", &files("2")).expect("the same folder");
+        let error = write(&folder, "other", &files("3")).expect_err("another kind");
+        assert!(
+            matches!(&error, Error::NotHandedOver { path, kind: "other" } if *path == folder.join(README)),
+            "{error}"
+        );
+        assert_eq!(fs::read(folder.join("x/y")).expect("a file"), b"2");
+        assert!(matches!(write(Path::new("/"), "one", &files("4")), Err(Error::NotHandedOver { .. })));
+        let left: Vec<_> = fs::read_dir(parent.path().join("a")).expect("a folder").collect();
+        assert_eq!(left.len(), 1, "nothing is left beside it");
+    }
+}

@@ -10,6 +10,8 @@ pub mod policy;
 mod readme;
 pub mod registries_d;
 pub mod staging;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 

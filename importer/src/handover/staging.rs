@@ -80,12 +80,12 @@ fn node_folder(folder: &Path) -> Result<String, Error> {
 
 /// A stream, as far as it matters here.
 #[derive(Debug)]
-struct Stream<'a> {
-    name: &'a str,
-    images: Option<&'a ImagePolicy>,
-    origins: Option<&'a [Scope]>,
-    to: &'a [Mapping],
-    releases: &'a [Scope],
+pub(super) struct Stream<'a> {
+    pub name: &'a str,
+    pub images: Option<&'a ImagePolicy>,
+    pub origins: Option<&'a [Scope]>,
+    pub to: &'a [Mapping],
+    pub releases: &'a [Scope],
 }
 
 impl<'a> Stream<'a> {
@@ -105,15 +105,15 @@ impl<'a> Stream<'a> {
 
 /// What the policy says.
 #[derive(Debug)]
-struct Rules {
+pub(super) struct Rules {
     docker: BTreeMap<String, Vec<Requirement>>,
-    scopes: Vec<ScopeRow>,
-    left_out: Vec<LeftOut>,
-    keys: Keys,
+    pub scopes: Vec<ScopeRow>,
+    pub left_out: Vec<LeftOut>,
+    pub keys: Keys,
 }
 
 impl Rules {
-    fn policy_json(&self) -> Vec<u8> {
+    pub fn policy_json(&self) -> Vec<u8> {
         // Strings, lists and maps with strings for keys.
         let text = serde_json::to_string_pretty(&NodePolicy::new(&self.docker));
         text.map(|text| text + "\n").unwrap_or_else(|_| unreachable!("JSON by construction")).into_bytes()
@@ -128,7 +128,7 @@ struct Said<'a> {
     reason: Option<String>,
 }
 
-fn rules(streams: &[Stream<'_>], staging: &[Mapping], mut keys: Keys) -> Rules {
+pub(super) fn rules(streams: &[Stream<'_>], staging: &[Mapping], mut keys: Keys) -> Rules {
     let places = Places::new(streams.iter().map(Stream::line).collect(), staging);
     let mut points: Vec<(String, bool, Said<'_>)> = Vec::new();
     for (scope, named) in places.scopes() {
@@ -173,6 +173,7 @@ fn rules(streams: &[Stream<'_>], staging: &[Mapping], mut keys: Keys) -> Rules {
         docker.insert(name.clone(), requirements);
     }
     scopes.sort_by(|a, b| a.scope.cmp(&b.scope));
+    left_out.sort_by(|a, b| a.scope.cmp(&b.scope));
     for (line, stream) in streams.iter().enumerate() {
         for (_, mapping) in stream.to.iter().enumerate().filter(|(n, _)| !places.has_place(line, *n)) {
             let reason = format!("what comes from {} has no place in staging", mapping.from);

@@ -245,6 +245,23 @@ fn one_approver_counts_once() {
 }
 
 #[test]
+fn an_approval_that_ends_while_the_program_runs_does_not_count() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let e = Enclave::new(1);
+    let mut short = e.document();
+    short["not_after"] = json!(later(6));
+    e.force(&Statement::signed(&short, &e.ada));
+    let site = resolve(&e.site).unwrap();
+    let ledger = site.read_ledger().unwrap().unwrap();
+    let counted = || approvals::counted(&site, &ledger, &e.subject, &e.wanted(), None);
+    assert_eq!(counted().unwrap().statements().len(), 1);
+    std::thread::sleep(std::time::Duration::from_secs(7));
+    assert!(matches!(counted(), Err(Error::NotApproved(_))));
+}
+
+#[test]
 fn an_approver_whose_key_is_not_good_any_more_does_not_count() {
     if !need(Site::NEEDS) {
         return;
