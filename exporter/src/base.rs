@@ -13,6 +13,8 @@ use crate::record;
 
 /// The base that says: the newest bundle that is known to be delivered.
 const LATEST: &str = "latest";
+/// So many images are named in a remark.
+const SHOWN: usize = 5;
 
 /// An earlier bundle.
 #[derive(Debug, Clone)]
@@ -121,9 +123,26 @@ impl Search<'_> {
                     return Err(Error::ReceiptLedger { name, found: ledger, expected });
                 }
                 let delivered = receipts::delivered(self.receipts.state(), receipt)?;
-                self.held(&[delivered], Some(path))
+                let unknown = self.not_known_to_have(&delivered)?;
+                let mut found = self.held(&[delivered], Some(path))?;
+                found.remarks.extend(unknown);
+                Ok(found)
             }
         }
+    }
+
+    /// Other ledgers that receive the stream, and of which no receipt says that they have this bundle.
+    fn not_known_to_have(&self, base: &Delivered) -> Result<Vec<Remark>, Error> {
+        let (mut ledgers, name) = (self.receipts.kept(self.stream)?.ledgers(), base.receipt().name());
+        ledgers.retain(|ledger, has| {
+            self.ledger.is_none() && *ledger != base.receipt().ledger && !has.contains(&base.sealed.base.bundle)
+        });
+        let warn = |ledger| {
+            Remark::Warn(format!(
+                "base {name}: ledger {ledger} is not known to have it, and refuses the bundle if it has not"
+            ))
+        };
+        Ok(ledgers.into_keys().map(warn).collect())
     }
 
     /// A bundle of which nobody says that an image was left out.
@@ -175,14 +194,20 @@ impl Search<'_> {
             return Ok(FoundBase { bundle, name, remarks, marks });
         }
         bundle.layers.clear();
+        let mut left_out = Vec::new();
         for (image, layers) in manifest.images.iter().zip(sealed.image_layers(manifest)?) {
             if lacks.contains(&image.digest) {
-                let text = format!("base {name}: {} is not held there, and counts for nothing", image.origin);
-                remarks.push(Remark::Say(text));
+                left_out.push(image.origin.to_string());
             } else {
                 bundle.layers.extend(layers.into_iter().map(|b: &Blob| (b.digest, b.size)));
             }
         }
+        let (count, all) = (left_out.len(), manifest.images.len());
+        left_out.truncate(SHOWN);
+        let (some, more) = (left_out.join(", "), if count > SHOWN { ", ..." } else { "" });
+        let text =
+            format!("base {name}: {count} of its {all} images are not held there, and count for nothing: {some}{more}");
+        remarks.push(Remark::Say(text));
         bundle.lacks = lacks.into_iter().collect();
         bundle.lacks.sort();
         let name = path.map_or(LATEST.into(), |path| path.display().to_string());

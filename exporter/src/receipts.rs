@@ -16,7 +16,8 @@ use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use manifest_schema::{
-    Contradiction, Digest, Image, LIMITS, LedgerId, Manifest, Receipt, Sequence, ShortReceipt, Stream, Timestamp,
+    BundleId, Contradiction, Digest, Image, LIMITS, LedgerId, Manifest, Receipt, Sequence, ShortReceipt, Stream,
+    Timestamp,
 };
 use signing::{Authentic, Certificates, Trust};
 
@@ -380,7 +381,7 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let state = |source| Error::State { path: folder.into(), source };
     let found = match fs::read_dir(folder) {
         Ok(found) => found,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(Vec::new()),
         Err(e) => return Err(state(e)),
     };
     let mut paths = found.map(|entry| entry.map(|e| e.path())).collect::<Result<Vec<_>, _>>().map_err(state)?;
@@ -430,6 +431,15 @@ impl Kept {
         let mut ledgers: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
         for kept in self.newest() {
             ledgers.entry(kept.receipt().ledger).or_default().insert(kept.receipt().sequence, kept);
+        }
+        ledgers
+    }
+
+    /// The bundles that each ledger has.
+    pub fn ledgers(&self) -> BTreeMap<LedgerId, HashSet<BundleId>> {
+        let mut ledgers: BTreeMap<_, HashSet<_>> = BTreeMap::new();
+        for receipt in self.signed.iter().map(KeptReceipt::receipt) {
+            ledgers.entry(receipt.ledger).or_default().insert(receipt.bundle);
         }
         ledgers
     }

@@ -36,6 +36,14 @@ fn the_newest_that_every_ledger_has_is_taken() {
     add(&site, &here, 1);
     add(&site, &here, 3);
     assert_eq!(base(plan(&site, &five)), 3);
+    let named = there.file(&site, "there", &there.receipt(&site, &bundles[3]));
+    let ran = run(site.export(&["plan", "--sequence", "5", "--base"]).arg(&named)).expect_code(0);
+    let unknown = format!("warning: base payments-4: ledger {} is not known to have it", here.id);
+    assert!(ran.stderr.contains(&unknown), "{ran}");
+    let only = there.id.to_string();
+    let ran =
+        run(site.export(&["plan", "--sequence", "5", "--base-ledger", &only, "--base"]).arg(&named)).expect_code(0);
+    assert!(!ran.stderr.contains("warning"), "{ran}");
     // Another enclave receives the same stream.
     add(&site, &there, 2);
     let none = plan(&site, &five).expect_code(2);
@@ -95,7 +103,7 @@ fn an_image_counts_if_every_ledger_holds_it() {
     let mut none = there.receipt(&site, &first);
     none.images.clear();
     add(&site, &there.file(&site, "r", &none)).expect_code(0).expect_stderr("");
-    site.pack(3, &["--base", "latest"]).expect_code(0).expect_stderr("is not held there");
+    site.pack(3, &["--base", "latest"]).expect_code(0).expect_stderr("1 of its 1 images are not held there");
     assert!(bytes(&site.media().join("payments-3")) > 900_000);
     // Held now.
     let mut now = later(&none, 2, 9, 1);

@@ -7,7 +7,9 @@ use crate::digest::{Digest, from_hex, to_hex};
 use crate::ids::{BundleId, Sequence, Stream};
 use crate::text::escape;
 
-/// What every short form begins with.
+/// What a short form of any format begins with.
+const ANY: &str = "SEALIFT-R";
+/// What one of this format begins with.
 const BEGINNING: &str = "SEALIFT-R1";
 /// The characters of QR's alphanumeric mode, in the order of their values (ISO/IEC 18004).
 const ALPHABET: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ $%*+-./:";
@@ -77,9 +79,9 @@ impl ShortReceipt {
     /// Whether a text is meant to be one: whether it begins like one of any format.
     pub fn is_meant(text: &str) -> bool {
         let text: String = text.chars().filter(|c| !c.is_whitespace()).take(16).collect();
-        let rest = text.to_ascii_uppercase();
-        let rest = rest.strip_prefix(BEGINNING.trim_end_matches('1'));
-        rest.is_some_and(|rest| rest.split_once('/').is_some_and(|(format, _)| is_number(format)))
+        let text = text.to_ascii_uppercase();
+        let format = text.strip_prefix(ANY).and_then(|rest| rest.split_once('/'));
+        format.is_some_and(|(format, _)| !format.is_empty() && format.bytes().all(|b| b.is_ascii_digit()))
     }
 
     /// The release line.
@@ -164,10 +166,6 @@ impl FromStr for ShortReceipt {
         };
         if short.to_string() == text { Ok(short) } else { Err(wrong("a sequence number", sequence)) }
     }
-}
-
-fn is_number(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// The check characters behind a text.
