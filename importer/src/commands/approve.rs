@@ -246,7 +246,7 @@ fn write_request(site: &Site, bundle: &str, output: &Path, json: bool) -> Result
     let mut document = waiting.request(&ledger).to_bytes()?;
     document.push(b'\n');
     if output.as_os_str() == "-" {
-        // As it is: what `print` would make visible is escaped in the document already, or not in it.
+        // It has printable characters only, which are printed as they are.
         return console::print(&String::from_utf8_lossy(&document)).map_err(Error::Stdout);
     }
     write(output, &document)?;
@@ -275,7 +275,7 @@ fn approve(site: &Site, bundle: &str, key: &KeySource, terms: Terms, json: bool)
     let waiting = Waiting::find(&ledger, bundle)?;
     waiting.may_be_approved()?;
     let request = waiting.request(&ledger);
-    console::say(&table(&request, Some(terms.not_after)));
+    console::say(&table(&request, terms.not_after));
     let key = key.unlock(site.now)?;
     let made = approvals::make_approval(&key, &request, Timestamp::now(), terms.not_after, terms.note)?;
     // Not by the time at which the person was asked for a passphrase.
@@ -314,7 +314,7 @@ fn approve_elsewhere(request: &Path, key: &KeySource, terms: Terms, output: &Pat
     let document = document.strip_suffix('\n').unwrap_or(&document).as_bytes();
     let wrong = |source| Error::Request { file: request.into(), source };
     let request = ApprovalRequest::parse(document).map_err(wrong)?;
-    console::say(&table(&request, Some(terms.not_after)));
+    console::say(&table(&request, terms.not_after));
     let key = key.unlock(Timestamp::now())?;
     let made = approvals::make_approval(&key, &request, Timestamp::now(), terms.not_after, terms.note)?;
     made_elsewhere("approval", &made, &key, output, json)
@@ -522,13 +522,11 @@ fn write(path: &Path, content: &[u8]) -> Result<(), Error> {
 }
 
 /// What is approved, for whoever signs it.
-fn table(request: &ApprovalRequest, not_after: Option<Timestamp>) -> String {
+fn table(request: &ApprovalRequest, not_after: Timestamp) -> String {
     let r = request;
     let mut text = format!("approval  of {} {} for production\n", r.stream, r.sequence);
     text += &format!("ledger    {}\nbundle    {}\nmanifest  {}\n", r.ledger, r.bundle, r.manifest);
-    if let Some(not_after) = not_after {
-        text += &format!("until     {not_after}\n");
-    }
+    text += &format!("until     {not_after}\n");
     let row = |i: &manifest_schema::RequestedImage| {
         vec![i.production.to_string(), i.digest.to_string(), i.origin.to_string()]
     };

@@ -118,6 +118,43 @@ fn who_promotes_does_not_approve() {
 }
 
 #[test]
+fn a_bundle_is_promoted_by_somebody_who_has_not_approved_it() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let people = site.scratch("people");
+    let [ada, ben, dora] = ["ada", "ben", "dora"].map(|name| Key::new(&people, name));
+    site.import["approvers"] = json!({
+        "certificates": [ada.certificate_file, ben.certificate_file], "threshold": 2,
+        "exclude_promoter": true, "promoters": [dora.certificate_file],
+    });
+    let bundle = site.packed(42);
+    site.receive(&bundle, &[]).expect_code(0);
+    let promote = |args: &[&str]| run(site.import(&["promote", "payments-42"]).args(args));
+    for approver in [&ada, &ben] {
+        let refused = promote(&["--promoter-key", key(&dora)]).expect_code(3);
+        assert!(refused.stderr.contains("payments-42 is not approved: 2 of 2 needed"), "{refused}");
+        run(&mut site.import(&["approve", "payments-42", "--sign-key", key(approver), "--for", "1h"])).expect_code(0);
+    }
+    promote(&[]).expect_code(2).expect_stderr("the key of whoever promotes is missing");
+    promote(&["--promoter-key", key(&ada)]).expect_code(3).expect_stderr("its approver is the one who promotes");
+    assert!(site.production.tags().is_empty() && common::signatures(&site).is_empty());
+    promote(&["--promoter-key", key(&dora)]).expect_code(0);
+    assert_eq!(site.production.tags().len(), 1);
+
+    let last = common::ledger(&site).entries(EntryNumber::FIRST).last().unwrap().unwrap().entry.act;
+    let ledger::Act::Recorded(recorded) = last else { panic!("{last:?}") };
+    assert_eq!(recorded.approvals.len(), 2);
+    let file = recorded.promoter.unwrap();
+    let dora = signing::Certificates::load(&[dora.certificate_file]).unwrap();
+    let trust = signing::Trust::new(dora, 1, Timestamp::now()).unwrap();
+    let stated = trust.verify_statement(file.raw().as_bytes(), 1 << 20).unwrap();
+    let promotion = Promotion::parse(stated.get()).unwrap();
+    assert_eq!((promotion.bundle, promotion.images.len()), (recorded.subject.bundle, 1));
+}
+
+#[test]
 fn rules_that_cannot_be_kept_are_refused() {
     if !need(Site::NEEDS) {
         return;
