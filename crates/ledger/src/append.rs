@@ -273,9 +273,8 @@ impl Ledger {
             _ => None,
         };
         transaction.commit().map_err(sql)?;
-        if let (Some(custody), Some(statement)) = (&self.custody, signed) {
-            custody::write_second(&custody.second, &statement)?;
-        }
+        self.unsaved = signed.or(self.unsaved.take());
+        self.save_second()?;
         Ok(result)
     }
 }

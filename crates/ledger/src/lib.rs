@@ -74,6 +74,8 @@ pub struct Ledger {
     id: LedgerId,
     lock: Option<place::WriteLock>,
     custody: Option<Custody>,
+    /// A signed head that the second file may not have yet.
+    unsaved: Option<Vec<u8>>,
 }
 
 impl Ledger {

@@ -735,7 +735,7 @@ fn at(row: &Row<'_>, i: usize) -> rusqlite::Result<At> {
     Ok(At { entry: number(row, i)?, time: parsed(row, i + 1)? })
 }
 
-fn number(row: &Row<'_>, i: usize) -> rusqlite::Result<EntryNumber> {
+pub(crate) fn number(row: &Row<'_>, i: usize) -> rusqlite::Result<EntryNumber> {
     from_integer(i, row.get(i)?)
 }
 

@@ -16,6 +16,15 @@ fn names(place: &Place) -> Vec<String> {
     names
 }
 
+/// Ends the writer, however the test ends.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_copy_is_complete_while_somebody_writes() {
     let place = place();
@@ -31,6 +40,7 @@ fn a_copy_is_complete_while_somebody_writes() {
                 }
             }
         });
+        let stop = Stop(&done);
         let mut before = 0;
         for n in 0..5 {
             let to = place.folder.path().join(format!("copy-{n}"));
@@ -41,7 +51,7 @@ fn a_copy_is_complete_while_somebody_writes() {
             before = verified.head.number.get();
             assert_eq!(fs::metadata(&to).expect("there").permissions().mode() & 0o777, 0o600);
         }
-        done.store(true, Ordering::Relaxed);
+        drop(stop);
         writer.join().expect("written");
     });
     let left: Vec<_> = names(&place).into_iter().filter(|name| name.contains("copy") && name.len() > 6).collect();

@@ -82,7 +82,9 @@ fn a_certificate_file_of_another_key_or_with_a_revocation_is_refused() {
     let honest = fs::read(desk.file("ledger.asc")).unwrap();
     let revoked = [honest.clone(), fs::read(desk.file("ledger.revocation.asc")).unwrap()].concat();
     fs::write(desk.file("ledger.asc"), revoked).unwrap();
-    desk.ledger(&["certify"]).expect_code(2).expect_stderr("revoked");
+    for command in [&["certify"][..], &["adopt", "--reason", "x"]] {
+        desk.ledger(command).expect_code(2).expect_stderr("the key was revoked");
+    }
     fs::write(desk.file("ledger.asc"), honest).unwrap();
     desk.ledger(&["certify", "--sign-key", "ledger.secret.asc"]).expect_code(2).expect_stderr("two roles");
     desk.ledger(&["certify"]).expect_code(0);

@@ -113,6 +113,20 @@ fn a_proof_tells_approvals_overrides_and_withdrawals() {
 /// A way to change a proof, and what must be said of it.
 type Forgery<'a> = (&'static str, Box<dyn Fn(&mut Proof) + 'a>, &'static str);
 
+/// The script of docs/format.md, which checks a proof with stock tools.
+fn script(desk: &Desk) -> impl Fn(&Path, &Path) -> Ran {
+    let document = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/format.md")).unwrap();
+    let script = document.split_once("cat >check-proof <<'END'\n").unwrap().1.split_once("\nEND\n").unwrap().0;
+    // A socket's path is short.
+    let home = tempfile::Builder::new().prefix("gpg").tempdir_in("/tmp").unwrap();
+    let file = desk.file("check-proof");
+    fs::write(&file, script).unwrap();
+    move |proof, certificate| {
+        let mut command = testkit::command("bash", home.path());
+        run(command.env("TMPDIR", home.path()).arg(&file).arg(proof).arg(certificate))
+    }
+}
+
 #[test]
 fn what_was_changed_exchanged_or_signed_by_somebody_else_is_refused() {
     let (desk, other) = (Desk::new(), Desk::new());
@@ -180,11 +194,7 @@ fn what_was_changed_exchanged_or_signed_by_somebody_else_is_refused() {
         ),
         ("another ledger's proof", Box::new(|p| *p = foreign.clone()), "expected a certification by"),
         ("another image", Box::new(|p| p.about = About::Digest(wanted)), "proves nothing about image"),
-        (
-            "another entry",
-            Box::new(|p| p.about = About::Entry(5.try_into().unwrap())),
-            "entry 5, which it says to prove",
-        ),
+        ("another entry", Box::new(|p| p.about = About::Entry(5.try_into().unwrap())), "which it says to prove"),
         (
             "a head that was changed",
             Box::new(|p| p.head = OutsideText::whole(p.head.raw().replacen("\"number\":7", "\"number\":8", 1))),
@@ -210,11 +220,17 @@ fn what_was_changed_exchanged_or_signed_by_somebody_else_is_refused() {
         ),
         ("no certificate", Box::new(|p| p.certificate = OutsideText::whole("")), "not a head"),
         ("no entries", Box::new(|p| p.entries.clear()), "proves nothing about image"),
-        ("entries twice", Box::new(|p| p.entries.extend(p.entries.clone())), "does not come after entry"),
+        ("entries twice", Box::new(|p| p.entries.extend(p.entries.clone())), "does not come after"),
         ("a head from before", Box::new(|p| p.head = earlier.head.clone()), "is not in the tree"),
     ];
     let certificate = desk.file("production.asc");
     check(&desk, &honest, &certificate, &[]).expect_code(0);
+    let script = need(&["bash", "gpg", "jq"]).then(|| script(&desk));
+    if let Some(script) = &script {
+        let printed = script(&honest, &certificate).expect_code(0).stdout;
+        let entries: Vec<_> = parsed(&honest).entries.into_iter().map(|e| e.entry.raw().to_string() + "\n").collect();
+        assert_eq!(printed, entries.concat());
+    }
     let mut wrong = Vec::new();
     for (what, forge, says) in forgeries {
         let mut proof = parsed(&honest);
@@ -225,6 +241,14 @@ fn what_was_changed_exchanged_or_signed_by_somebody_else_is_refused() {
         common::shows_no_control_characters(&refused).unwrap();
         if refused.code != Some(3) || !refused.stderr.contains(says) || !refused.stdout.is_empty() {
             wrong.push(format!("=== {what}: expected `{says}`\n{refused}"));
+        }
+        // What the entries say of the image is left to its reader.
+        let of_reader = ["proves nothing about image", "which it says to prove", "does not come after"];
+        if let Some(script) = script.as_ref().filter(|_| !of_reader.contains(&says)) {
+            let refused = script(&file, &certificate);
+            if refused.code == Some(0) {
+                wrong.push(format!("=== {what}, by the script\n{refused}"));
+            }
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
