@@ -219,11 +219,13 @@ pub fn promote(
         let wanted = promotion.wanted(&received);
         let promoter = approvals::promoter(site, promoter.clone(), ledger, &asked.subject, &wanted)?;
         let by = promoter.as_ref().map(Promoter::fingerprint);
-        let approvals = approvals::counted(site, ledger, &asked.subject, &wanted, by)?;
+        let counted = |ledger: &Ledger| approvals::counted(site, ledger, &asked.subject, &wanted, by);
+        // Before anything is copied, and once more before anything is signed: copying takes its time.
+        let _so_far = counted(ledger)?;
         let production = production(site, progress)?;
         let admitted = admit::admit_again(site, ledger, authenticated, &promotion.images, progress)?;
         let complete = into_registry(site, admitted, ledger, progress)?;
-        let signed = sign::sign(complete, approvals, &production, ledger, progress)?;
+        let signed = sign::sign(complete, counted(ledger)?, &production, ledger, progress)?;
         let published = publish::publish(signed, site.jobs, progress, state)?;
         record::record(published, promotion.rest, promoter, ledger, progress)
     })();

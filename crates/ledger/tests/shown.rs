@@ -78,7 +78,8 @@ fn keys_and_certificates_of_the_past_are_found() {
         place.read().keys().expect("read").into_iter().map(|(entry, key)| (entry.get(), key.to_string())).collect();
     assert_eq!(keys, [(1, "A".repeat(40)), (5, "B".repeat(40)), (6, "C".repeat(40))]);
     let certificates = String::from_utf8(place.read().certificates().expect("read")).expect("text");
-    let lines: Vec<_> = certificates.lines().map(|line| line.chars().next().expect("a letter")).collect();
+    let lines = certificates.lines().map(|line| line.chars().next().expect("a letter"));
+    let lines: Vec<_> = lines.filter(|letter| *letter != 'x').collect();
     assert_eq!(lines, ['A', 'B', 'B', 'C', 'C']);
 }
 
