@@ -20,6 +20,7 @@ pub fn authenticate<'s>(site: &'s Site, subject: &Subject) -> Result<(Authentica
     let (staged, received) = Staged::open(site, subject)?;
     let (bytes, signature) = (staged.kept(MANIFEST)?, staged.kept(SIGNATURE)?);
     let digest: Digest = blobs::sha256(&bytes);
+    // By its digest it is the one that was received, with the name that it had then.
     if digest != subject.manifest {
         return Err(Error::OtherManifest { sealed: subject.manifest, found: digest });
     }
@@ -31,10 +32,6 @@ pub fn authenticate<'s>(site: &'s Site, subject: &Subject) -> Result<(Authentica
         .verify_detached(bytes, &signature)
         .map_err(|source| Error::ManifestRejected { stream: stream.clone(), source: Box::new(source) })?;
     let manifest = authentic.parse(|bytes| Manifest::parse(bytes))?;
-    let m = manifest.get();
-    if (m.bundle, &m.stream, m.sequence) != (subject.bundle, &subject.stream, subject.sequence) {
-        return Err(Error::OtherName { sealed: format!("{}-{}", subject.stream, subject.sequence), found: m.name() });
-    }
     let authenticated = Authenticated {
         media: Media::Staged(Box::new(staged)),
         stream,

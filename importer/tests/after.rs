@@ -138,6 +138,29 @@ fn a_withdrawn_image_is_refused_by_clusters_and_does_not_come_back_by_itself() {
 }
 
 #[test]
+fn one_of_two_names_of_an_image_is_withdrawn_or_its_digest_under_both() {
+    if !need(&[Site::NEEDS, &["skopeo"]].concat()) {
+        return;
+    }
+    let mut site = Site::new();
+    site.origin.load_layout(&fixtures(), API, "payments/api", "alias");
+    site.list_fixtures(&[API]);
+    let alias = format!("{}/payments/api:alias", site.origin.host());
+    site.release["images"].as_array_mut().unwrap().push(alias.into());
+    let bundle = site.packed(1);
+    site.receive(&bundle, &[]).expect_code(0);
+    let name = |tag: &str| format!("{}/payments/api{tag}", site.production.host());
+    import(&site, &["withdraw", &name(":alias"), "--reason", "a mistake"]).expect_code(0);
+    verifies(&site).expect_code(0);
+    site.skopeo_verifies("payments/api", "alias").expect_code(1);
+    let image = digest(&fixtures(), API);
+    let ran = import(&site, &["withdraw", &name(&format!("@{image}")), "--reason", "CVE-2026-1"]).expect_code(0);
+    assert!(ran.stdout.contains("3 signatures taken away"), "{ran}");
+    verifies(&site).expect_code(1);
+    assert!(site.traces().lookaside.is_empty());
+}
+
+#[test]
 fn signatures_in_the_form_of_cosign_are_withdrawn_too() {
     if !need(Site::NEEDS) {
         return;

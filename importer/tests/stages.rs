@@ -13,6 +13,7 @@ use ledger::{Act, Status};
 use manifest_schema::{Digest, Reference, Timestamp};
 use serde_json::{Value, json};
 use signing::Lookaside;
+use testkit::hostile;
 use testkit::layout::{API, closure, digest, fixtures, repository_and_tag};
 use testkit::{Key, Ran, Registry, Site, command, need, run};
 
@@ -325,6 +326,33 @@ fn what_was_kept_or_waits_in_staging_is_believed_as_little_as_a_medium() {
         // The medium has it.
         stages.site.receive(&bundle, &[]).expect_code(0);
     }
+    // Another manifest that the release key signed under the same name.
+    let other = stages.site.copy(&bundle, "other");
+    common::release_again(&stages.site, &other, |m| m["labels"] = json!({ "ticket": "CHG-2" }));
+    let opened = common::open(&stages.site, &other);
+    let raw = rusqlite::Connection::open(&ledger).unwrap();
+    for (name, entry) in [("manifest.json", hostile::MANIFEST), ("manifest.json.asc", hostile::MANIFEST_SIGNATURE)] {
+        let set = "UPDATE kept SET bytes = ?1 WHERE name = ?2";
+        assert_eq!(raw.execute(set, (opened.content(entry), name)).unwrap(), 1);
+    }
+    drop(raw);
+    stages.run(&promote).expect_code(3).expect_stderr("manifest");
+    assert!(stages.production_is_untouched());
+    stages.site.receive(&bundle, &[]).expect_code(0);
+
+    // What was kept of another bundle, with a good signature too.
+    stages.received(2);
+    let id = |sequence: u64| {
+        let stream = "payments".parse().unwrap();
+        common::ledger(&stages.site).state_of(&stream, sequence.try_into().unwrap()).unwrap().unwrap().subject.bundle
+    };
+    let (one, two) = (id(1), id(2));
+    change(&format!("DELETE FROM kept WHERE bundle = '{one}'"));
+    change(&format!("INSERT INTO kept SELECT '{one}', name, bytes FROM kept WHERE bundle = '{two}'"));
+    let ran = stages.run(&promote).expect_code(3);
+    assert!(ran.stderr.contains("manifest") && stages.production_is_untouched(), "{ran}");
+    stages.site.receive(&bundle, &[]).expect_code(0);
+
     let manifest: Value = serde_json::from_slice(&stages.staging.get("/v2/payments/large/manifests/v1").body).unwrap();
     let layer: Digest = manifest["layers"][1]["digest"].as_str().unwrap().parse().unwrap();
     for damaged in [false, true] {
