@@ -26,16 +26,16 @@ use tempfile::TempDir;
 use testkit::{Ran, run, run_ok, sealift_import};
 
 /// A site as `init` makes it, without registries. What comes in is written by the library.
-pub struct Desk {
+pub(crate) struct Desk {
     folder: TempDir,
 }
 
 impl Desk {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(&["--algorithm", "p256"])
     }
 
-    pub fn with(args: &[&str]) -> Self {
+    pub(crate) fn with(args: &[&str]) -> Self {
         let desk = Self { folder: tempfile::Builder::new().prefix("desk").tempdir().unwrap() };
         run_ok(desk.program().current_dir(desk.folder.path()).args(["init", "site", "--no-passphrase"]).args(args));
         desk
@@ -48,16 +48,16 @@ impl Desk {
     }
 
     /// The site's folder.
-    pub fn dir(&self) -> PathBuf {
+    pub(crate) fn dir(&self) -> PathBuf {
         self.folder.path().join("site")
     }
 
-    pub fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir().join(name)
     }
 
     /// `sealift-import` in the site's folder.
-    pub fn import(&self, args: &[&str]) -> Command {
+    pub(crate) fn import(&self, args: &[&str]) -> Command {
         let mut command = self.program();
         command.current_dir(self.dir()).args(args);
         command
@@ -65,20 +65,20 @@ impl Desk {
 
     /// `sealift-import ledger`.
     #[track_caller]
-    pub fn ledger(&self, args: &[&str]) -> Ran {
+    pub(crate) fn ledger(&self, args: &[&str]) -> Ran {
         run(self.import(&["ledger"]).args(args))
     }
 
     /// The same in a folder where there is nothing else.
     #[track_caller]
-    pub fn elsewhere(&self, args: &[&str]) -> Ran {
+    pub(crate) fn elsewhere(&self, args: &[&str]) -> Ran {
         let elsewhere = self.folder.path().join("elsewhere");
         fs::create_dir_all(&elsewhere).unwrap();
         run(self.program().current_dir(elsewhere).arg("ledger").args(args))
     }
 
     /// The ledger, to write to it.
-    pub fn open(&self) -> Ledger {
+    pub(crate) fn open(&self) -> Ledger {
         let args = LedgerArgs {
             ledger: Some(self.file("ledger.db")),
             ledger_key: Some(self.file("ledger.secret.asc")),
@@ -87,23 +87,23 @@ impl Desk {
         LedgerAccess::find(args, None).unwrap().open(Timestamp::now()).unwrap()
     }
 
-    pub fn read(&self) -> Ledger {
+    pub(crate) fn read(&self) -> Ledger {
         Ledger::open_read_only(&self.file("ledger.db"), None).unwrap()
     }
 
     /// The number of entries.
-    pub fn entries(&self) -> u64 {
+    pub(crate) fn entries(&self) -> u64 {
         self.read().head().unwrap().number.get()
     }
 
     /// All of the ledger's files, to be put back.
-    pub fn save(&self) -> Vec<(PathBuf, Vec<u8>)> {
+    pub(crate) fn save(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let files = fs::read_dir(self.dir()).unwrap().map(|e| e.unwrap().path());
         let of_ledger = files.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("ledger.db"));
         of_ledger.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
     }
 
-    pub fn put_back(&self, saved: &[(PathBuf, Vec<u8>)]) {
+    pub(crate) fn put_back(&self, saved: &[(PathBuf, Vec<u8>)]) {
         for (path, _) in self.save() {
             fs::remove_file(path).unwrap();
         }
@@ -113,38 +113,38 @@ impl Desk {
     }
 
     /// Another key, in a folder of its own.
-    pub fn keygen(&self, role: &str, folder: &str) -> PathBuf {
+    pub(crate) fn keygen(&self, role: &str, folder: &str) -> PathBuf {
         run_ok(&mut self.import(&["keygen", role, "--no-passphrase", "--algorithm", "p256", "-o", folder]));
         self.file(folder).join(format!("{role}.secret.asc"))
     }
 
     /// Writes what the ledger proves, and gives the file.
     #[track_caller]
-    pub fn prove(&self, about: &str, name: &str) -> PathBuf {
+    pub(crate) fn prove(&self, about: &str, name: &str) -> PathBuf {
         let file = self.file(name);
         self.ledger(&["prove", about, "-o", text(&file)]).expect_code(0);
         file
     }
 }
 
-pub fn text(path: &Path) -> &str {
+pub(crate) fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-pub fn digest(text: &str) -> Digest {
+pub(crate) fn digest(text: &str) -> Digest {
     blobs::sha256(text.as_bytes())
 }
 
-pub fn fingerprint(letter: char) -> Fingerprint {
+pub(crate) fn fingerprint(letter: char) -> Fingerprint {
     letter.to_string().repeat(40).parse().unwrap()
 }
 
-pub fn outside(text: &str) -> OutsideText {
+pub(crate) fn outside(text: &str) -> OutsideText {
     OutsideText::new(text)
 }
 
 /// A bundle of a stream.
-pub fn subject(stream: &str, sequence: u64) -> Subject {
+pub(crate) fn subject(stream: &str, sequence: u64) -> Subject {
     Subject {
         bundle: BundleId::generate(),
         stream: stream.parse().unwrap(),
@@ -154,7 +154,7 @@ pub fn subject(stream: &str, sequence: u64) -> Subject {
 }
 
 /// An index with one platform, called after the bundle.
-pub fn image(subject: &Subject) -> RecordedImage {
+pub(crate) fn image(subject: &Subject) -> RecordedImage {
     let name = format!("{} {}", subject.stream, subject.sequence);
     RecordedImage {
         origin: format!("registry.dev.example/{}/api:{}", subject.stream, subject.sequence).parse().unwrap(),
@@ -169,7 +169,7 @@ pub fn image(subject: &Subject) -> RecordedImage {
     }
 }
 
-pub fn record(subject: &Subject) -> Recorded {
+pub(crate) fn record(subject: &Subject) -> Recorded {
     let image = image(subject);
     Recorded {
         subject: subject.clone(),
@@ -189,12 +189,12 @@ pub fn record(subject: &Subject) -> Recorded {
     }
 }
 
-pub fn begin(ledger: &mut Ledger, subject: &Subject) {
+pub(crate) fn begin(ledger: &mut Ledger, subject: &Subject) {
     let begun = Begun { subject: subject.clone(), signed: Some(Timestamp::now()), newest_signed: None };
     let _ = ledger.begin(&stamp().unwrap(), begun).unwrap();
 }
 
-pub fn announce(ledger: &mut Ledger, subject: &Subject) {
+pub(crate) fn announce(ledger: &mut Ledger, subject: &Subject) {
     let image = image(subject);
     let images = vec![Announced { reference: image.production.to_string().parse().unwrap(), digest: image.digest }];
     let signing = Signing { subject: subject.clone(), production: Some(fingerprint('F')), images, tags: vec![] };
@@ -202,7 +202,7 @@ pub fn announce(ledger: &mut Ledger, subject: &Subject) {
 }
 
 /// A bundle from its beginning to production.
-pub fn bring_in(ledger: &mut Ledger, stream: &str, sequence: u64) -> Subject {
+pub(crate) fn bring_in(ledger: &mut Ledger, stream: &str, sequence: u64) -> Subject {
     let subject = subject(stream, sequence);
     begin(ledger, &subject);
     announce(ledger, &subject);
@@ -211,7 +211,7 @@ pub fn bring_in(ledger: &mut Ledger, stream: &str, sequence: u64) -> Subject {
 }
 
 /// A bundle with everything that there is: two approvals, of which one is taken back, an override, a withdrawal.
-pub fn bring_in_with_everything(ledger: &mut Ledger, stream: &str, sequence: u64) -> Subject {
+pub(crate) fn bring_in_with_everything(ledger: &mut Ledger, stream: &str, sequence: u64) -> Subject {
     let subject = subject(stream, sequence);
     let stamp = stamp().unwrap();
     begin(ledger, &subject);
@@ -253,14 +253,14 @@ pub fn bring_in_with_everything(ledger: &mut Ledger, stream: &str, sequence: u64
     subject
 }
 
-pub fn reject(ledger: &mut Ledger, subject: &Subject, reason: &str) {
+pub(crate) fn reject(ledger: &mut Ledger, subject: &Subject, reason: &str) {
     let rejected = Rejected { subject: subject.clone(), reason: outside(reason) };
     ledger.rejected(&stamp().unwrap(), rejected).unwrap();
 }
 
 /// What somebody may write who wants to be taken for something else.
-pub const HOSTILE: &str = "</td><script>alert(1)</script>\u{1b}[2J\u{202e}\r\n=1+1,\"";
+pub(crate) const HOSTILE: &str = "</td><script>alert(1)</script>\u{1b}[2J\u{202e}\r\n=1+1,\"";
 
-pub fn first() -> EntryNumber {
+pub(crate) fn first() -> EntryNumber {
     EntryNumber::FIRST
 }
