@@ -150,7 +150,7 @@ impl Proven {
         Ok(())
     }
 
-    /// The times at which an image was put into production, by the digest of an index or image manifest, oldest first.
+    /// The times at which an image was put into production, by the digest of an index or image manifest, newest first.
     pub fn images(&self, digest: &Digest) -> Vec<ProvenImage<'_>> {
         let mut found = Vec::new();
         for entry in self.entries() {
@@ -159,6 +159,7 @@ impl Proven {
             let images = recorded.images.iter().filter(|image| image.digest == *digest || platform(image));
             found.extend(images.map(|image| self.image(entry, recorded, image, digest)));
         }
+        found.reverse();
         found
     }
 

@@ -259,7 +259,7 @@ pub(crate) fn reject(ledger: &mut Ledger, subject: &Subject, reason: &str) {
 }
 
 /// What somebody may write who wants to be taken for something else.
-pub const HOSTILE: &str = "</td><script>alert(1)</script>\u{1b}[2J\u{202e}\r\n=1+1,\"";
+pub(crate) const HOSTILE: &str = "</td><script>alert(1)</script>\u{1b}[2J\u{202e}\r\n=1+1,\"";
 
 pub(crate) fn first() -> EntryNumber {
     EntryNumber::FIRST

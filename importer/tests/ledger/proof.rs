@@ -175,7 +175,7 @@ fn what_was_changed_exchanged_or_signed_by_somebody_else_is_refused() {
             Box::new(|p| p.entries[0].path = p.entries[1].path.clone()),
             "entry 2 is not in the tree",
         ),
-        ("a path without its end", Box::new(|p| p.entries[1].path.truncate(0)), "entry 3 is not in the tree"),
+        ("a path without its end", Box::new(|p| p.entries[1].path.truncate(1)), "entry 3 is not in the tree"),
         ("another number", Box::new(|p| p.entries[2].number = 5.try_into().unwrap()), "entry 5 is not in the tree"),
         (
             "an entry of another ledger",
