@@ -19,13 +19,14 @@ use crate::destination::{self, Rules};
 const DIGEST: Digest = Digest::Sha256([0xab; 32]);
 
 /// Repositories at origins; all of them under some tags, and by digest.
-const ORIGINS: [&str; 10] = [
+const ORIGINS: [&str; 11] = [
     "dev.example/team/app",
     "dev.example/team/app/sub",
     "dev.example/team/lib",
     "dev.example/pay/api",
     "dev.example/pay/api/v2",
     "dev.example/pay",
+    "dev.example/payments/api",
     "dev.example:5000/pay/api",
     "other.example/pay/api",
     "other.example/x",
@@ -243,8 +244,8 @@ fn one_stream_under_one_name() {
         outcome.demands("qa.example/in/all")["signedIdentity"],
         json!({ "type": "remapIdentity", "prefix": "qa.example/in/all", "signedPrefix": "dev.example" })
     );
-    // Six repositories; each under two tags with one name, by digest with three.
-    assert_eq!((outcome.accepted, outcome.lost), (6 * (1 + 1 + 3), 0));
+    // Seven repositories; each under two tags with one name, by digest with three.
+    assert_eq!((outcome.accepted, outcome.lost), (7 * (1 + 1 + 3), 0));
     assert!(outcome.left_out.is_empty());
 }
 
@@ -297,18 +298,20 @@ fn what_a_stream_may_not_bring_is_not_accepted() {
 #[test]
 fn what_goes_elsewhere_leaves_a_hole() {
     let signers = Signers::new();
-    let policy = || signers.policy("a.json", &json!({ "dev.example": signed_by("one") }), "reject");
+    let docker = json!({ "dev.example": signed_by("one"), "dev.example/payments": signed_by("two") });
+    let policy = || signers.policy("a.json", &docker, "reject");
     let to = [("dev.example", "prod.example/all"), ("dev.example/pay", "prod.example/p")];
     let line = Line::new(&["dev.example"], &to, Some(policy()));
     let outcome = compared(&signers, &[("a", line)], &STAGING);
-    assert_eq!(outcome.scopes(), ["qa.example/in/all", "qa.example/in/all/pay", "qa.example/in/p"]);
+    let scopes = ["qa.example/in/all", "qa.example/in/all/pay", "qa.example/in/all/payments", "qa.example/in/p"];
+    assert_eq!(outcome.scopes(), scopes);
     assert_eq!(outcome.demands("qa.example/in/all/pay")["type"], "reject");
 
     // To where staging has no place at all.
     let to = [("dev.example", "prod.example/all"), ("dev.example/pay", "another.example/p")];
     let line = Line::new(&["dev.example"], &to, Some(policy()));
     let outcome = compared(&signers, &[("a", line)], &STAGING);
-    assert_eq!(outcome.scopes(), ["qa.example/in/all", "qa.example/in/all/pay"]);
+    assert_eq!(outcome.scopes(), scopes[..3]);
     assert_eq!(outcome.left_out, ["stream a: what comes from dev.example/pay has no place in staging"]);
 }
 
