@@ -120,6 +120,17 @@ fn place(origin: &Repository, line: &Line, staging: &Rules) -> Option<Repository
     Some(destination::staging(&production, staging).ok()?.repository)
 }
 
+/// The repositories whose images the importer would put into another one.
+fn comes_from(staged: &Repository, line: &Line, staging: &Rules) -> BTreeSet<Repository> {
+    let back = |mappings: &[Mapping], repository: &Repository| -> Vec<Repository> {
+        let back = |m: &Mapping| m.to.strip(repository).and_then(|rest| m.from.join(&rest).ok());
+        mappings.iter().filter_map(back).collect()
+    };
+    let production = back(&staging.mappings, staged);
+    let origins = production.iter().flat_map(|repository| back(&line.to.mappings, repository));
+    origins.filter(|origin| place(origin, line, staging).as_ref() == Some(staged)).collect()
+}
+
 fn accepts(policy: &ImagePolicy, image: &Reference, signature: &[u8]) -> bool {
     let signature = [signature];
     let image = PolicyImage { name: PolicyName::Docker(image), digests: &[DIGEST], simple: &signature, sigstore: &[] };
@@ -168,26 +179,25 @@ fn compared(signers: &Signers, lines: &[(&str, Line)], staging: &[(&str, &str)])
     let policy = ImagePolicy::parse(&made.policy_json(), Path::new("/nowhere")).expect("a policy");
 
     let origins: Vec<Repository> = ORIGINS.iter().map(|o| o.parse().expect("a repository")).collect();
-    let mut places: BTreeMap<Repository, Vec<(&Line, &Repository)>> = BTreeMap::new();
-    for (_, line) in lines {
-        for origin in &origins {
-            if let Some(place) = place(origin, line, &staging) {
-                places.entry(place).or_default().push((line, origin));
-            }
-        }
-    }
-    // What somebody else could put into staging: anything below what its mappings name.
+    // All that the streams bring, and what somebody else could put into staging: anything below what its mappings name.
+    let mut repositories: BTreeSet<Repository> =
+        lines.iter().flat_map(|(_, line)| origins.iter().filter_map(|origin| place(origin, line, &staging))).collect();
     for mapping in &staging.mappings {
         for origin in &origins {
             let paths = (0..)
                 .zip(origin.path().split('/'))
                 .map(|(n, _)| origin.path().splitn(n + 1, '/').last().unwrap_or_default().to_string());
             for path in paths.chain(["all/pay/api".into(), "all/team/app".into(), "all".into()]) {
-                let repository = mapping.to.join(&path).expect("a repository");
-                places.entry(repository).or_default();
+                repositories.insert(mapping.to.join(&path).expect("a repository"));
             }
         }
     }
+    let from = |repository: &Repository| {
+        let lines = lines.iter().map(|(_, line)| line);
+        lines.flat_map(|line| comes_from(repository, line, &staging).into_iter().map(move |o| (line, o))).collect()
+    };
+    let mut places: BTreeMap<Repository, Vec<(&Line, Repository)>> =
+        repositories.into_iter().map(|repository| (repository.clone(), from(&repository))).collect();
     let mut names: BTreeSet<Reference> = origins.iter().flat_map(references).collect();
     let landed = places.iter().filter(|(_, from)| !from.is_empty());
     names.extend(landed.flat_map(|(place, _)| references(place).into_iter().take(1)));
@@ -210,8 +220,8 @@ fn compared(signers: &Signers, lines: &[(&str, Line)], staging: &[(&str, &str)])
             });
             for (name, signature) in &signatures {
                 let found = accepts(&policy, &image, signature);
-                let judge = |(line, origin): &(&Line, &Repository)| {
-                    let origin = image.in_repository((*origin).clone());
+                let judge = |(line, origin): &(&Line, Repository)| {
+                    let origin = image.in_repository(origin.clone());
                     line.policy.as_ref().is_some_and(|policy| accepts(policy, &origin, signature))
                 };
                 let by_all = !from.is_empty() && from.iter().all(judge);
