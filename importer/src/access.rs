@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use commands::settings::KeySource;
+use commands::settings::{KeyHolder, KeySource};
 use ledger::{Checked, Checker, Custody, Ledger, LedgerId, Signer, Stamp};
 use manifest_schema::{LIMITS, LabelValue, OutsideText, Timestamp};
 use signing::{Certificates, Fingerprint, SecretKey, Trust};
@@ -29,6 +29,10 @@ pub struct LedgerArgs {
     /// A file whose first line is that key's passphrase [also: SEALIFT_LEDGER_PASSPHRASE]
     #[arg(long, value_name = "FILE", env = "SEALIFT_LEDGER_PASSPHRASE_FILE", global = true)]
     pub ledger_passphrase_file: Option<PathBuf>,
+    /// File with the ledger key's certificate, which the production key has certified [default: for a key file ending in
+    /// `.secret.asc`, the one ending in `.asc` beside it, if it is there]
+    #[arg(long, value_name = "FILE", env = "SEALIFT_LEDGER_CERTIFICATE", global = true)]
+    pub ledger_certificate: Option<PathBuf>,
     /// The second file of the ledger's head, best on another disk [default: the ledger's name with `.head`]
     #[arg(long, value_name = "FILE", env = "SEALIFT_LEDGER_HEAD", global = true)]
     pub ledger_head: Option<PathBuf>,
@@ -40,6 +44,7 @@ pub struct LedgerAccess {
     path: PathBuf,
     id: Option<LedgerId>,
     key: Option<KeySource>,
+    certificate: Option<PathBuf>,
     second: PathBuf,
 }
 
@@ -61,24 +66,41 @@ impl LedgerAccess {
             args.ledger_passphrase_file,
             "SEALIFT_LEDGER_PASSPHRASE",
         )?;
+        let certificate = args.ledger_certificate.or_else(|| config.and_then(|c| c.certificate.clone()));
         let second = args.ledger_head.or_else(|| config.and_then(|c| c.head.clone()));
         let second = second.unwrap_or_else(|| default_second(&path));
         // The configured id holds for another file too: a copy that was moved is the same ledger.
-        Ok(Some(Self { path, id: args.ledger_id.or(configured), key, second }))
+        Ok(Some(Self { path, id: args.ledger_id.or(configured), key, certificate, second }))
     }
 
-    /// As [`LedgerAccess::resolve`], with import.yaml if it is named or there.
+    /// As [`LedgerAccess::resolve`], where a ledger must be named.
     ///
     /// # Errors
-    /// [`Error::Missing`] if no ledger is named; otherwise what is wrong.
-    pub fn find(args: LedgerArgs, config: Option<&Path>) -> Result<Self, Error> {
+    /// [`Error::Missing`] if none is; otherwise what is wrong.
+    pub fn find(args: LedgerArgs, config: Option<&LedgerConfig>) -> Result<Self, Error> {
+        Self::resolve(args, config)?.ok_or(Error::Missing("a ledger"))
+    }
+
+    /// As [`LedgerAccess::find`], with [`LedgerAccess::configuration`].
+    ///
+    /// # Errors
+    /// As both.
+    pub fn named(args: LedgerArgs, config: Option<&Path>) -> Result<Self, Error> {
+        let import = Self::configuration(&args, config)?;
+        Self::find(args, import.as_ref().map(|import| &import.ledger))
+    }
+
+    /// import.yaml, if it is named, or there and the flags name no ledger.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn configuration(args: &LedgerArgs, config: Option<&Path>) -> Result<Option<Import>, Error> {
         let default = Path::new("import.yaml");
-        let config = match config {
-            Some(path) => Some(Import::load(path)?),
-            None if default.exists() && args.ledger.is_none() => Some(Import::load(default)?),
-            None => None,
-        };
-        Self::resolve(args, config.as_ref().map(|c| &c.ledger))?.ok_or(Error::Missing("a ledger"))
+        match config {
+            Some(path) => Ok(Some(Import::load(path)?)),
+            None if default.exists() && args.ledger.is_none() => Ok(Some(Import::load(default)?)),
+            None => Ok(None),
+        }
     }
 
     /// The file.
@@ -96,7 +118,27 @@ impl LedgerAccess {
     /// # Errors
     /// [`Error`] if it is missing, another one, in use, or may not be what it was.
     pub fn open(&self, now: Timestamp) -> Result<Ledger, Error> {
-        Ok(Ledger::open(&self.path, self.id.as_ref(), self.custody(now)?)?)
+        self.open_if(now, |_| Ok(()))
+    }
+
+    /// Opens the ledger for writing, if its key suits.
+    ///
+    /// # Errors
+    /// As [`LedgerAccess::open`], or what `suits` returns.
+    pub fn open_if(
+        &self,
+        now: Timestamp,
+        suits: impl FnOnce(&Certificates) -> Result<(), Error>,
+    ) -> Result<Ledger, Error> {
+        let custody = match self.key {
+            Some(_) => {
+                let key = self.key(now)?;
+                suits(&key.certificates())?;
+                Some(custody(key, self.second.clone()))
+            }
+            None => None,
+        };
+        Ok(Ledger::open(&self.path, self.id.as_ref(), custody)?)
     }
 
     /// Opens the ledger for reading.
@@ -113,7 +155,40 @@ impl LedgerAccess {
     /// [`Error::Missing`] if none is named; [`Error`] says what is wrong with it.
     pub fn key(&self, now: Timestamp) -> Result<SecretKey, Error> {
         let source = self.key.as_ref().ok_or(Error::Missing("a ledger key"))?;
-        Ok(source.unlock(now)?)
+        unlock(source, self.certificate.as_deref(), now)
+    }
+
+    /// Whether a key is named.
+    pub fn has_key(&self) -> bool {
+        self.key.is_some()
+    }
+
+    /// The file for the certificate of the ledger key, which need not be there.
+    pub fn certificate_file(&self) -> Option<PathBuf> {
+        self.certificate.clone().or_else(|| self.key.as_ref().and_then(beside_key))
+    }
+
+    /// These certificates of ledger keys, with what the certificate's file says besides, if it is there and says something of
+    /// one of them.
+    ///
+    /// # Errors
+    /// If one of them is no certificate.
+    pub fn with_certificate_file(&self, certificates: Certificates) -> Result<Certificates, Error> {
+        let Some(path) = self.certificate_file().filter(|path| path.exists()) else { return Ok(certificates) };
+        let (known, file) = (certificates.fingerprints(), Certificates::load(&[path])?);
+        let mut bytes = Vec::new();
+        for fingerprint in &known {
+            bytes.extend(certificates.armored(fingerprint)?);
+            if file.fingerprints().contains(fingerprint) {
+                bytes.extend(file.armored(fingerprint)?);
+            }
+        }
+        Ok(Certificates::from_bytes(&bytes, &self.path)?)
+    }
+
+    /// The second file of the head.
+    pub fn second(&self) -> &Path {
+        &self.second
     }
 
     /// What it takes to write to the ledger; nothing if no key is named, which the ledger then asks for.
@@ -126,6 +201,33 @@ impl LedgerAccess {
             None => Ok(None),
         }
     }
+}
+
+/// Unlocks a ledger key, with all that its certificate says. The certificate's file is the one named, or the one beside the key.
+///
+/// # Errors
+/// [`Error::LedgerCertificate`] if the file is of another key; [`Error`] says what is wrong with the key.
+pub fn unlock(source: &KeySource, certificate: Option<&Path>, now: Timestamp) -> Result<SecretKey, Error> {
+    let key = source.unlock(now)?;
+    let file = match certificate {
+        Some(path) => Some(path.to_path_buf()),
+        None => beside_key(source).filter(|path| path.exists()),
+    };
+    let Some(path) = file else { return Ok(key) };
+    let wrong = |source| Error::LedgerCertificate { path: path.clone(), source };
+    let key = key.with_certificate(&Certificates::load(std::slice::from_ref(&path))?).map_err(wrong)?;
+    // The file may say that the key was revoked.
+    match key.certificates().info(now).into_iter().find_map(|info| info.refused) {
+        Some(reason) => Err(signing::Error::Unusable { fingerprint: key.fingerprint(), reason }.into()),
+        None => Ok(key),
+    }
+}
+
+/// The certificate's file as `init` and `keygen` put it beside the secret key's.
+pub fn beside_key(source: &KeySource) -> Option<PathBuf> {
+    let KeyHolder::File(path) = &source.holder else { return None };
+    let stem = path.file_name()?.to_str()?.strip_suffix(".secret.asc")?;
+    Some(path.with_file_name(format!("{stem}.asc")))
 }
 
 /// The second file of a ledger's head if none is named.
@@ -155,6 +257,20 @@ impl Signer for LedgerKey {
     fn sign(&self, document: &[u8]) -> Result<Vec<u8>, OutsideText> {
         self.0.sign_statement(document, Timestamp::now()).map_err(|e| OutsideText::new(console::chain(&e)))
     }
+}
+
+/// Joins two statements over the same document: the document, and one block with the signatures of both.
+///
+/// # Errors
+/// If they are not over the same document, or one has no readable signature.
+pub fn join(one: &[u8], two: &[u8]) -> Result<Vec<u8>, OutsideText> {
+    let split = |statement: &[u8]| statement.iter().position(|b| *b == b'\n').map_or(0, |end| end + 1);
+    let ((line, first), (other, second)) = (one.split_at(split(one)), two.split_at(split(two)));
+    if line != other {
+        return Err(OutsideText::new("the two statements are not over the same document"));
+    }
+    let signatures = signing::join_signatures(&[first, second]).map_err(|e| OutsideText::new(e.to_string()))?;
+    Ok([line, &signatures].concat())
 }
 
 /// Checks what ledger keys signed.

@@ -94,6 +94,11 @@ impl Placement {
         &self.images
     }
 
+    /// What is to be signed: each image's production reference and digest.
+    pub(crate) fn wanted(&self) -> Vec<(TagRef, Digest)> {
+        self.images.iter().map(|placed| (placed.production.clone(), placed.image.digest)).collect()
+    }
+
     /// The repositories that need a blob or document.
     pub(crate) fn users<'p, I: Iterator<Item = &'p Digest>>(
         &'p self,

@@ -20,7 +20,8 @@ pub type Proven = BTreeMap<Digest, RepositoryClient>;
 /// Proves that every blob that an image needs, and the bundle does not carry, is in production.
 ///
 /// By default a blob counts if the ledger has the base recorded, and an image manifest of the base, fetched by digest from the
-/// repository that was recorded, refers to it, and the registry has it there. With [`BaseProof::Read`] it counts if it was
+/// repository that was recorded, refers to it, and the registry has it there; or a referrer that this bundle lists, if its
+/// image goes into such a repository. With [`BaseProof::Read`] it counts if it was
 /// read and its digest is right, whatever the ledger knows.
 ///
 /// # Errors
@@ -46,9 +47,17 @@ pub fn prove(
     let mut proven = Proven::new();
     match proof {
         BaseProof::Published => {
+            let repositories: BTreeSet<_> = published.iter().map(|(repository, _)| repository.clone()).collect();
             for (repository, digest) in published {
                 let client = site.registries.repository(&repository);
                 referred(&client, &digest, &mut open, &mut proven, 0)?;
+            }
+            // What is attached to an image is beside it, under the digest that it has in this bundle too.
+            for placed in placement.images().iter().filter(|p| repositories.contains(&p.destination.repository)) {
+                let client = site.registries.repository(&placed.destination.repository);
+                for referrer in &placed.image.referrers {
+                    referred(&client, &referrer.digest, &mut open, &mut proven, 0)?;
+                }
             }
         }
         BaseProof::Read => {

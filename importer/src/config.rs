@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use commands::settings::{self, SignConfig};
-use manifest_schema::{Repository, Scope, Stream};
+use manifest_schema::{OutsideText, Repository, Scope, Stream, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +42,9 @@ pub struct Import {
     /// Certificates of couriers, or folders of them: whose statements of custody are recorded as signed by someone known.
     #[serde(default)]
     pub couriers: Vec<PathBuf>,
+    /// Who must approve a bundle before its images are signed for production. Without, nobody has to.
+    #[serde(default)]
+    pub approvers: Option<ApproversConfig>,
     /// How an incremental bundle's base is proven to be in production.
     #[serde(default)]
     pub base_proof: BaseProof,
@@ -85,6 +88,104 @@ fn default_tolerance() -> u32 {
     signing::DEFAULT_CLOCK_TOLERANCE
 }
 
+/// Who must approve a bundle before its images are signed for production.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApproversConfig {
+    /// OpenPGP certificate files of those who may approve, or folders of them.
+    pub certificates: Vec<PathBuf>,
+    /// How many of them must have approved.
+    #[serde(default = "one")]
+    pub threshold: usize,
+    /// Who promotes has to say so with a key, and an approval by the same key does not count.
+    #[serde(default)]
+    pub exclude_promoter: bool,
+    /// Certificates of those who may promote beside the approvers, or folders of them.
+    #[serde(default)]
+    pub promoters: Vec<PathBuf>,
+    /// How long an approval may count.
+    #[serde(default)]
+    pub greatest_validity: Span,
+}
+
+/// A whole number of hours, days or weeks, such as `36h` or `30d`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(with = "String", extend("pattern" = "^[1-9][0-9]{0,5}[hdw]$"))]
+pub struct Span {
+    count: u32,
+    unit: Unit,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    Hours,
+    Days,
+    Weeks,
+}
+
+impl Default for Span {
+    /// For an approval: 30 days.
+    fn default() -> Self {
+        Self { count: 30, unit: Unit::Days }
+    }
+}
+
+impl Span {
+    /// Its seconds.
+    pub fn seconds(self) -> i64 {
+        let unit = match self.unit {
+            Unit::Hours => 3600,
+            Unit::Days => 86_400,
+            Unit::Weeks => 7 * 86_400,
+        };
+        i64::from(self.count) * unit
+    }
+
+    /// The time that is so much later; `None` if that is beyond the year 9999.
+    pub fn after(self, time: Timestamp) -> Option<Timestamp> {
+        Timestamp::from_unix(time.unix() + self.seconds())
+    }
+}
+
+impl std::fmt::Display for Span {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let unit = match self.unit {
+            Unit::Hours => 'h',
+            Unit::Days => 'd',
+            Unit::Weeks => 'w',
+        };
+        write!(f, "{}{unit}", self.count)
+    }
+}
+
+/// The text is no span.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{}` is not a span of time: expected hours, days or weeks from 1 to 100000, such as 36h or 30d", .0.escaped())]
+pub struct SpanError(OutsideText);
+
+impl std::str::FromStr for Span {
+    type Err = SpanError;
+    fn from_str(text: &str) -> Result<Self, SpanError> {
+        let bad = || SpanError(OutsideText::new(text));
+        let unit = match text.bytes().last() {
+            Some(b'h') => Unit::Hours,
+            Some(b'd') => Unit::Days,
+            Some(b'w') => Unit::Weeks,
+            _ => return Err(bad()),
+        };
+        let span = Self { count: text[..text.len() - 1].parse().map_err(|_| bad())?, unit };
+        if (1..=100_000).contains(&span.count) && span.to_string() == text { Ok(span) } else { Err(bad()) }
+    }
+}
+
+impl TryFrom<String> for Span {
+    type Error = SpanError;
+    fn try_from(text: String) -> Result<Self, SpanError> {
+        text.parse()
+    }
+}
+
 /// Where the ledger is, and which one it is.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -96,6 +197,10 @@ pub struct LedgerConfig {
     /// The ledger key, which signs its heads and receipts.
     #[serde(default)]
     pub sign: Option<SignConfig>,
+    /// File with that key's certificate, which the production key has certified; without, for a key file that ends in
+    /// `.secret.asc`, the one that ends in `.asc` beside it.
+    #[serde(default)]
+    pub certificate: Option<PathBuf>,
     /// The second file of its head, best on another disk; without, beside the ledger.
     #[serde(default)]
     pub head: Option<PathBuf>,
@@ -271,7 +376,7 @@ impl Import {
         relative(&mut self.identity);
         self.identity_passphrase_file.iter_mut().for_each(relative);
         relative(&mut self.ledger.file);
-        self.ledger.head.iter_mut().for_each(relative);
+        self.ledger.certificate.iter_mut().chain(&mut self.ledger.head).for_each(relative);
         self.ledger.sign.iter_mut().for_each(|sign| sign.make_relative_to(base));
         self.production.sign.make_relative_to(base);
         for stream in self.streams.values_mut() {
@@ -280,6 +385,9 @@ impl Import {
             stream.sigstore.keys.iter_mut().chain(&mut stream.sigstore.trusted_root).for_each(relative);
         }
         self.couriers.iter_mut().for_each(relative);
+        if let Some(approvers) = &mut self.approvers {
+            approvers.certificates.iter_mut().chain(&mut approvers.promoters).for_each(relative);
+        }
         self.production.release_signatures.iter_mut().for_each(relative);
         if let Some(cosign) = &mut self.production.cosign {
             relative(&mut cosign.key);

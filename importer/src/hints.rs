@@ -3,6 +3,8 @@
 use bundle::Repairable;
 use console::{Explain, Fault};
 
+use crate::approvals::NotCounted;
+use crate::audit::AuditError;
 use crate::error::Error;
 
 impl Explain for Error {
@@ -31,6 +33,7 @@ impl Explain for Error {
             | Error::NotHandedOver { .. }
             | Error::NothingWaits(_)
             | Error::NoReason
+            | Error::NotInProduction { .. }
             | Error::NotPublished(_)
             | Error::Reference(_)
             | Error::Label(_)
@@ -48,7 +51,28 @@ impl Explain for Error {
             | Error::NoSuchBundle(_)
             | Error::SourceRef(_)
             | Error::NoPlatform { .. }
-            | Error::OnlyForBundles { .. } => Fault::Usage,
+            | Error::LedgerCertificate { .. }
+            | Error::OutputExists(_)
+            | Error::OnlyForBundles { .. }
+            | Error::NobodyMayPromote { .. }
+            | Error::NothingToWithdraw { .. }
+            | Error::NothingToApprove { .. }
+            | Error::Request { .. }
+            | Error::Approval(_)
+            | Error::TooLate
+            | Error::Fingerprint(_) => Fault::Usage,
+            Error::Statements { problems, .. } => {
+                problems.iter().map(|(_, error)| error.fault()).max().unwrap_or(Fault::Refused)
+            }
+            Error::NotApproved(_)
+            | Error::NotCounted(_)
+            | Error::OthersStatement { .. }
+            | Error::OthersApproval { .. }
+            | Error::OtherApproval { .. }
+            | Error::NotOwnApproval { .. }
+            | Error::UnknownPromoter { .. }
+            | Error::PromoterRejected { .. } => Fault::Refused,
+            Error::Audit(e) => audit_fault(e),
             Error::Source(e) => commands::source_fault(e),
             Error::Common(e) => e.fault(),
             Error::Folder(e) => commands::folder_fault(e),
@@ -80,6 +104,7 @@ impl Explain for Error {
             | Error::Manifest(_)
             | Error::Expired { .. }
             | Error::OtherDestination { .. }
+            | Error::NotAllowed { .. }
             | Error::Withdrawn { .. }
             | Error::Origin { .. }
             | Error::NoDestination { .. }
@@ -104,6 +129,8 @@ impl Explain for Error {
             | Error::Lost { .. }
             | Error::NotKept { .. }
             | Error::NoBlob { .. }
+            | Error::Receipt(_)
+            | Error::Qr(_)
             | Error::Stopped
             | Error::NoClient { .. }
             | Error::Lookaside(_)
@@ -114,6 +141,7 @@ impl Explain for Error {
             | Error::ImageSignatures { .. }
             | Error::NoManifest { .. }
             | Error::RecordedMeanwhile { .. }
+            | Error::Proof(_)
             | Error::Stdout(_) => Fault::Failed,
             Error::Registry(e) => commands::registry_fault(e),
             Error::Ledger(e) => ledger_fault(e),
@@ -129,6 +157,38 @@ impl Explain for Error {
             Error::Missing("a ledger key") => {
                 "name it with --ledger-key or --ledger-by, or as `ledger: {sign: {key: FILE}}`; `sealift-import keygen ledger` makes one"
             }
+            Error::Missing("a list of approvers") => {
+                "name their certificates with `approvers: {certificates: [FILE]}` in import.yaml"
+            }
+            Error::Missing("an approver's key") => "name your own key with --sign-key or --sign-by",
+            Error::Missing("the time until which the approval counts") => {
+                "say --not-after TIME, or --for SPAN such as 7d; without a key, or with --list, the approvals are shown"
+            }
+            Error::Missing("the key of whoever promotes") => {
+                "name your own key with --promoter-key or --promoter-by: your own approval does not count"
+            }
+            Error::NobodyMayPromote { .. } => {
+                "lower `threshold:`, or name those who promote under `approvers: {promoters: [FILE]}`"
+            }
+            Error::NotApproved(standing) => {
+                let (stream, sequence) = (&standing.subject.stream, standing.subject.sequence);
+                return Some(format!(
+                    "`sealift-import approve {stream}-{sequence}` shows how its approvals stand; have those who are missing approve it"
+                ));
+            }
+            Error::NotCounted(why) => return not_counted_hint(why),
+            Error::Statements { problems, .. } => return problems.first().and_then(|(_, error)| error.hint()),
+            Error::OthersStatement { .. } => "each approver makes an approval of his own",
+            Error::OthersApproval { .. } | Error::NotOwnApproval { .. } => {
+                "only the key that has made an approval takes it back"
+            }
+            Error::OtherApproval { .. } => "have the withdrawal made anew from the approval's own file",
+            Error::NothingToWithdraw { .. } => "`sealift-import approve BUNDLE` shows the approvals that there are",
+            Error::UnknownPromoter { .. } => {
+                "name your certificate under `approvers: {promoters: [FILE]}`, or use the key that is known here"
+            }
+            Error::PromoterRejected { .. } => "use a key that is good, and have its certificate configured",
+            Error::Request { .. } => "have it written again with `sealift-import approve BUNDLE --request FILE`",
             Error::Missing("a production key") => {
                 "name it with --sign-key or --sign-by, or as `production: {sign: {key: FILE}}`"
             }
@@ -161,7 +221,14 @@ impl Explain for Error {
             Error::NotHandedOver { .. } => "name another folder, or take out of this one what does not belong there",
             Error::NothingWaits(_) => "`sealift-import ledger list` shows what was received and waits",
             Error::NotPublished(_) => "name it by its production reference; `sealift-import ledger show` has them",
+            Error::NotInProduction { .. } => {
+                "a receipt says what production holds; receive or promote the bundle first"
+            }
+            Error::Receipt(_) | Error::Qr(_) => return None,
             Error::NoReason => "say it for those who read the ledger",
+            Error::NotAllowed { .. } => {
+                "run the same command again; if it happens again, look at the approvals with `sealift-import approve BUNDLE`"
+            }
             Error::OtherDestination { .. } => "put the configuration back, or receive the bundle again",
             Error::NotKept { .. } | Error::NoBlob { .. } => {
                 "receive the bundle again from its media; what is there is found"
@@ -312,6 +379,15 @@ impl Explain for Error {
             }
             Error::Registry(e) => return commands::registry_hint(e),
             Error::Ledger(e) => return ledger_hint(e),
+            Error::Audit(e) => return audit_hint(e),
+            Error::LedgerCertificate { .. } => {
+                "name the right file with `ledger: {certificate: FILE}` or --ledger-certificate, or move this one away"
+            }
+            Error::Proof(_) => "prove fewer at once: --limit",
+            Error::OutputExists(_) => "choose another name, or move the file away",
+            Error::Missing("a file for the ledger key's certificate") => {
+                "name it with `ledger: {certificate: FILE}` or --ledger-certificate"
+            }
             Error::NoSuchBundle(_) => "`sealift-import ledger list` shows what there is",
             Error::Missing(_)
             | Error::BothTrustAndConfig
@@ -338,10 +414,50 @@ impl Explain for Error {
             | Error::NothingToRun { .. }
             | Error::OnlyForBundles { .. }
             | Error::RecordedMeanwhile { .. }
+            | Error::NothingToApprove { .. }
+            | Error::Approval(_)
+            | Error::TooLate
+            | Error::Fingerprint(_)
             | Error::Stdout(_) => return None,
         };
         Some(text.into())
     }
+}
+
+/// What to do when an approval does not count.
+fn not_counted_hint(why: &NotCounted) -> Option<String> {
+    use signing::{Reason as R, Rejected};
+    let text = match why {
+        NotCounted::Signature(Rejected::BelowThreshold { faults, .. }) => match faults.first().map(|f| &f.reason) {
+            Some(R::UnknownKey) => {
+                "name the approver's certificate under `approvers: {certificates: [FILE]}`, if he may approve"
+            }
+            Some(R::Expired { .. }) => {
+                "put the approver's extended certificate beside the old one, or have another approve"
+            }
+            Some(R::Revoked { .. }) => "have another approver approve, or this one with a new key",
+            Some(R::Future { .. }) => "compare the clocks; clock_tolerance says how far they may differ",
+            _ => "ask the approver for the file again",
+        },
+        NotCounted::Signature(_) => "ask the approver for the file again",
+        NotCounted::TooLong { .. } => {
+            "approve for a shorter time; `approvers: {greatest_validity: SPAN}` says how long it may be"
+        }
+        NotCounted::Future { .. } => "compare the clocks; clock_tolerance says how far they may differ",
+        NotCounted::Ended { .. } | NotCounted::Withdrawn { .. } | NotCounted::Signers { .. } => {
+            "have a new approval made"
+        }
+        NotCounted::Ledger { .. }
+        | NotCounted::Bundle { .. }
+        | NotCounted::Name { .. }
+        | NotCounted::Manifest { .. }
+        | NotCounted::NotListed { .. }
+        | NotCounted::Image { .. } => {
+            "have it approved by what `sealift-import approve BUNDLE --request FILE` writes here"
+        }
+        NotCounted::Document(_) | NotCounted::Promoter | NotCounted::Again => return None,
+    };
+    Some(text.into())
 }
 
 fn contents_fault(error: &bundle::ContentsError) -> Fault {
@@ -356,6 +472,53 @@ fn contents_fault(error: &bundle::ContentsError) -> Fault {
         | C::Derived(_)
         | C::OtherManifest { .. }
         | C::Blob(_) => Fault::Refused,
+    }
+}
+
+fn audit_fault(error: &AuditError) -> Fault {
+    match error {
+        AuditError::Read { .. } => Fault::Usage,
+        AuditError::Certify { .. } => Fault::Usage,
+        AuditError::NoHead { .. }
+        | AuditError::OtherLedger { .. }
+        | AuditError::UnknownKey { .. }
+        | AuditError::Proof { .. }
+        | AuditError::OtherImage { .. }
+        | AuditError::OtherEntry { .. } => Fault::Refused,
+    }
+}
+
+fn audit_hint(error: &AuditError) -> Option<String> {
+    let text = match error {
+        AuditError::Read { .. } => return None,
+        AuditError::NoHead { .. } => {
+            "it says nothing about the ledger; if it was signed by a key that the ledger no longer knows, name that key's \
+             certificate with --certificate"
+        }
+        AuditError::OtherLedger { .. } => "name the ledger that it is of, or a file of this one",
+        AuditError::UnknownKey { source: signing::CertificationError::NotCertified { .. }, .. } => {
+            "check which certificate is named; if it is the right one, have the ledger key certified where both keys are: \
+             `sealift-import ledger certify`"
+        }
+        AuditError::UnknownKey { .. } => "ask production which key signs its ledger",
+        AuditError::Proof { .. } | AuditError::OtherImage { .. } | AuditError::OtherEntry { .. } => {
+            "do not rely on it; have it made anew: `sealift-import ledger prove`"
+        }
+        AuditError::Certify { source, .. } => return Some(certify_hint(source)),
+    };
+    Some(text.into())
+}
+
+/// What to do about a production key that cannot certify the ledger key.
+fn certify_hint(error: &signing::Error) -> String {
+    match error {
+        signing::Error::SubkeyOnly { .. } | signing::Error::CannotCertify { .. } => {
+            "certify it where the primary key is: `gpg --import ledger.asc`, `gpg -u PRODUCTION --quick-sign-key LEDGER`, \
+             `gpg --armor --export LEDGER`, and put the result back as ledger.asc; until then nobody can check this ledger's \
+             proofs with production's certificate"
+                .into()
+        }
+        e => commands::signing_hint(e).unwrap_or_else(|| "make another key with `sealift-import keygen ledger`".into()),
     }
 }
 
@@ -375,6 +538,9 @@ fn ledger_fault(error: &ledger::Error) -> Fault {
         | E::OtherKey { .. }
         | E::SameKey { .. }
         | E::NothingToAdopt(_)
+        | E::NotSigned(_)
+        | E::NoSuchImage(_)
+        | E::NoSuchEntry(_)
         | E::NetworkFileSystem { .. } => Fault::Usage,
         E::Busy { .. }
         | E::ReadOnly(_)
@@ -417,6 +583,11 @@ fn ledger_hint(error: &ledger::Error) -> Option<String> {
         E::NeedsKey { .. } => "name it with --ledger-key or --ledger-by, or as `ledger: {sign: {key: FILE}}`",
         E::OtherKey { expected: None, .. } => "a ledger that was made without a key stays without: leave the key out",
         E::OtherKey { .. } => "name the right key; to change it, `sealift-import ledger rotate-key`",
+        E::NotSigned(_) => "only a ledger that was made with a key can be held against a head, or prove anything",
+        E::NoSuchImage(_) => {
+            "give the digest of an index or image manifest that is in production; `sealift-import ledger list` shows bundles"
+        }
+        E::NoSuchEntry(_) => "`sealift-import ledger log` shows the last ones",
         E::NoSecond { .. } | E::BadSecond { .. } => {
             "bring the file back from where it was kept; if it is lost, compare the ledger with a receipt or a backup \
              (`sealift-import ledger verify --head FILE`), then go on with `sealift-import ledger adopt --reason`"

@@ -19,7 +19,9 @@
 
 pub mod access;
 pub mod admit;
+pub mod approvals;
 pub mod attach;
+pub mod audit;
 pub mod authenticate;
 pub mod base;
 pub mod commands;
@@ -42,6 +44,7 @@ pub mod provenance;
 pub mod publish;
 pub mod push;
 mod reading;
+pub mod receipt;
 pub mod record;
 pub mod release_signatures;
 pub mod resign;
@@ -57,6 +60,7 @@ pub mod withdraw;
 use std::io::Read;
 use std::path::PathBuf;
 
+use approvals::{Promoter, PromoterArgs};
 use authenticate::Authenticated;
 use console::Progress;
 use ledger::Ledger;
@@ -151,10 +155,12 @@ fn straight(
     // Not before: until the bundle is authenticated, the production key is not touched.
     let production = production(site, progress)?;
     let admitted = admit::admit(site, ledger, authenticated, progress)?;
+    // None are required here; where some are, images wait.
+    let approvals = approvals::counted(site, ledger, &admitted.subject, &admitted.placement.wanted(), None)?;
     let complete = into_registry(site, admitted, ledger, progress)?;
-    let signed = sign::sign(complete, &production, ledger, progress)?;
+    let signed = sign::sign(complete, approvals, &production, ledger, progress)?;
     let published = publish::publish(signed, site.jobs, progress, state)?;
-    record::record(published, Rest::Nothing, ledger, progress)
+    record::record(published, Rest::Nothing, None, ledger, progress)
 }
 
 /// Steps 3 to 5; the images wait then. The production key is not touched.
@@ -195,6 +201,7 @@ pub fn promote(
     site: &Site,
     ledger: &mut Ledger,
     asked: &promotion::Asked,
+    promoter: &PromoterArgs,
     overrides: &Overrides,
     progress: &Progress,
     state: &mut String,
@@ -209,12 +216,18 @@ pub fn promote(
         let _may = ledger.preview(&access::stamp()?, &asked.subject)?;
         let (authenticated, received) = staged::authenticate(site, &asked.subject)?;
         let promotion = promotion::Promotion::of(ledger, &received, asked)?;
+        let wanted = promotion.wanted(&received);
+        let promoter = approvals::promoter(site, promoter.clone(), ledger, &asked.subject, &wanted)?;
+        let by = promoter.as_ref().map(Promoter::fingerprint);
+        let counted = |ledger: &Ledger| approvals::counted(site, ledger, &asked.subject, &wanted, by);
+        // Before anything is copied, and once more before anything is signed: copying takes its time.
+        let _so_far = counted(ledger)?;
         let production = production(site, progress)?;
         let admitted = admit::admit_again(site, ledger, authenticated, &promotion.images, progress)?;
         let complete = into_registry(site, admitted, ledger, progress)?;
-        let signed = sign::sign(complete, &production, ledger, progress)?;
+        let signed = sign::sign(complete, counted(ledger)?, &production, ledger, progress)?;
         let published = publish::publish(signed, site.jobs, progress, state)?;
-        record::record(published, promotion.rest, ledger, progress)
+        record::record(published, promotion.rest, promoter, ledger, progress)
     })();
     match &result {
         Ok(_) => *state = "everything that was asked for is published and recorded".into(),

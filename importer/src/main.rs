@@ -6,7 +6,8 @@ use clap::{Parser, Subcommand};
 use commands::check;
 use console::args::TalkArgs;
 use importer::commands::{
-    handover, init, inspect, keygen, ledger, promote, receive, reject, resign, trust, verify, withdraw,
+    approve, handover, init, inspect, keygen, ledger, promote, receipt, receive, reject, resign, trust, verify,
+    withdraw,
 };
 
 /// Verifies bundles that sealift-export packed, pushes their images into the production registry, signs them, and keeps a
@@ -28,6 +29,8 @@ enum Command {
     Inspect(inspect::Inspect),
     Verify(verify::Verify),
     Receive(Box<receive::Receive>),
+    Receipt(receipt::Receipt),
+    Approve(Box<approve::Approve>),
     Promote(Box<promote::Promote>),
     Reject(Box<reject::Reject>),
     Resign(Box<resign::Resign>),
@@ -48,6 +51,8 @@ fn main() -> ExitCode {
         Command::Inspect(command) => command.run(),
         Command::Verify(command) => command.run(quiet),
         Command::Receive(command) => command.run(quiet),
+        Command::Receipt(command) => command.run(),
+        Command::Approve(command) => command.run(),
         Command::Promote(command) => command.run(quiet),
         Command::Reject(command) => command.run(),
         Command::Resign(command) => command.run(quiet),

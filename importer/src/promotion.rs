@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use ledger::{Act, BundleRow, Filter, Ledger, Received, Status, Subject};
-use manifest_schema::{BundleId, OutsideText, Sequence, Stream, TagRef};
+use ledger::{Act, BundleRow, Filter, Ledger, Received, ReceivedImage, Status, Subject};
+use manifest_schema::{BundleId, Digest, OutsideText, Sequence, Stream, TagRef};
 
 use crate::error::Error;
 use crate::record::{Before, Rest};
@@ -120,6 +120,12 @@ pub struct Promotion {
 }
 
 impl Promotion {
+    /// What is to be signed: each image's production reference and digest.
+    pub fn wanted(&self, received: &Received) -> Vec<(TagRef, Digest)> {
+        let of = |waits: &ReceivedImage| (waits.image.production.clone(), waits.image.digest);
+        received.images.iter().map(of).filter(|(production, _)| self.images.contains(production)).collect()
+    }
+
     /// Of the images that still wait those that are asked for.
     ///
     /// # Errors

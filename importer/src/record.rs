@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::access::{stamp, to_ledger};
 use crate::admit::{no_policy, subject};
+use crate::approvals::Promoter;
 use crate::authenticate::Authenticated;
 use crate::custody;
 use crate::error::Error;
@@ -54,6 +55,7 @@ pub struct Before {
 pub fn record(
     published: Published<'_>,
     rest: Rest,
+    promoter: Option<Promoter>,
     ledger: &mut Ledger,
     progress: &Progress,
 ) -> Result<Recorded, Error> {
@@ -87,8 +89,8 @@ pub fn record(
         no_policy,
         handover: custody::records(&admitted.bundle.media.handover(), progress)?,
         skipped: skipped.clone(),
-        approvals: Vec::new(),
-        promoter: None,
+        approvals: signed.approvals.statements(),
+        promoter: promoter.map(Promoter::into_file),
     };
     let entry = match rest {
         Rest::Nothing => ledger.record(&stamp()?, record.clone())?,

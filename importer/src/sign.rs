@@ -10,6 +10,7 @@ use signing::Lookaside;
 
 use crate::access::stamp;
 use crate::admit::{Admitted, TagAction};
+use crate::approvals::Approvals;
 use crate::attach;
 use crate::complete::Complete;
 use crate::error::Error;
@@ -22,6 +23,8 @@ pub struct SignedImages<'s> {
     pub(crate) admitted: Admitted<'s>,
     pub(crate) signatures: Vec<RecordedSignature>,
     pub(crate) production: String,
+    /// The approvals that counted.
+    pub(crate) approvals: Approvals,
     /// The tags that were to move away from another image when the signatures were first announced.
     pub(crate) moves: Vec<MovedTag>,
 }
@@ -35,11 +38,18 @@ pub struct SignedImages<'s> {
 /// [`Error`] if the ledger, the key or the lookaside tree fails.
 pub fn sign<'s>(
     complete: Complete<'s>,
+    approvals: Approvals,
     production: &Production,
     ledger: &mut Ledger,
     progress: &Progress,
 ) -> Result<SignedImages<'s>, Error> {
     let admitted = complete.admitted;
+    for placed in admitted.placement.images.iter().filter(|p| !p.is_skipped()) {
+        if *approvals.subject() != admitted.subject || !approvals.allows(&placed.production, &placed.image.digest) {
+            let (production, digest) = (Box::new(placed.production.clone()), placed.image.digest);
+            return Err(Error::NotAllowed { production, digest });
+        }
+    }
     let mut wanted: Vec<(Repository, Reference, Digest)> = Vec::new();
     let mut seen = BTreeSet::new();
     for placed in admitted.placement.images.iter().filter(|p| !p.is_skipped()) {
@@ -80,7 +90,7 @@ pub fn sign<'s>(
             release_signatures::hand_over(folder, &placed.release_signatures, progress)?;
         }
     }
-    Ok(SignedImages { admitted, signatures, production: fingerprint, moves })
+    Ok(SignedImages { admitted, signatures, production: fingerprint, approvals, moves })
 }
 
 /// The tags that will move away from another image, as they were found.

@@ -12,9 +12,10 @@ use ledger::Ledger;
 use manifest_schema::{LIMITS, OutsideText, Repository, Scope, Stream, Timestamp};
 use registry::Registries;
 use signing::sigstore::{Keyless, KeylessIdentity, SigstoreKey, SigstoreSecretKey};
-use signing::{Certificates, ImagePolicy, Lookaside, SecretKey, Trust};
+use signing::{Certificates, ImagePolicy, Lookaside, RoleConflict, SecretKey, Trust};
 
-use crate::access::{LedgerAccess, LedgerArgs};
+use crate::access::{LedgerAccess, LedgerArgs, to_ledger};
+use crate::approvals::{ApproverArgs, Approvers};
 use crate::config::{
     BaseProof, IdentityConfig, Import, LookasideConfig, LookasideUrlConfig, Mapping, OnExistingTag, SigstoreConfig,
     WatchInto,
@@ -70,6 +71,9 @@ pub struct SiteArgs {
     #[command(flatten)]
     /// How much is done at once.
     pub jobs: JobArgs,
+    #[command(flatten)]
+    /// Who must approve.
+    pub approvers: ApproverArgs,
     #[command(flatten)]
     /// Registry access.
     pub registry: RegistryArgs,
@@ -211,6 +215,7 @@ pub struct Site {
     watch: WatchInto,
     couriers: Option<Certificates>,
     staging: Option<Staging>,
+    approvers: Option<Approvers>,
     /// How the base of an incremental bundle is proven.
     pub base_proof: BaseProof,
     /// Blobs that are transferred at once.
@@ -239,6 +244,7 @@ impl Site {
                 ("--image-policy", args.image_policy.is_some()),
                 ("--allow-unsigned-index", args.allow_unsigned_index),
                 ("--releases", !args.releases.is_empty()),
+                ("--approver", args.approvers.is_given()),
             ];
             if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
                 return Err(Error::OnlyWithTrust { flag });
@@ -314,6 +320,8 @@ impl Site {
             (None, Some(c)) => Some((c.key, production.cosign_passphrase_file.or(c.passphrase_file))),
             (None, None) => None,
         };
+        let approvers = config.as_ref().and_then(|c| c.approvers.clone()).or(args.approvers.into_config());
+        let approvers = approvers.map(|approvers| Approvers::new(&approvers, now, tolerance)).transpose()?;
         let couriers = config.as_ref().map_or(&[][..], |c| &c.couriers);
         let couriers = (!couriers.is_empty()).then(|| Certificates::load(couriers)).transpose()?;
         let site = Self {
@@ -339,12 +347,14 @@ impl Site {
                 lookaside_url: staging.lookaside_url,
                 lookaside: staging.lookaside,
             }),
+            approvers,
             jobs: args.jobs.or(config.as_ref().and_then(|c| c.jobs)),
             base_proof: production.base_proof.or(config.as_ref().map(|c| c.base_proof)).unwrap_or_default(),
         };
         site.check_lookaside()?;
         site.check_staging()?;
         site.check_couriers()?;
+        site.check_approvers()?;
         Ok(site)
     }
 
@@ -361,9 +371,10 @@ impl Site {
 
     /// How far `receive` goes.
     pub fn stage(&self) -> Stage {
-        match &self.staging {
-            Some(_) => Stage::Staging,
-            None => Stage::Production,
+        match (&self.staging, &self.approvers) {
+            (Some(_), _) => Stage::Staging,
+            (None, Some(_)) => Stage::Held,
+            (None, None) => Stage::Production,
         }
     }
 
@@ -414,7 +425,12 @@ impl Site {
     /// # Errors
     /// [`Error`] if it is missing, another one, or in use.
     pub fn open_ledger(&self) -> Result<Ledger, Error> {
-        self.ledger()?.open(self.now)
+        self.ledger()?.open_if(self.now, |key| {
+            for (name, certificates) in self.foreign_certificates() {
+                signing::distinct_roles(&[("ledger", key), (&name, certificates)])?;
+            }
+            Ok(())
+        })
     }
 
     /// Opens the ledger for reading, if one is named.
@@ -422,7 +438,16 @@ impl Site {
     /// # Errors
     /// As [`Site::open_ledger`].
     pub fn read_ledger(&self) -> Result<Option<Ledger>, Error> {
-        self.ledger.as_ref().map(LedgerAccess::read).transpose()
+        let Some(ledger) = self.ledger.as_ref().map(LedgerAccess::read).transpose()? else { return Ok(None) };
+        // Its key is not at hand, but what it is called.
+        if let Some(key) = ledger.key()? {
+            for (role, certificates) in self.approver_certificates() {
+                if let Some(fingerprint) = certificates.fingerprints().into_iter().find(|f| to_ledger(f) == key) {
+                    return Err(RoleConflict { first: "ledger".into(), second: role.into(), fingerprint }.into());
+                }
+            }
+        }
+        Ok(Some(ledger))
     }
 
     /// Where the ledger is, and its key.
@@ -480,6 +505,26 @@ impl Site {
         self.couriers.as_ref()
     }
 
+    /// Who must approve a bundle before its images are signed; nobody if none are configured.
+    pub fn approvers(&self) -> Option<&Approvers> {
+        self.approvers.as_ref()
+    }
+
+    /// Who approves or promotes has no key of another role.
+    fn check_approvers(&self) -> Result<(), Error> {
+        for (role, certificates) in self.approver_certificates() {
+            for (name, others) in self.outside_certificates() {
+                signing::distinct_roles(&[(role, certificates), (&name, others)])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The certificates of those who approve and promote, with their role. One person may do both.
+    fn approver_certificates(&self) -> Vec<(&'static str, &Certificates)> {
+        self.approvers.iter().flat_map(Approvers::certificates).collect()
+    }
+
     /// Who releases is no courier.
     fn check_couriers(&self) -> Result<(), Error> {
         for (name, rules) in self.couriers.iter().flat_map(|_| self.all_rules()) {
@@ -511,8 +556,15 @@ impl Site {
         }
     }
 
-    /// The certificates of those on the other side, with their role: who releases, who signs images, and who carries them.
+    /// The certificates of everyone whose keys are not this site's, with their role.
     fn foreign_certificates(&self) -> Vec<(String, &Certificates)> {
+        let mut found = self.outside_certificates();
+        found.extend(self.approver_certificates().into_iter().map(|(role, certificates)| (role.into(), certificates)));
+        found
+    }
+
+    /// The certificates of those on the other side, with their role: who releases, who signs images, and who carries them.
+    fn outside_certificates(&self) -> Vec<(String, &Certificates)> {
         let mut found = Vec::new();
         for (stream, rules) in self.all_rules() {
             found.push((format!("release ({stream})"), rules.trust.certificates()));

@@ -401,3 +401,118 @@ fn an_incremental_bundle_waits_with_all_that_it_left_to_its_base() {
     stages.run(&["promote", "payments-2"]).expect_code(0);
     assert_eq!(tags(&stages.site.production).len(), 2);
 }
+
+/// Keys of people who may approve, of whom two must.
+fn approvers(site: &mut Site, names: &[&str], needed: usize) -> Vec<Key> {
+    fs::create_dir_all(site.import_dir().join("trust/approvers")).unwrap();
+    let keys: Vec<_> = names.iter().map(|name| Key::new(&site.scratch("people"), name)).collect();
+    for key in &keys {
+        let name = key.certificate_file.file_name().unwrap();
+        fs::copy(&key.certificate_file, site.import_dir().join("trust/approvers").join(name)).unwrap();
+    }
+    site.import["approvers"] = json!({ "certificates": ["trust/approvers/"], "threshold": needed });
+    keys
+}
+
+fn approve(stages: &Stages, bundle: &str, key: &Key) -> Ran {
+    stages.run(&["approve", bundle, "--sign-key", key.secret_file.to_str().unwrap(), "--for", "1d"])
+}
+
+#[test]
+fn nothing_is_promoted_before_enough_people_have_approved_it() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut stages = Stages::new();
+    let people = approvers(&mut stages.site, &["ada", "ben", "cyd"], 2);
+    stages.received(1);
+    let promote = ["promote", "payments-1"];
+    stages.run(&promote).expect_code(3).expect_stderr("2 of 3 needed, 0 count");
+    approve(&stages, "payments-1", &people[0]).expect_code(0);
+    approve(&stages, "payments-1", &people[0]).expect_code(0);
+    stages.run(&promote).expect_code(3).expect_stderr("2 of 3 needed, 1 counts");
+    assert!(stages.production_is_untouched());
+    approve(&stages, "payments-1", &people[2]).expect_code(0);
+    stages.run(&promote).expect_code(0);
+    let entries: Vec<_> =
+        ledger(&stages.site).entries(ledger::EntryNumber::FIRST).map(|e| e.unwrap().entry.act).collect();
+    let stated: Vec<_> = entries
+        .iter()
+        .filter_map(|act| match act {
+            Act::Approved(approved) => Some(approved.statement),
+            _ => None,
+        })
+        .collect();
+    let Some(Act::Recorded(recorded)) = entries.last() else { panic!("not recorded") };
+    assert_eq!(recorded.approvals.len(), 2);
+    assert!(recorded.approvals.iter().all(|counted| stated.contains(counted)));
+
+    // Only the recorded override does without.
+    stages.received(2);
+    let next = ["promote", "payments-2"];
+    stages.run(&next).expect_code(3);
+    stages.run(&[&next[..], &["--override", "approvals", "--reason", "both are ill"]].concat()).expect_code(0);
+    assert_eq!(reasons(&stages.site), ["both are ill"]);
+}
+
+#[test]
+fn with_approvers_and_one_stage_images_wait_in_production_without_tags_and_signatures() {
+    if !need(&[Site::NEEDS, &["skopeo"]].concat()) {
+        return;
+    }
+    let mut stages = Stages::new();
+    stages.site.import.as_object_mut().unwrap().remove("staging");
+    let people = approvers(&mut stages.site, &["ada"], 1);
+    // The production key is not touched before the promotion.
+    let secret = stages.site.production_key.secret_file.clone();
+    let away = secret.with_extension("away");
+    fs::rename(&secret, &away).unwrap();
+    let bundle = stages.site.packed(1);
+    let ran = stages.site.receive(&bundle, &[]).expect_code(0);
+    assert!(ran.stdout.contains("it waits for `sealift-import promote payments-1`"), "{ran}");
+    assert!(tags(&stages.site.production).is_empty() && stages.site.traces().lookaside.is_empty());
+    assert!(!stages.site.production.uploaded_blobs().is_empty(), "its blobs are there");
+    fs::rename(&away, &secret).unwrap();
+    stages.run(&["promote", "payments-1"]).expect_code(3).expect_stderr("1 of 1 needed, 0 count");
+    approve(&stages, "payments-1", &people[0]).expect_code(0);
+    let uploaded = stages.site.production.uploaded_blobs();
+    stages.run(&["promote", "payments-1"]).expect_code(0);
+    let new = stages.site.production.uploaded_blobs().difference(&uploaded).count();
+    assert_eq!(new, 0, "nothing is pushed again");
+    let (repository, tag) = NAME.split_once(':').unwrap();
+    stages.site.skopeo_verifies(repository, tag).expect_code(0);
+
+    // What garbage collection took meanwhile, the medium brings back.
+    stages.site.list_layers("v2", &[b"layer 2"]);
+    let second = stages.site.packed(2);
+    stages.site.receive(&second, &[]).expect_code(0);
+    approve(&stages, "payments-2", &people[0]).expect_code(0);
+    let lost = stages.site.production.uploaded_blobs();
+    for blob in lost.difference(&uploaded) {
+        stages.site.production.lose_blob(blob);
+    }
+    let ran = stages.run(&["promote", "payments-2"]);
+    assert!(ran.code == Some(1) && ran.stderr.contains("state: nothing was published"), "{ran}");
+    stages.site.receive(&second, &[]).expect_code(0);
+    stages.run(&["promote", "payments-2"]).expect_code(0);
+}
+
+#[test]
+fn a_station_receives_into_staging_without_a_person() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let stages = Stages::new();
+    stages.site.packed(1);
+    let watched = stages.site.media();
+    let mut child = stages.site.import(&["receive", "--watch"]).arg(&watched).spawn().unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while stages.status(1) != Some(Status::Received) {
+        assert!(std::time::Instant::now() < deadline, "nothing was received");
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(stages.production_is_untouched());
+    assert_eq!(tags(&stages.staging).len(), 1);
+}

@@ -60,6 +60,11 @@ impl OutsideText {
         Self(text)
     }
 
+    /// Takes all of a text, such as a statement with its signature, whose length was bounded before.
+    pub fn whole(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
     /// The text for a terminal, a log line or `LABEL.txt`.
     pub fn escaped(&self) -> impl fmt::Display + '_ {
         escape(&self.0)

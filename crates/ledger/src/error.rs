@@ -155,6 +155,9 @@ pub enum Error {
         /// The key's certificate.
         key: Fingerprint,
     },
+    /// The ledger's heads are not signed.
+    #[error("{}: its heads are not signed; it was made without a key", shown(.0))]
+    NotSigned(PathBuf),
     /// The key given is not the one that signs this ledger's heads.
     #[error("{}: its heads are signed by {}, given {given}", shown(.path), .expected.as_ref().map_or("no key".into(), |key| format!("key {key}")))]
     OtherKey {
@@ -213,6 +216,12 @@ pub enum Error {
         /// The head that it was shown.
         head: Box<Head>,
     },
+    /// No image with this digest.
+    #[error("the ledger has no image {0}")]
+    NoSuchImage(Box<Digest>),
+    /// No entry with this number.
+    #[error("the ledger has no entry {0}")]
+    NoSuchEntry(EntryNumber),
     /// The ledger has every head that it was shown.
     #[error("{}: it has every head that it was shown; there is nothing to adopt", shown(.0))]
     NothingToAdopt(PathBuf),
@@ -429,7 +438,8 @@ pub(crate) fn database(path: &Path, error: rusqlite::Error) -> Error {
     use rusqlite::ErrorCode;
     let path = path.to_path_buf();
     let code = error.sqlite_error_code();
-    let reason = OutsideText::new(error.to_string());
+    let failed = error.sqlite_error().and_then(|e| io_failure(e.extended_code));
+    let reason = OutsideText::new(failed.map_or_else(|| error.to_string(), |failed| format!("{error}: {failed}")));
     match code {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Error::Busy { path, process: None },
         Some(ErrorCode::DiskFull) => Error::Full(path),
@@ -438,6 +448,21 @@ pub(crate) fn database(path: &Path, error: rusqlite::Error) -> Error {
         Some(ErrorCode::DatabaseCorrupt) => Error::Damaged { path, reason },
         _ => Error::Database { path, reason },
     }
+}
+
+/// What SQLite calls a "disk I/O error", and does not say of what kind.
+fn io_failure(code: i32) -> Option<&'static str> {
+    use rusqlite::ffi;
+    Some(match code {
+        ffi::SQLITE_IOERR_READ | ffi::SQLITE_IOERR_SHORT_READ => "it cannot be read",
+        ffi::SQLITE_IOERR_WRITE => "it cannot be written",
+        ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC => "it cannot be synchronised with the disk",
+        ffi::SQLITE_IOERR_TRUNCATE => "it cannot be cut to size",
+        ffi::SQLITE_IOERR_SHMOPEN | ffi::SQLITE_IOERR_SHMSIZE | ffi::SQLITE_IOERR_SHMMAP => {
+            "its shared memory (-shm) cannot be made or enlarged"
+        }
+        _ => return None,
+    })
 }
 
 /// The tree over the first entries cannot be gone on with.

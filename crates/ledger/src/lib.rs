@@ -11,6 +11,7 @@
 //! | other content under a number that is taken | [`Refusal::OtherManifest`], [`Refusal::OtherBundle`] |
 //! | the clock set back, so that something expired counts again | [`Refusal::ClockBehind`] |
 //! | an empty or foreign ledger in place of the real one | [`Error::Missing`], [`Error::OtherLedger`]; [`Ledger::create`] never overwrites |
+//! | made up entries shown to somebody who does not have the ledger | [`Proof::included`]: not in the tree of a signed head |
 //! | an old copy put back, a ledger cut off or written anew | the second file and every other [`Head`] that was kept elsewhere: [`Error::Behind`], [`Error::Forked`] |
 //! | entries made up by someone who has the file and not the key | [`Ledger::verify`]: the kept head is not signed ([`Fault::Head`]) |
 //! | rows changed, deleted or replaced through another program | triggers on every table (`schema.rs`) |
@@ -24,6 +25,7 @@
 
 mod acts;
 mod append;
+mod backup;
 mod custody;
 mod entry;
 mod error;
@@ -31,6 +33,7 @@ mod head;
 mod names;
 mod open;
 mod place;
+mod proof;
 mod query;
 mod rows;
 mod schema;
@@ -54,7 +57,8 @@ pub use error::{Error, Fault, Refusal};
 pub use head::{
     Checked, Checker, Custody, Head, HeadStanding, HeadStatement, HeadType, KeyChange, KeyChangeType, Mark, Signer,
 };
-pub use names::{EntryHash, EntryNumber, Fingerprint, LedgerId, NameError, TreeHash};
+pub use names::{EntryHash, EntryNumber, Fingerprint, FingerprintError, LedgerId, TreeHash, entry_hash};
+pub use proof::{About, Included, Proof, ProofEntry, ProofError, ProofType};
 pub use query::{
     At, BundleDetails, BundleRow, Entries, Filter, ImageRow, RefusalRow, SignatureRow, Status, Stored, TagRow,
 };
@@ -70,6 +74,8 @@ pub struct Ledger {
     id: LedgerId,
     lock: Option<place::WriteLock>,
     custody: Option<Custody>,
+    /// A signed head that the second file may not have yet.
+    unsaved: Option<Vec<u8>>,
 }
 
 impl Ledger {

@@ -25,20 +25,8 @@ impl Ledger {
     /// [`Error::Exists`] if the file, or anything that SQLite would take for a part of it, is there already;
     /// [`Error::NetworkFileSystem`], [`Error::Full`], [`Error::Io`], [`Error::Database`].
     pub fn create(path: &Path, at: &Stamp, facts: Created, custody: Option<&Custody>) -> Result<LedgerId, Error> {
-        let name = path.file_name().ok_or_else(|| Error::NotAFile(path.into()))?;
-        let folder = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let folder = fs::canonicalize(folder).map_err(io(folder, "the folder cannot be opened"))?;
+        let (folder, path) = free(path)?;
         must_be_local(&folder)?;
-        let path = folder.join(name);
-        // A write-ahead log that an earlier ledger left behind would be played into the new one.
-        for taken in [path.clone(), beside(&path, "-wal"), beside(&path, "-shm"), beside(&path, "-journal")] {
-            if fs::symlink_metadata(&taken).is_ok() {
-                return Err(Error::Exists(taken));
-            }
-        }
         if let Some(custody) = custody
             && fs::symlink_metadata(&custody.second).is_ok()
         {
@@ -64,7 +52,7 @@ impl Ledger {
     /// [`Error::Behind`], [`Error::Forked`], [`Error::NoSecond`], [`Error::BadSecond`] if it may not be what it was; and
     /// those of [`Ledger::open_read_only`].
     pub fn open(path: &Path, expected: Option<&LedgerId>, custody: Option<Custody>) -> Result<Self, Error> {
-        let ledger = Self::open_unchecked(path, expected, custody)?;
+        let mut ledger = Self::open_unchecked(path, expected, custody)?;
         ledger.check_custody(Timestamp::now())?;
         Ok(ledger)
     }
@@ -127,6 +115,24 @@ impl Ledger {
     }
 }
 
+/// The real folder and path of a file that is to be made, if nothing is there.
+pub(crate) fn free(path: &Path) -> Result<(PathBuf, PathBuf), Error> {
+    let name = path.file_name().ok_or_else(|| Error::NotAFile(path.into()))?;
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let folder = fs::canonicalize(folder).map_err(io(folder, "the folder cannot be opened"))?;
+    let path = folder.join(name);
+    // A write-ahead log that an earlier ledger left behind would be played into the new one.
+    for taken in [path.clone(), beside(&path, "-wal"), beside(&path, "-shm"), beside(&path, "-journal")] {
+        if fs::symlink_metadata(&taken).is_ok() {
+            return Err(Error::Exists(taken));
+        }
+    }
+    Ok((folder, path))
+}
+
 /// The file's real path, if a ledger could be there.
 fn existing(path: &Path) -> Result<PathBuf, Error> {
     let real = fs::canonicalize(path).map_err(|e| match e.kind() {
@@ -156,14 +162,36 @@ fn connect(path: PathBuf, access: OpenFlags, expected: Option<&LedgerId>) -> Res
         opened = open(&immutable_uri(&path), flags | OpenFlags::SQLITE_OPEN_URI).or(opened);
     }
     let (connection, found) = opened?;
+    assemble(connection, path, found, access == OpenFlags::SQLITE_OPEN_READ_ONLY, expected)
+}
+
+/// Opens a finished copy that nobody writes to, wherever it lies.
+pub(crate) fn open_copy(path: &Path, expected: LedgerId) -> Result<Ledger, Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_EXRESCODE
+        | OpenFlags::SQLITE_OPEN_URI;
+    let connection = configured(&immutable_uri(path), flags)?;
+    let found = version(&connection, path)?;
+    assemble(connection, path.into(), found, true, Some(&expected))
+}
+
+/// A ledger of a connection, if it is one.
+fn assemble(
+    connection: Connection,
+    path: PathBuf,
+    found: i64,
+    read_only: bool,
+    expected: Option<&LedgerId>,
+) -> Result<Ledger, Error> {
     if found > schema::VERSION {
         return Err(Error::Newer { path, found, known: schema::VERSION });
     }
-    if found < schema::VERSION && access == OpenFlags::SQLITE_OPEN_READ_ONLY {
+    if found < schema::VERSION && read_only {
         return Err(Error::Older { path, found, needed: schema::VERSION });
     }
     let id = LedgerId::generate();
-    let mut ledger = Ledger { connection, path, id, lock: None, custody: None };
+    let mut ledger = Ledger { connection, path, id, lock: None, custody: None, unsaved: None };
     ledger.id = ledger.first_entry()?.ledger;
     match expected {
         Some(expected) if *expected != ledger.id => {
@@ -230,7 +258,7 @@ impl Ledger {
 }
 
 /// A file that goes away unless it gets its final name.
-struct Unfinished(PathBuf);
+pub(crate) struct Unfinished(pub(crate) PathBuf);
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
@@ -269,14 +297,18 @@ fn fill(
     let head = query::head(&transaction, path, id)?;
     let statement = custody.map(|custody| custody::sign(&transaction, path, custody, head)).transpose()?;
     transaction.commit().map_err(sql)?;
-    // Closing moves the log into the file and removes it.
+    // Closing would move the log into the file, and not say if that failed.
+    let moved = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0)).map_err(sql)?;
+    if moved != 0 {
+        return Err(Error::Busy { path: path.into(), process: None });
+    }
     connection.close().map_err(|(_, e)| database(path, e))?;
     File::open(path).and_then(|f| f.sync_all()).map_err(io(path, "cannot be synchronised"))?;
     Ok(statement)
 }
 
 /// Gives the finished file its name, unless something has that name.
-fn publish(new: &Path, path: &Path) -> Result<(), Error> {
+pub(crate) fn publish(new: &Path, path: &Path) -> Result<(), Error> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     use rustix::io::Errno;
     match renameat_with(CWD, new, CWD, path, RenameFlags::NOREPLACE) {

@@ -13,7 +13,7 @@ use crate::acts::{Approved, Rule, Subject};
 use crate::entry::{Act, Entry};
 use crate::error::{Error, Fault, database, missing_node};
 use crate::head::{Head, Mark};
-use crate::names::{EntryHash, EntryNumber, Fingerprint, LedgerId, TreeHash};
+use crate::names::{EntryHash, EntryNumber, Fingerprint, LedgerId, TreeHash, entry_hash};
 use crate::{Ledger, custody, tree};
 
 /// An entry as it is kept.
@@ -55,6 +55,10 @@ pub enum Status {
 }
 
 impl Status {
+    /// Every status, in the order of a bundle's way.
+    pub const ALL: [Status; 6] =
+        [Status::Begun, Status::Received, Status::Rejected, Status::Signing, Status::Promoted, Status::Recorded];
+
     /// As it is written.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -163,6 +167,8 @@ pub struct TagRow {
 pub struct Filter {
     /// Only this stream.
     pub stream: Option<Stream>,
+    /// Only bundles that have come so far, and no further.
+    pub status: Option<Status>,
     /// Only what was first written before this entry: where the page before ended.
     pub before: Option<EntryNumber>,
     /// At most so many.
@@ -171,13 +177,13 @@ pub struct Filter {
 
 impl Default for Filter {
     fn default() -> Self {
-        Self { stream: None, before: None, limit: 100 }
+        Self { stream: None, status: None, before: None, limit: 100 }
     }
 }
 
 impl Filter {
     fn before(&self) -> i64 {
-        self.before.map_or(i64::MAX, EntryNumber::sql)
+        self.before.map_or(i64::MAX, i64::from)
     }
 }
 
@@ -206,7 +212,15 @@ impl Ledger {
     /// [`Error::Database`], [`Error::Damaged`].
     pub fn bundles(&self, filter: &Filter) -> Result<Vec<BundleRow>, Error> {
         let stream = filter.stream.as_ref().map(Stream::as_str);
-        self.list(&bundles_sql(stream.is_some()), (filter.before(), filter.limit, stream), bundle_row)
+        // How far a bundle has come follows from several tables: the rows are looked through until there are enough.
+        let all = if filter.status.is_some() { -1 } else { i64::from(filter.limit) };
+        let wanted = |row: &BundleRow| filter.status.is_none_or(|status| row.status == status);
+        let limit = usize::try_from(filter.limit).unwrap_or(usize::MAX);
+        let read = self.connection.prepare_cached(&bundles_sql(stream.is_some())).and_then(|mut s| {
+            let rows = s.query_map((filter.before(), all, stream), bundle_row)?;
+            rows.filter(|row| row.as_ref().map_or(true, wanted)).take(limit).collect()
+        });
+        self.sql(read)
     }
 
     /// Everything about one bundle; `None` if no entry names it.
@@ -218,7 +232,7 @@ impl Ledger {
         let found =
             self.connection.prepare_cached(&sql).and_then(|mut s| s.query_row([id.to_string()], bundle_row).optional());
         let bundle = self.sql(found)?;
-        let numbers = self.list(ENTRIES_OF_BUNDLE, [id.to_string()], |r| number(r, 0))?;
+        let numbers = self.numbers(ENTRIES_OF_BUNDLE, id)?;
         let entries = numbers.into_iter().map(|n| stored(self, n)).filter_map(Result::transpose).map(|s| Ok(s?.entry));
         let entries = entries.collect::<Result<Vec<_>, Error>>()?;
         Ok((bundle.is_some() || !entries.is_empty()).then_some(BundleDetails { bundle, entries }))
@@ -235,18 +249,54 @@ impl Ledger {
         }
     }
 
-    /// The approvals of a bundle that were not withdrawn, with their entries, oldest first.
+    /// The approvals of a bundle that their approvers did not withdraw, with their entries, oldest first.
     ///
     /// # Errors
     /// [`Error::Tampered`], [`Error::Database`], [`Error::Damaged`].
     pub fn approvals(&self, id: &BundleId) -> Result<Vec<(EntryNumber, Approved)>, Error> {
+        self.approvals_by(APPROVALS, id)
+    }
+
+    /// All approvals of a bundle with their entries, oldest first: also those that were withdrawn.
+    ///
+    /// # Errors
+    /// [`Error::Tampered`], [`Error::Database`], [`Error::Damaged`].
+    pub fn all_approvals(&self, id: &BundleId) -> Result<Vec<(EntryNumber, Approved)>, Error> {
+        self.approvals_by(ALL_APPROVALS, id)
+    }
+
+    fn approvals_by(&self, sql: &str, id: &BundleId) -> Result<Vec<(EntryNumber, Approved)>, Error> {
         let mut approvals = Vec::new();
-        for number in self.list(APPROVALS, [id.to_string()], |r| number(r, 0))? {
+        for number in self.numbers(sql, id)? {
             if let Some(Act::Approved(approved)) = stored(self, number)?.map(|s| s.entry.act) {
                 approvals.push((number, approved));
             }
         }
         Ok(approvals)
+    }
+
+    /// The approval with this statement, if it was recorded, with its entry.
+    ///
+    /// # Errors
+    /// [`Error::Tampered`], [`Error::Database`], [`Error::Damaged`].
+    pub fn approval(&self, statement: &Digest) -> Result<Option<(EntryNumber, Approved)>, Error> {
+        let Some((number, _)) = self.sql(approval(&self.connection, statement))? else { return Ok(None) };
+        match stored(self, number)?.map(|s| s.entry.act) {
+            Some(Act::Approved(approved)) => Ok(Some((number, approved))),
+            _ => Ok(None),
+        }
+    }
+
+    /// The entry in which this approver took an approval back, if he did; whether the approval was recorded or not.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Damaged`].
+    pub fn approval_withdrawal(
+        &self,
+        statement: &Digest,
+        approver: &Fingerprint,
+    ) -> Result<Option<EntryNumber>, Error> {
+        self.sql(approval_withdrawn(&self.connection, statement, approver))
     }
 
     /// The entry that let this very bundle pass a rule, if somebody did.
@@ -296,6 +346,16 @@ impl Ledger {
     /// [`Error::Database`], [`Error::Damaged`].
     pub fn key(&self) -> Result<Option<Fingerprint>, Error> {
         self.sql(custody::current_key(&self.connection))
+    }
+
+    /// The certificates of the keys that have signed heads, in their order: of each the entry that it begins with.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Damaged`].
+    pub fn keys(&self) -> Result<Vec<(EntryNumber, Fingerprint)>, Error> {
+        self.list("SELECT entry, fingerprint FROM ledger_key ORDER BY entry", [], |row| {
+            Ok((number(row, 0)?, parsed(row, 1)?))
+        })
     }
 
     /// The inclusion proof of an entry in the tree over the first `size` entries (RFC 9162, section 2.1.3.1); `None` if it
@@ -396,6 +456,11 @@ impl Ledger {
         head(&self.connection, &self.path, self.id)
     }
 
+    /// The numbers that a query finds for a bundle.
+    pub(crate) fn numbers(&self, sql: &str, bundle: &BundleId) -> Result<Vec<EntryNumber>, Error> {
+        self.list(sql, [bundle.to_string()], |r| number(r, 0))
+    }
+
     fn list<T>(
         &self,
         sql: &str,
@@ -481,10 +546,14 @@ pub(crate) fn approval(c: &Connection, statement: &Digest) -> rusqlite::Result<O
     c.prepare_cached(sql)?.query_row([statement.to_string()], |r| Ok((number(r, 0)?, parsed(r, 1)?))).optional()
 }
 
-/// The entry that took an approval back.
-pub(crate) fn approval_withdrawn(c: &Connection, statement: &Digest) -> rusqlite::Result<Option<EntryNumber>> {
-    let sql = "SELECT entry FROM approval_withdrawal WHERE statement = ?1";
-    c.prepare_cached(sql)?.query_row([statement.to_string()], |r| number(r, 0)).optional()
+/// The entry in which its approver took an approval back.
+pub(crate) fn approval_withdrawn(
+    c: &Connection,
+    statement: &Digest,
+    approver: &Fingerprint,
+) -> rusqlite::Result<Option<EntryNumber>> {
+    let sql = "SELECT entry FROM approval_withdrawal WHERE statement = ?1 AND approver = ?2";
+    c.prepare_cached(sql)?.query_row((statement.to_string(), approver.as_str()), |r| number(r, 0)).optional()
 }
 
 /// The entries that let a bundle with this id pass a rule.
@@ -542,7 +611,7 @@ pub(crate) fn stored(ledger: &Ledger, number: EntryNumber) -> Result<Option<Stor
 pub(crate) fn stored_in(connection: &Connection, path: &Path, number: EntryNumber) -> Result<Option<Stored>, Error> {
     let found = connection
         .prepare_cached(ENTRY)
-        .and_then(|mut s| s.query_row([number.sql()], |r| Ok((r.get::<_, Vec<u8>>(0)?, r.get(1)?))).optional());
+        .and_then(|mut s| s.query_row([i64::from(number)], |r| Ok((r.get::<_, Vec<u8>>(0)?, r.get(1)?))).optional());
     match found.map_err(|e| database(path, e))? {
         None => Ok(None),
         Some((hash, bytes)) => match checked(number, &hash, bytes) {
@@ -554,7 +623,7 @@ pub(crate) fn stored_in(connection: &Connection, path: &Path, number: EntryNumbe
 
 /// Checks an entry's bytes against its hash and its number, and parses them.
 pub(crate) fn checked(number: EntryNumber, hash: &[u8], bytes: Vec<u8>) -> Result<Stored, Fault> {
-    let found = EntryHash::of(&bytes);
+    let found = entry_hash(&bytes);
     if hash != found.as_bytes() {
         let expected = OutsideText::new(manifest_schema::digest::to_hex(hash));
         return Err(Fault::Hash { number, expected, found });
@@ -585,7 +654,9 @@ const IN_PRODUCTION: &str = "SELECT p.entry, a.time
     JOIN act a ON a.entry = p.entry AND a.n = 0";
 const OVERRIDES: &str = "SELECT entry FROM override WHERE bundle = ?1 AND rule = ?2 ORDER BY entry";
 const APPROVALS: &str = "SELECT entry FROM approval WHERE bundle = ?1
-    AND NOT EXISTS (SELECT 1 FROM approval_withdrawal w WHERE w.statement = approval.statement) ORDER BY entry";
+    AND NOT EXISTS (SELECT 1 FROM approval_withdrawal w
+        WHERE w.statement = approval.statement AND w.approver = approval.approver) ORDER BY entry";
+const ALL_APPROVALS: &str = "SELECT entry FROM approval WHERE bundle = ?1 ORDER BY entry";
 const WITHDRAWALS: &str =
     "SELECT w.entry, a.time, w.reference FROM withdrawal w JOIN act a ON a.entry = w.entry AND a.n = 0
     WHERE w.digest = ?1 ORDER BY w.entry, w.n";
@@ -664,7 +735,7 @@ fn at(row: &Row<'_>, i: usize) -> rusqlite::Result<At> {
     Ok(At { entry: number(row, i)?, time: parsed(row, i + 1)? })
 }
 
-fn number(row: &Row<'_>, i: usize) -> rusqlite::Result<EntryNumber> {
+pub(crate) fn number(row: &Row<'_>, i: usize) -> rusqlite::Result<EntryNumber> {
     from_integer(i, row.get(i)?)
 }
 

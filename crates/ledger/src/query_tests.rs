@@ -62,7 +62,7 @@ fn large() -> (tempfile::TempDir, Ledger) {
             let Stamp { now: time, tool, by } = stamp.clone();
             let entry = Entry { kind: EntryType::V1, ledger: ledger.id, number, previous, time, tool, by, act };
             write_entry(&transaction, &ledger.path, &entry).expect("written");
-            head = Head { number, hash: EntryHash::of(&entry.to_bytes().expect("bytes")), ..head };
+            head = Head { number, hash: crate::entry_hash(&entry.to_bytes().expect("bytes")), ..head };
         }
     }
     transaction.commit().expect("committed");
@@ -90,6 +90,8 @@ fn every_question_is_answered_from_an_index() {
             ENTRIES_OF_BUNDLE,
             RECORDED,
             ANNOUNCEMENTS,
+            APPROVALS,
+            ALL_APPROVALS,
             NEWEST,
             IMAGES_BY_DIGEST,
             SIGNATURES_BY_DIGEST,

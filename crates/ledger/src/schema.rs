@@ -145,9 +145,12 @@ impl Table {
                 &["statement"],
                 &["bundle, entry"],
             ),
-            Table::ApprovalWithdrawal => {
-                three("approval_withdrawal", "bundle TEXT NOT NULL, statement TEXT NOT NULL", &["statement"], &[])
-            }
+            Table::ApprovalWithdrawal => three(
+                "approval_withdrawal",
+                "bundle TEXT NOT NULL, approver TEXT NOT NULL, statement TEXT NOT NULL",
+                &["statement, approver"],
+                &[],
+            ),
             Table::Rejection => three("rejection", "bundle TEXT NOT NULL", &["bundle"], &[]),
             Table::Override => {
                 three("override", "bundle TEXT NOT NULL, rule TEXT NOT NULL", &[], &["bundle, rule, entry"])

@@ -5,15 +5,15 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::names::{EntryNumber, TreeHash};
+use crate::names::{EntryNumber, TreeHash, tree_hash};
 
 /// The hash of a leaf: an entry's bytes.
 pub fn leaf(bytes: &[u8]) -> TreeHash {
-    TreeHash::of(&[&[0], bytes])
+    tree_hash(&[&[0], bytes])
 }
 
 fn join(left: &TreeHash, right: &TreeHash) -> TreeHash {
-    TreeHash::of(&[&[1], left.as_bytes(), right.as_bytes()])
+    tree_hash(&[&[1], left.as_bytes(), right.as_bytes()])
 }
 
 /// The complete nodes at a tree's right edge, from the largest to the smallest: all that is needed to go on.

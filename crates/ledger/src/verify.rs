@@ -88,7 +88,7 @@ fn walk(view: &Connection, ledger: &Ledger, checker: &dyn Checker) -> Result<Ver
             entries.next().and_then(|row| row.map(|r| Ok((r.get(0)?, r.get::<_, Vec<u8>>(1)?, r.get(2)?))).transpose());
         let Some((found, hash, bytes)) = read.map_err(|e| tampered(broken("entry", after)(e)))? else { break };
         let number = last.map_or(EntryNumber::FIRST, |h| h.number.next());
-        if found != number.sql() {
+        if found != i64::from(number) {
             return Err(tampered(Fault::Gap { expected: number, found }));
         }
         let stored = checked(number, &hash, bytes).map_err(tampered)?;
@@ -101,7 +101,7 @@ fn walk(view: &Connection, ledger: &Ledger, checker: &dyn Checker) -> Result<Ver
             Act::Refused(_) => refused += 1,
             Act::Created(created) => key.clone_from(&created.ledger_key),
             Act::KeyChanged(change) => {
-                let checked = changes_key(change, key.as_ref(), last.as_ref(), checker);
+                let checked = changes_key(change, stored.entry.time, key.as_ref(), last.as_ref(), checker);
                 checked.map_err(|reason| tampered(Fault::KeyChange { number, reason }))?;
                 key = Some(change.to.clone());
             }
@@ -140,9 +140,11 @@ fn follows(entry: &Entry, last: Option<&Head>, ledger: &Ledger) -> Result<(), Fa
     Ok(())
 }
 
-/// Whether a change of the ledger key is signed by both keys.
+/// Whether a change of the ledger key is signed by both keys: judged as of then, since a key that was replaced may have
+/// expired since.
 fn changes_key(
     change: &KeyChanged,
+    at: Timestamp,
     key: Option<&Fingerprint>,
     last: Option<&Head>,
     checker: &dyn Checker,
@@ -153,7 +155,7 @@ fn changes_key(
         return wrong(format!("it changes from {}, expected {}", name(change.from.as_ref()), name(key)));
     }
     let (file, certificates) = (change.file.raw().as_bytes(), change.certificates.raw().as_bytes());
-    let checked = checker.check(file, certificates, Timestamp::now())?;
+    let checked = checker.check(file, certificates, at)?;
     if let Some(missing) = change.from.iter().chain([&change.to]).find(|key| !checked.signers.contains(key)) {
         return wrong(format!("{missing} did not sign it"));
     }
@@ -187,7 +189,7 @@ fn compare(entry: &Entry, nodes: &[TreeHash], cursors: &mut [Cursor<'_>]) -> Res
             }
             row += 1;
         }
-        if let Some(found) = cursor.peek(after)?.filter(|f| integer(f, 0) <= number.sql()) {
+        if let Some(found) = cursor.peek(after)?.filter(|f| integer(f, 0) <= i64::from(number)) {
             return Err(Fault::ExtraRow { table: table.name(), entry: integer(found, 0) });
         }
     }

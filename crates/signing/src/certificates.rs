@@ -9,6 +9,7 @@ use std::sync::Arc;
 use manifest_schema::{LIMITS, OutsideText, Timestamp};
 use openpgp::cert::CertParser;
 use openpgp::packet::Signature;
+use openpgp::serialize::SerializeInto;
 use openpgp::types::SignatureType;
 use openpgp::{Cert, Packet};
 use sequoia_openpgp as openpgp;
@@ -123,6 +124,16 @@ impl Certificates {
                 CertificateInfo { fingerprint: fingerprint.clone(), user_id, expires, refused, files }
             })
             .collect()
+    }
+
+    /// The certificate with a fingerprint, armored, with all that is known of it.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchCertificate`].
+    pub fn armored(&self, fingerprint: &Fingerprint) -> Result<Vec<u8>, Error> {
+        let missing = || Error::NoSuchCertificate { fingerprint: fingerprint.clone(), found: self.fingerprints() };
+        let cert = self.get(fingerprint).ok_or_else(missing)?;
+        cert.armored().to_vec().map_err(|_| missing())
     }
 
     /// The certificate with a fingerprint.

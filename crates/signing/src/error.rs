@@ -173,6 +173,14 @@ pub enum Error {
         /// The certificate.
         fingerprint: Fingerprint,
     },
+    /// A certificate that is not among others.
+    #[error("expected the certificate {fingerprint}, found {}", .found.iter().map(Fingerprint::as_str).collect::<Vec<_>>().join(", "))]
+    NoSuchCertificate {
+        /// Which.
+        fingerprint: Fingerprint,
+        /// Those that are there.
+        found: Vec<Fingerprint>,
+    },
     /// The trial signature does not verify.
     #[error("key {fingerprint}: the trial signature does not verify: {}", reason.escaped())]
     Trial {

@@ -163,6 +163,19 @@ impl SecretKey {
         self.cert.armored().to_vec().map_err(|e| self.failed(&e))
     }
 
+    /// The same key, with what its certificate says elsewhere besides: certifications by others, a later end, a revocation.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchCertificate`] if it is not among them.
+    pub fn with_certificate(self, certificates: &Certificates) -> Result<Self, Error> {
+        let fingerprint = self.fingerprint();
+        let missing =
+            || Error::NoSuchCertificate { fingerprint: fingerprint.clone(), found: certificates.fingerprints() };
+        let other = certificates.get(&fingerprint).ok_or_else(missing)?.clone();
+        let cert = self.cert.merge_public(other).map_err(|_| missing())?;
+        Ok(Self { cert, signer: self.signer })
+    }
+
     /// What other verifiers, or this one later, will not like about the key.
     pub fn warnings(&self, now: Timestamp) -> Vec<KeyWarning> {
         let (primary, key) = (self.fingerprint(), self.signing_fingerprint());

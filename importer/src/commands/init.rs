@@ -4,10 +4,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use commands::keygen::{self, AlgorithmArg, ProtectArgs, Role};
-use console::Failure;
+use commands::settings::{KeyHolder, KeySource};
+use console::{Failure, PassphraseSource};
 use ledger::{Created, Ledger};
+use manifest_schema::Timestamp;
 
-use crate::access::{self, stamp};
+use crate::access::{self, stamp, to_ledger};
+use crate::audit::certify::certify_or_warn;
 use crate::error::Error;
 
 /// Makes a folder with identity, production key, ledger key, ledger, trust folder and a commented import.yaml
@@ -22,6 +25,9 @@ pub struct Init {
     /// Use this OpenPGP secret key for production instead of making one
     #[arg(long, value_name = "FILE", env = "SEALIFT_SIGN_KEY")]
     sign_key: Option<PathBuf>,
+    /// With --sign-key: a file whose first line is its passphrase [also: SEALIFT_SIGN_PASSPHRASE]
+    #[arg(long, value_name = "FILE", env = "SEALIFT_SIGN_PASSPHRASE_FILE")]
+    sign_passphrase_file: Option<PathBuf>,
     /// The signature algorithm of new keys
     #[arg(long, value_enum, default_value = "rsa3072", env = "SEALIFT_ALGORITHM")]
     algorithm: AlgorithmArg,
@@ -46,6 +52,14 @@ impl Init {
         if config.symlink_metadata().is_ok() {
             return Err(commands::Error::KeyExists(config).into());
         }
+        let now = Timestamp::now();
+        // Before anything is made: it has to certify the ledger key.
+        let given = self.sign_key.as_ref().map(|path| {
+            let passphrase =
+                PassphraseSource { file: self.sign_passphrase_file.clone(), variable: "SEALIFT_SIGN_PASSPHRASE" };
+            KeySource { holder: KeyHolder::File(path.clone()), passphrase }.unlock(now)
+        });
+        let given = given.transpose()?;
         let identity = match &self.identity {
             Some(path) => absolute(path)?,
             None => {
@@ -53,20 +67,19 @@ impl Init {
                 said(&made.public, &made.secret, &made.notes)
             }
         };
-        let mut production = None;
-        let key = match &self.sign_key {
-            Some(path) => absolute(path)?,
-            None => {
+        let (key, production) = match (&self.sign_key, given) {
+            (Some(path), Some(key)) => (absolute(path)?, key),
+            _ => {
                 let made = keygen::openpgp(&self.folder, Role::Production, None, self.algorithm, None, &self.protect)?;
-                production = Some(made.public.parse().map_err(Error::LedgerName)?);
-                said(&made.public, &made.secret, &made.notes)
+                (said(&made.public, &made.secret, &made.notes), made.key)
             }
         };
-        let ledger_key = keygen::openpgp(&self.folder, Role::Ledger, None, self.algorithm, None, &self.protect)?;
-        let ledger_secret = said(&ledger_key.public, &ledger_key.secret, &ledger_key.notes);
-        let created = Created { production, ledger_key: None };
+        let made = keygen::openpgp(&self.folder, Role::Ledger, None, self.algorithm, None, &self.protect)?;
+        let ledger_secret = said(&made.public, &made.secret, &made.notes);
+        let ledger_key = certify_or_warn(&production, &made.key, &self.folder.join("ledger.asc"))?;
+        let created = Created { production: Some(to_ledger(&production.fingerprint())), ledger_key: None };
         let ledger = self.folder.join("ledger.db");
-        let custody = access::custody(ledger_key.key.clone(), access::default_second(&ledger));
+        let custody = access::custody(ledger_key, access::default_second(&ledger));
         let id = Ledger::create(&ledger, &stamp()?, created, Some(&custody))?;
         let text = TEMPLATE
             .replace("@IDENTITY@", &serde_json::Value::from(identity).to_string())
@@ -98,14 +111,16 @@ pub const TEMPLATE: &str = r#"# What this site accepts, from whom, and where it 
 identity: @IDENTITY@
 # identity_passphrase_file: enclave.passphrase
 
-# Every other file under this name is refused. The ledger key signs the ledger's heads and receipts. The last head is written to
-# a second file too, best on another disk: a ledger that is behind it is not written to.
+# Every other file under this name is refused. The ledger key signs the ledger's heads and receipts; the production key has
+# certified it in ledger.asc, so that production.asc is enough to check them. The last head is written to a second file too, best
+# on another disk: a ledger that is behind it is not written to.
 ledger:
   file: ledger.db
   id: @LEDGER@
   sign:
     key: @LEDGER_KEY@
     # passphrase_file: ledger.passphrase
+  # certificate: ledger.asc
   # head: /other/disk/ledger.head
 
 # The release lines that are accepted; a bundle of any other is refused. For each: the certificates of those who release it
@@ -139,6 +154,10 @@ on_existing_tag: fail
 
 # Certificates of couriers whose statements of custody count as signed by someone known.
 # couriers: [trust/couriers/]
+
+# Who must approve a bundle before its images are signed for production, and how many of them. Each makes a key of his own with
+# `sealift-import keygen approver`. With exclude_promoter, an approval by whoever promotes does not count.
+# approvers: {certificates: [trust/approvers/], threshold: 2, exclude_promoter: true}
 
 # Let `receive --watch` receive into production whatever medium has a good seal, without a person.
 # watch: {into: production}

@@ -1,5 +1,6 @@
 //! The commands: an `Args` struct and a `run` each.
 
+pub mod approve;
 mod evidence;
 pub mod handover;
 pub mod init;
@@ -7,6 +8,7 @@ pub mod inspect;
 pub mod keygen;
 pub mod ledger;
 pub mod promote;
+pub mod receipt;
 pub mod receive;
 pub mod reject;
 pub mod resign;

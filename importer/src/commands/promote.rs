@@ -3,6 +3,7 @@
 use clap::Args;
 use console::{Failure, Progress};
 
+use crate::approvals::PromoterArgs;
 use crate::commands::receive;
 use crate::error::Error;
 use crate::overrides::Overrides;
@@ -18,6 +19,8 @@ pub struct Promote {
     /// Print the result as JSON, one line for each bundle
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    promoter: PromoterArgs,
     #[command(flatten)]
     overrides: Overrides,
     #[command(flatten)]
@@ -42,7 +45,7 @@ impl Promote {
         let mut ledger = site.open_ledger()?;
         let all = Asked::of(&ledger, &self.names)?;
         for (done, asked) in all.iter().enumerate() {
-            let result = crate::promote(&site, &mut ledger, asked, &self.overrides, &progress, state);
+            let result = crate::promote(&site, &mut ledger, asked, &self.promoter, &self.overrides, &progress, state);
             if result.is_err() && done > 0 {
                 *state += &format!("; {done} of {} bundles were promoted before", all.len());
             }

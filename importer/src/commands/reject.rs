@@ -39,7 +39,7 @@ impl Reject {
     }
 
     fn reject(self) -> Result<(), Error> {
-        let mut ledger = LedgerAccess::find(self.ledger, self.config.as_deref())?.open(Timestamp::now())?;
+        let mut ledger = LedgerAccess::named(self.ledger, self.config.as_deref())?.open(Timestamp::now())?;
         let row = promotion::bundle(&ledger, &self.bundle)?;
         let subject = row.ok_or_else(|| Error::NoSuchBundle(OutsideText::new(&self.bundle)))?.subject;
         let reason = self.reason.trim();

@@ -1,0 +1,157 @@
+//! Heads that a ledger key signed, wherever they were kept.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use ledger::{Head, HeadStatement, Ledger, Proof};
+use manifest_schema::{LIMITS, OutsideText, Timestamp};
+use serde::Serialize;
+use signing::{Certificates, Fingerprint, Trust};
+
+use super::{AuditError, read};
+use crate::error::Error;
+
+/// The keys whose signature on a head counts.
+pub struct LedgerKeys {
+    certificates: Certificates,
+    counting: BTreeSet<Fingerprint>,
+}
+
+/// A head that a ledger key signed.
+///
+/// Only [`LedgerKeys::judge`] and [`LedgerKeys::read`] make one:
+///
+/// ```compile_fail
+/// fn forged(signed: importer::audit::signed::SignedHead) -> importer::audit::signed::SignedHead {
+///     importer::audit::signed::SignedHead { signed_at: manifest_schema::Timestamp::now(), ..signed }
+/// }
+/// ```
+#[derive(Debug, Clone, Serialize)]
+#[must_use]
+pub struct SignedHead {
+    head: Head,
+    key: Fingerprint,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_id: Option<OutsideText>,
+    signed_at: Timestamp,
+}
+
+impl SignedHead {
+    /// The head.
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// The certificate of the key that signed it.
+    pub fn key(&self) -> &Fingerprint {
+        &self.key
+    }
+
+    /// When the signature says that it was made.
+    pub fn signed_at(&self) -> Timestamp {
+        self.signed_at
+    }
+
+    /// Who signed, and when, for people.
+    pub fn by(&self) -> String {
+        let user = self.user_id.as_ref().map(|user| format!(" ({})", user.escaped())).unwrap_or_default();
+        format!("key {}{user} at {}", self.key, self.signed_at)
+    }
+}
+
+/// What a statement says of a ledger's state.
+struct Claim {
+    head: Head,
+    /// The key that the statement names, if it names one.
+    key: Option<ledger::Fingerprint>,
+}
+
+/// How a head is taken from a statement.
+type Take = fn(&[u8]) -> Result<Claim, OutsideText>;
+
+/// The statements that carry a head: how each begins, and how the head is taken from it. The ledger key signs all of them.
+const STATEMENTS: [(&str, Take); 1] = [(r#"{"type":"sealift/ledger-head/"#, head)];
+
+fn head(document: &[u8]) -> Result<Claim, OutsideText> {
+    let HeadStatement { head, key, .. } = HeadStatement::parse(document)?;
+    Ok(Claim { head, key: Some(key) })
+}
+
+impl LedgerKeys {
+    /// The keys that a ledger has had, by its entries, and those that somebody knows otherwise.
+    ///
+    /// # Errors
+    /// If the ledger cannot be read, or has no key.
+    pub fn of(ledger: &Ledger, known: Option<&Certificates>) -> Result<Self, Error> {
+        let not_signed = || ledger::Error::NotSigned(ledger.path().into());
+        let mut counting: BTreeSet<Fingerprint> =
+            ledger.keys()?.iter().filter_map(|(_, key)| key.as_str().parse().ok()).collect();
+        if counting.is_empty() {
+            return Err(not_signed().into());
+        }
+        let mut bytes = ledger.certificates()?;
+        if let Some(known) = known {
+            for fingerprint in known.fingerprints() {
+                bytes.extend(known.armored(&fingerprint)?);
+                counting.insert(fingerprint);
+            }
+        }
+        let certificates = Certificates::from_bytes(&bytes, Path::new("the ledger's certificates"))?;
+        Ok(Self { certificates, counting })
+    }
+
+    /// All these certificates.
+    pub fn all(certificates: Certificates) -> Self {
+        let counting = certificates.fingerprints().into_iter().collect();
+        Self { certificates, counting }
+    }
+
+    /// Judges a statement that carries a head.
+    ///
+    /// # Errors
+    /// Why it is no head that one of the keys signed.
+    pub fn judge(&self, statement: &[u8], now: Timestamp) -> Result<SignedHead, OutsideText> {
+        let text = |e: &dyn std::error::Error| OutsideText::new(console::chain(e));
+        let trust = Trust::new(self.certificates.clone(), 1, now).map_err(|e| text(&e))?;
+        let authentic = trust.verify_statement(statement, LIMITS.config).map_err(|e| text(&e))?;
+        let document = authentic.get().strip_suffix(b"\n").unwrap_or(authentic.get());
+        let known = STATEMENTS.iter().find(|(beginning, _)| document.starts_with(beginning.as_bytes()));
+        let (_, take) = known.ok_or_else(|| OutsideText::new("the statement is of a type that carries no head"))?;
+        let Claim { head, key } = take(document)?;
+        let named = |signer: &Fingerprint| key.as_ref().is_none_or(|key| key.as_str() == signer.as_str());
+        let counts = |signer: &Fingerprint| self.counting.contains(signer) && named(signer);
+        let Some(signer) = authentic.signers().iter().find(|signer| counts(&signer.fingerprint)) else {
+            let signers: Vec<_> = authentic.signers().iter().map(|s| s.fingerprint.to_string()).collect();
+            let expected = key.map_or_else(String::new, |key| format!(", though it names {key}"));
+            return Err(OutsideText::new(format!("it is signed by {}{expected}", signers.join(", "))));
+        };
+        let (key, user_id, signed_at) = (signer.fingerprint.clone(), signer.user_id.clone(), signer.signed_at);
+        Ok(SignedHead { head, key, user_id, signed_at })
+    }
+
+    /// Reads and judges a file that carries a head: a statement, or a proof.
+    ///
+    /// # Errors
+    /// [`AuditError::Read`], [`AuditError::NoHead`].
+    pub fn read(&self, path: &Path, now: Timestamp) -> Result<SignedHead, AuditError> {
+        let no_head = |reason| AuditError::NoHead { path: path.into(), reason };
+        let mut bytes = read(path, LIMITS.proof)?;
+        if bytes.starts_with(Proof::BEGINNING.as_bytes()) {
+            let proof = Proof::parse(&bytes).map_err(|e| no_head(OutsideText::new(console::chain(&e))))?;
+            bytes = proof.head.raw().as_bytes().to_vec();
+        }
+        self.judge(&bytes, now).map_err(no_head)
+    }
+}
+
+/// A head that was kept elsewhere, and what the ledger says of it.
+#[derive(Debug, Serialize)]
+pub struct Shown {
+    /// The file.
+    pub file: PathBuf,
+    /// The head.
+    #[serde(flatten)]
+    pub signed: SignedHead,
+    /// What the ledger says of it.
+    pub standing: ledger::HeadStanding,
+}

@@ -1,0 +1,181 @@
+//! What an entry says, in words. Every line may go to a terminal.
+
+use ledger::{
+    Act, Entry, Overridden, Received, Recorded, RecordedHandover, RecordedImage, RecordedSignature, Signing, Subject,
+};
+
+use crate::commands::evidence;
+
+/// Which bundle: stream and number.
+pub(super) fn name(subject: &Subject) -> String {
+    format!("{}-{}", subject.stream, subject.sequence)
+}
+
+/// An entry's first line.
+pub(super) fn title(entry: &Entry) -> String {
+    let by = entry.by.as_ref().map(|by| format!(", run by {by}")).unwrap_or_default();
+    format!("entry {} at {} by {}{by}: {}", entry.number, entry.time, entry.tool, entry.act.kind())
+}
+
+/// What an act comes to, in one line.
+pub(super) fn summary(act: &Act) -> String {
+    match act {
+        Act::Created(_) => "the ledger begins".into(),
+        Act::Begun(a) => match a.newest_signed {
+            Some(_) => "admitted; signed before one that came earlier".into(),
+            None => "admitted".into(),
+        },
+        Act::Received(a) => format!("{} for promotion", images(a.images.len())),
+        Act::Approved(a) => format!("by {}, until {}", a.approver, a.not_after),
+        Act::ApprovalWithdrawn(a) => format!("by {}", a.approver),
+        Act::Rejected(a) => a.reason.escaped().to_string(),
+        Act::Overridden(a) => overridden(a),
+        Act::Signing(a) | Act::Resigning(a) => format!("{} signatures announced", a.images.len()),
+        Act::Promoted(a) | Act::Recorded(a) if a.skipped.is_empty() => images(a.images.len()),
+        Act::Promoted(a) | Act::Recorded(a) => format!("{}, {} left out", images(a.images.len()), a.skipped.len()),
+        Act::Refused(a) => a.reason.escaped().to_string(),
+        Act::Resigned(a) => format!("{} signatures", a.signatures.len()),
+        Act::Withdrawn(a) => format!("{} signatures: {}", a.images.len(), a.reason.escaped()),
+        Act::KeyChanged(a) => format!("to {}", a.to),
+        Act::Adopted(a) => format!("{} heads that it lacks: {}", a.heads.len(), a.reason.escaped()),
+    }
+}
+
+fn images(count: usize) -> String {
+    if count == 1 { "1 image".into() } else { format!("{count} images") }
+}
+
+fn overridden(act: &Overridden) -> String {
+    let rules: Vec<_> = act.rules.iter().map(|rule| rule.as_str()).collect();
+    format!("{}: {}", rules.join(", "), act.reason.escaped())
+}
+
+/// Everything that an act says.
+pub(super) fn lines(act: &Act) -> Vec<String> {
+    match act {
+        Act::Created(a) => {
+            let key =
+                |role: &str, key: &Option<ledger::Fingerprint>| key.as_ref().map(|key| format!("{role} key {key}"));
+            key("production", &a.production).into_iter().chain(key("ledger", &a.ledger_key)).collect()
+        }
+        Act::Begun(a) => {
+            let mut lines: Vec<_> = a.signed.map(|at| format!("manifest signed at {at}")).into_iter().collect();
+            lines.extend(
+                a.newest_signed.map(|at| format!("a bundle of the stream that came earlier was signed at {at}")),
+            );
+            lines
+        }
+        Act::Received(a) => received(a),
+        Act::Approved(a) => vec![
+            format!("approver {}", a.approver),
+            format!("statement {}", a.statement),
+            format!("counts until {}", a.not_after),
+        ],
+        Act::ApprovalWithdrawn(a) => vec![format!("approver {}", a.approver), format!("approval {}", a.approval)],
+        Act::Rejected(a) => vec![a.reason.escaped().to_string()],
+        Act::Overridden(a) => vec![overridden(a)],
+        Act::Signing(a) | Act::Resigning(a) => signing(a),
+        Act::Promoted(a) | Act::Recorded(a) => recorded(a),
+        Act::Refused(a) => vec![a.reason.escaped().to_string()],
+        Act::Resigned(a) => {
+            let key = format!("production key {}", a.production);
+            std::iter::once(key).chain(a.signatures.iter().map(signature)).collect()
+        }
+        Act::Withdrawn(a) => {
+            let images = a.images.iter().map(|image| format!("no longer signed: {} {}", image.reference, image.digest));
+            std::iter::once(a.reason.escaped().to_string()).chain(images).collect()
+        }
+        Act::KeyChanged(a) => {
+            let from = a.from.as_ref().map_or("none".into(), ToString::to_string);
+            vec![format!("from key {from}"), format!("to key {}", a.to), "signed by both".into()]
+        }
+        Act::Adopted(a) => {
+            let heads = a
+                .heads
+                .iter()
+                .map(|head| format!("lacks entry {} of {}, with hash {}", head.number, head.time, head.hash));
+            let marks = a.marks.iter().map(|mark| format!("{} had come to {}", mark.stream, mark.sequence));
+            std::iter::once(a.reason.escaped().to_string()).chain(heads).chain(marks).collect()
+        }
+    }
+}
+
+fn signing(act: &Signing) -> Vec<String> {
+    let mut lines: Vec<_> = act.production.iter().map(|key| format!("production key {key}")).collect();
+    lines.push(format!("{} signatures announced", act.images.len()));
+    lines.extend(act.tags.iter().map(|tag| moved(tag, "will move")));
+    lines
+}
+
+fn received(act: &Received) -> Vec<String> {
+    let mut lines: Vec<_> = act.signers.iter().map(|signer| format!("manifest signed by {signer}")).collect();
+    for waiting in &act.images {
+        lines.extend(image(&waiting.image));
+        lines.extend(waiting.staging.iter().map(|staging| format!("  waits in {staging}")));
+    }
+    lines.extend(act.handover.iter().map(handed_over));
+    lines.extend(act.no_policy.iter().map(|step| format!("{step}: no policy configured")));
+    lines
+}
+
+fn recorded(act: &Recorded) -> Vec<String> {
+    let mut lines: Vec<_> = act.signers.iter().map(|signer| format!("manifest signed by {signer}")).collect();
+    lines.extend(act.approvals.iter().map(|approval| format!("approval that counted {approval}")));
+    if act.promoter.is_some() {
+        lines.push("who promoted it has signed for it".into());
+    }
+    lines.extend(act.images.iter().flat_map(image));
+    lines.extend(act.signatures.iter().map(signature));
+    lines.extend(act.tags.iter().map(|tag| moved(tag, "tag")));
+    lines.extend(act.skipped.iter().map(|tag| format!("left out {tag}, which names another image")));
+    lines.extend(act.handover.iter().map(handed_over));
+    lines.extend(act.no_policy.iter().map(|step| format!("{step}: no policy configured")));
+    lines
+}
+
+fn image(image: &RecordedImage) -> Vec<String> {
+    let mut lines = vec![
+        format!("image {} {}", image.production, image.digest),
+        format!("  from {} (as claimed)", image.origin),
+        format!("  {}", evidence::vouched_for(&image.vouched)),
+    ];
+    lines.extend(image.evidence.iter().map(|row| format!("  {}", evidence::cells(row).join("  "))));
+    lines
+}
+
+fn signature(signature: &RecordedSignature) -> String {
+    format!("signature {} for {}", signature.path.escaped(), signature.reference)
+}
+
+fn moved(tag: &ledger::MovedTag, what: &str) -> String {
+    let before = tag.previous.map(|d| format!(", before {d}")).unwrap_or_default();
+    format!("{what} {} -> {}{before}", tag.tag, tag.digest)
+}
+
+fn handed_over(row: &RecordedHandover) -> String {
+    let mut text = format!("handed over at {} by {}", row.at, row.by);
+    if let Some(to) = &row.to {
+        text += &format!(" to {to}");
+    }
+    if let Some(bag) = &row.bag {
+        text += &format!(", bag {bag}");
+    }
+    match (&row.signer, row.known) {
+        (None, _) => text + ", not signed (as stated)",
+        (Some(signer), true) => text + &format!(", signed by {signer}"),
+        (Some(signer), false) => text + &format!(", signed by {signer}, not known here"),
+    }
+}
+
+/// An entry in full.
+pub(super) fn entry_text(entry: &Entry) -> String {
+    let mut text = title(entry) + "\n";
+    if let Some(Subject { bundle, manifest, .. }) = entry.act.subject() {
+        let name = entry.act.subject().map(name).unwrap_or_default();
+        text += &format!("  bundle {name} {bundle}\n  manifest {manifest}\n");
+    }
+    for line in lines(&entry.act) {
+        text += &format!("  {line}\n");
+    }
+    text
+}
