@@ -516,3 +516,26 @@ fn a_station_receives_into_staging_without_a_person() {
     assert!(stages.production_is_untouched());
     assert_eq!(tags(&stages.staging).len(), 1);
 }
+
+#[test]
+fn an_approval_that_ends_while_blobs_are_copied_does_not_count() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut stages = Stages::new();
+    let people = approvers(&mut stages.site, &["ada"], 1);
+    let proxy = testkit::Proxy::before(&stages.site.production);
+    stages.site.import["streams"]["payments"]["to"][0]["to"] = format!("{}/payments", proxy.host()).into();
+    stages.site.import["staging"]["to"][0]["from"] = proxy.host().into();
+    stages.received(1);
+    let end = Timestamp::from_unix(Timestamp::now().unix() + 5).unwrap();
+    let key = people[0].secret_file.to_str().unwrap();
+    stages.run(&["approve", "payments-1", "--sign-key", key, "--not-after", &end.to_string()]).expect_code(0);
+    let slow = testkit::Fault::Delay(std::time::Duration::from_secs(7));
+    proxy.rule(testkit::Rule::new(slow).method("HEAD").path("/blobs/").first(1));
+    let ran = stages.run(&["promote", "payments-1"]).expect_code(3);
+    ran.expect_stderr("1 of 1 needed, 0 count").expect_stderr("state: nothing was published");
+    assert!(!proxy.seen().is_empty() && tags(&stages.site.production).is_empty());
+    assert!(stages.site.traces().lookaside.is_empty());
+    assert!(!acts(&stages.site).contains(&"signing"));
+}
