@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use manifest_schema::{Reference, Scope};
-use signing::{Demand, ImagePolicy, Moved, MovedIdentity};
+use signing::{Demand, ImagePolicy, Moved};
 
 use super::places::{Line, Places, rest};
 use super::policy::{Keys, NodePolicy, Requirement};
@@ -159,12 +159,10 @@ pub(super) fn rules(streams: &[Stream<'_>], staging: &[Mapping], mut keys: Keys)
             left_out.push(LeftOut { scope: Some(name.clone()), streams: said.streams(), reason: reason.clone() });
         }
         let outer = kept.iter().rev().find(|(outer, _)| encloses(outer, name));
-        let as_outer = match outer {
-            Some((_, outer)) => same(&outer.demands, &said.demands),
-            None => said.demands == [Demand::Reject],
-        };
-        let by_a_policy = said.origins.iter().any(|origin| origin.policy.is_some());
-        if as_outer && !(*named && by_a_policy) {
+        let is_refused_anyway = said.refuses() && outer.is_none_or(|(_, outer)| outer.refuses());
+        // What a policy says stands there all the same.
+        let by_a_policy = *named && said.origins.iter().any(|origin| origin.policy.is_some());
+        if is_refused_anyway && !by_a_policy {
             continue;
         }
         kept.push((name, said));
@@ -192,28 +190,6 @@ fn encloses(outer: &str, name: &str) -> bool {
 fn repository_of(name: &str) -> Option<&str> {
     let image: Reference = name.parse().ok()?;
     name.get(..image.repository().to_string().len())
-}
-
-/// Whether the demands of a scope and those of one below it come to the same.
-fn same(outer: &[Demand<'_>], inner: &[Demand<'_>]) -> bool {
-    let identity = |outer: &MovedIdentity, inner: &MovedIdentity| match (outer, inner) {
-        (
-            MovedIdentity::RemapIdentity { prefix, signed_prefix },
-            MovedIdentity::RemapIdentity { prefix: below, signed_prefix: signed_below },
-        ) => match (rest(below, prefix), rest(signed_below, signed_prefix)) {
-            (Some(rest), Some(signed_rest)) => rest == signed_rest,
-            _ => false,
-        },
-        (outer, inner) => outer == inner,
-    };
-    let demand = |(outer, inner): (&Demand<'_>, &Demand<'_>)| match (outer, inner) {
-        (Demand::SignedBy { keys, identity: of }, Demand::SignedBy { keys: below, identity: of_below })
-        | (Demand::SigstoreSigned { keys, identity: of }, Demand::SigstoreSigned { keys: below, identity: of_below }) => {
-            keys == below && identity(of, of_below)
-        }
-        (outer, inner) => outer == inner,
-    };
-    outer.len() == inner.len() && outer.iter().zip(inner).all(demand)
 }
 
 impl<'a> Said<'a> {
@@ -248,6 +224,10 @@ impl<'a> Said<'a> {
             }
         };
         Self { demands, origins, reason }
+    }
+
+    fn refuses(&self) -> bool {
+        self.demands.contains(&Demand::Reject)
     }
 
     fn streams(&self) -> Vec<String> {

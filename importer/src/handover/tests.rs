@@ -19,13 +19,14 @@ use crate::destination::{self, Rules};
 const DIGEST: Digest = Digest::Sha256([0xab; 32]);
 
 /// Repositories at origins; all of them under some tags, and by digest.
-const ORIGINS: [&str; 10] = [
+const ORIGINS: [&str; 11] = [
     "dev.example/team/app",
     "dev.example/team/app/sub",
     "dev.example/team/lib",
     "dev.example/pay/api",
     "dev.example/pay/api/v2",
     "dev.example/pay",
+    "dev.example/payments/api",
     "dev.example:5000/pay/api",
     "other.example/pay/api",
     "other.example/x",
@@ -119,6 +120,17 @@ fn place(origin: &Repository, line: &Line, staging: &Rules) -> Option<Repository
     Some(destination::staging(&production, staging).ok()?.repository)
 }
 
+/// The repositories whose images the importer would put into another one.
+fn comes_from(staged: &Repository, line: &Line, staging: &Rules) -> BTreeSet<Repository> {
+    let back = |mappings: &[Mapping], repository: &Repository| -> Vec<Repository> {
+        let back = |m: &Mapping| m.to.strip(repository).and_then(|rest| m.from.join(&rest).ok());
+        mappings.iter().filter_map(back).collect()
+    };
+    let production = back(&staging.mappings, staged);
+    let origins = production.iter().flat_map(|repository| back(&line.to.mappings, repository));
+    origins.filter(|origin| place(origin, line, staging).as_ref() == Some(staged)).collect()
+}
+
 fn accepts(policy: &ImagePolicy, image: &Reference, signature: &[u8]) -> bool {
     let signature = [signature];
     let image = PolicyImage { name: PolicyName::Docker(image), digests: &[DIGEST], simple: &signature, sigstore: &[] };
@@ -167,26 +179,25 @@ fn compared(signers: &Signers, lines: &[(&str, Line)], staging: &[(&str, &str)])
     let policy = ImagePolicy::parse(&made.policy_json(), Path::new("/nowhere")).expect("a policy");
 
     let origins: Vec<Repository> = ORIGINS.iter().map(|o| o.parse().expect("a repository")).collect();
-    let mut places: BTreeMap<Repository, Vec<(&Line, &Repository)>> = BTreeMap::new();
-    for (_, line) in lines {
-        for origin in &origins {
-            if let Some(place) = place(origin, line, &staging) {
-                places.entry(place).or_default().push((line, origin));
-            }
-        }
-    }
-    // What somebody else could put into staging: anything below what its mappings name.
+    // All that the streams bring, and what somebody else could put into staging: anything below what its mappings name.
+    let mut repositories: BTreeSet<Repository> =
+        lines.iter().flat_map(|(_, line)| origins.iter().filter_map(|origin| place(origin, line, &staging))).collect();
     for mapping in &staging.mappings {
         for origin in &origins {
             let paths = (0..)
                 .zip(origin.path().split('/'))
                 .map(|(n, _)| origin.path().splitn(n + 1, '/').last().unwrap_or_default().to_string());
             for path in paths.chain(["all/pay/api".into(), "all/team/app".into(), "all".into()]) {
-                let repository = mapping.to.join(&path).expect("a repository");
-                places.entry(repository).or_default();
+                repositories.insert(mapping.to.join(&path).expect("a repository"));
             }
         }
     }
+    let from = |repository: &Repository| {
+        let lines = lines.iter().map(|(_, line)| line);
+        lines.flat_map(|line| comes_from(repository, line, &staging).into_iter().map(move |o| (line, o))).collect()
+    };
+    let mut places: BTreeMap<Repository, Vec<(&Line, Repository)>> =
+        repositories.into_iter().map(|repository| (repository.clone(), from(&repository))).collect();
     let mut names: BTreeSet<Reference> = origins.iter().flat_map(references).collect();
     let landed = places.iter().filter(|(_, from)| !from.is_empty());
     names.extend(landed.flat_map(|(place, _)| references(place).into_iter().take(1)));
@@ -209,8 +220,8 @@ fn compared(signers: &Signers, lines: &[(&str, Line)], staging: &[(&str, &str)])
             });
             for (name, signature) in &signatures {
                 let found = accepts(&policy, &image, signature);
-                let judge = |(line, origin): &(&Line, &Repository)| {
-                    let origin = image.in_repository((*origin).clone());
+                let judge = |(line, origin): &(&Line, Repository)| {
+                    let origin = image.in_repository(origin.clone());
                     line.policy.as_ref().is_some_and(|policy| accepts(policy, &origin, signature))
                 };
                 let by_all = !from.is_empty() && from.iter().all(judge);
@@ -243,8 +254,8 @@ fn one_stream_under_one_name() {
         outcome.demands("qa.example/in/all")["signedIdentity"],
         json!({ "type": "remapIdentity", "prefix": "qa.example/in/all", "signedPrefix": "dev.example" })
     );
-    // Six repositories; each under two tags with one name, by digest with three.
-    assert_eq!((outcome.accepted, outcome.lost), (6 * (1 + 1 + 3), 0));
+    // Seven repositories; each under two tags with one name, by digest with three.
+    assert_eq!((outcome.accepted, outcome.lost), (7 * (1 + 1 + 3), 0));
     assert!(outcome.left_out.is_empty());
 }
 
@@ -297,18 +308,20 @@ fn what_a_stream_may_not_bring_is_not_accepted() {
 #[test]
 fn what_goes_elsewhere_leaves_a_hole() {
     let signers = Signers::new();
-    let policy = || signers.policy("a.json", &json!({ "dev.example": signed_by("one") }), "reject");
+    let docker = json!({ "dev.example": signed_by("one"), "dev.example/payments": signed_by("two") });
+    let policy = || signers.policy("a.json", &docker, "reject");
     let to = [("dev.example", "prod.example/all"), ("dev.example/pay", "prod.example/p")];
     let line = Line::new(&["dev.example"], &to, Some(policy()));
     let outcome = compared(&signers, &[("a", line)], &STAGING);
-    assert_eq!(outcome.scopes(), ["qa.example/in/all", "qa.example/in/all/pay", "qa.example/in/p"]);
+    let scopes = ["qa.example/in/all", "qa.example/in/all/pay", "qa.example/in/all/payments", "qa.example/in/p"];
+    assert_eq!(outcome.scopes(), scopes);
     assert_eq!(outcome.demands("qa.example/in/all/pay")["type"], "reject");
 
     // To where staging has no place at all.
     let to = [("dev.example", "prod.example/all"), ("dev.example/pay", "another.example/p")];
     let line = Line::new(&["dev.example"], &to, Some(policy()));
     let outcome = compared(&signers, &[("a", line)], &STAGING);
-    assert_eq!(outcome.scopes(), ["qa.example/in/all", "qa.example/in/all/pay"]);
+    assert_eq!(outcome.scopes(), scopes[..3]);
     assert_eq!(outcome.left_out, ["stream a: what comes from dev.example/pay has no place in staging"]);
 }
 
