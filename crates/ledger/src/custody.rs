@@ -27,10 +27,12 @@ pub struct KeptHead {
     pub certificate: Vec<u8>,
 }
 
+pub(crate) const HEAD: &str = "SELECT statement, certificate FROM head WHERE only = 1";
+
 /// The head that is kept; `None` if nothing was ever signed.
 pub(crate) fn kept(connection: &Connection) -> rusqlite::Result<Option<KeptHead>> {
     let row = |r: &rusqlite::Row<'_>| Ok(KeptHead { statement: r.get(0)?, certificate: r.get(1)? });
-    connection.prepare_cached("SELECT statement, certificate FROM head WHERE only = 1")?.query_row([], row).optional()
+    connection.prepare_cached(HEAD)?.query_row([], row).optional()
 }
 
 /// Signs a state, and keeps it in the database in place of the one before.
@@ -412,6 +414,9 @@ impl Ledger {
     }
 }
 
+pub(crate) const HAS: &str = "SELECT count(*) FROM entry WHERE number = ?1 AND hash = ?2";
+pub(crate) const ADOPTED: &str = "SELECT count(*) FROM adoption WHERE number = ?1 AND hash = ?2";
+
 /// What a ledger has to say of an entry's hash.
 pub(crate) fn standing(
     connection: &Connection,
@@ -422,10 +427,10 @@ pub(crate) fn standing(
     let count = |sql: &str| {
         connection.prepare_cached(sql)?.query_row((i64::from(number), hash.as_bytes()), |row| row.get::<_, i64>(0))
     };
-    if count("SELECT count(*) FROM entry WHERE number = ?1 AND hash = ?2")? > 0 {
+    if count(HAS)? > 0 {
         return Ok(HeadStanding::Has);
     }
-    if count("SELECT count(*) FROM adoption WHERE number = ?1 AND hash = ?2")? > 0 {
+    if count(ADOPTED)? > 0 {
         return Ok(HeadStanding::Adopted);
     }
     Ok(if number > last { HeadStanding::Behind } else { HeadStanding::Forked })

@@ -41,6 +41,15 @@ mod tree;
 mod verify;
 mod working;
 
+// The tests' own, which name this crate as others do.
+#[cfg(test)]
+extern crate self as ledger;
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod common;
+#[cfg(test)]
+mod scale_tests;
+
 use std::path::{Path, PathBuf};
 
 use manifest_schema::{LabelValue, Timestamp};

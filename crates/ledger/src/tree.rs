@@ -58,11 +58,12 @@ impl Edge {
     }
 }
 
+pub(crate) const NODE: &str = "SELECT hash FROM node WHERE entry = ?1 AND n = ?2";
+
 /// The complete node of a level whose last leaf is entry `end`.
 fn kept(connection: &Connection, level: u32, end: u64) -> rusqlite::Result<Option<TreeHash>> {
-    let sql = "SELECT hash FROM node WHERE entry = ?1 AND n = ?2";
     let found = connection
-        .prepare_cached(sql)?
+        .prepare_cached(NODE)?
         .query_row((end.cast_signed(), level), |row| row.get::<_, Vec<u8>>(0))
         .optional()?;
     Ok(found.and_then(|hash| TreeHash::try_from(hash.as_slice()).ok()))
