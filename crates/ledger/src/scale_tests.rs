@@ -152,7 +152,7 @@ impl Shape {
         let (subject, recorded) = (self.subject(release), self.recorded(release));
         let signed = Some(stamp(release.cast_signed() * 60).now);
         let mut acts = vec![Act::Begun(Begun { subject: subject.clone(), signed, newest_signed: None })];
-        if release % 2 == 0 {
+        if release.is_multiple_of(2) {
             let staging = |image: RecordedImage| ReceivedImage { staging: Some(image.production.clone()), image };
             acts.push(Act::Received(Received {
                 subject: subject.clone(),
