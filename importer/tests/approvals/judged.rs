@@ -168,7 +168,7 @@ fn what_is_wrong_with_a_statement_keeps_it_from_counting() {
             wrong.push(format!("=== {what}: {standing:#}"));
         }
         match e.counted() {
-            Err(error @ Error::NotApproved(_)) if error.to_string().contains(&reason) => {}
+            Err(error @ Error::NotApproved(_)) if error.to_string().contains(says) => {}
             other => wrong.push(format!("=== {what}: counted: {other:?}")),
         }
     }
