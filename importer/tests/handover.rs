@@ -499,8 +499,13 @@ fn the_folder_is_replaced_as_a_whole_and_only_if_nothing_else_is_in_it() {
     }
     // A link, a file, a folder of somebody else; an empty one will do.
     fs::remove_dir_all(&folder).unwrap();
-    symlink(qa.site.scratch("target"), &folder).unwrap();
+    let elsewhere = folder.with_file_name("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    symlink(&elsewhere, &folder).unwrap();
     handover(&qa).expect_code(2).expect_stderr("did not write it");
+    let slash = format!("{}/", folder.display());
+    run(qa.site.import(&["handover", "staging"]).arg(slash)).expect_code(2).expect_stderr("did not write it");
+    assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
     fs::remove_file(&folder).unwrap();
     fs::write(&folder, "mine").unwrap();
     handover(&qa).expect_code(2).expect_stderr("did not write it");

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use manifest_schema::{Digest, LIMITS};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
+use tempfile::TempDir;
 
 use crate::error::Error;
 
@@ -29,8 +30,11 @@ pub fn write(folder: &Path, kind: &'static str, files: &BTreeMap<String, Vec<u8>
     let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name()) else {
         return Err(Error::NotHandedOver { path: folder.into(), kind });
     };
-    let is_there = match folder.symlink_metadata() {
-        Ok(_) => true,
+    // Without a `/` at the end, which would follow a link.
+    let place = parent.join(name);
+    let is_there = match place.symlink_metadata() {
+        Ok(found) if found.is_dir() => true,
+        Ok(_) => return Err(Error::NotHandedOver { path: folder.into(), kind }),
         Err(e) if e.kind() == io::ErrorKind::NotFound => false,
         Err(e) => return Err(failed(folder)(e)),
     };
@@ -43,18 +47,25 @@ pub fn write(folder: &Path, kind: &'static str, files: &BTreeMap<String, Vec<u8>
     let beside = tempfile::Builder::new().prefix(&prefix).tempdir_in(parent).map_err(failed(parent))?;
     fill(beside.path(), kind, files).map_err(failed(folder))?;
     if !is_there {
-        return bundle::rename_new(beside.path(), &absolute).map_err(failed(folder));
+        return bundle::rename_new(beside.path(), &place).map_err(failed(folder));
     }
-    let exchange = || renameat_with(CWD, beside.path(), CWD, &absolute, RenameFlags::EXCHANGE).map_err(io::Error::from);
-    exchange().map_err(failed(folder))?;
-    // Somebody may have put something in it since; nothing of theirs is removed.
-    if let Err(error) = ours(beside.path(), kind) {
-        if let Err(source) = exchange() {
-            return Err(Error::HandOver { path: beside.keep(), source });
-        }
-        return Err(error);
-    }
+    replace(beside, &place, folder, kind)?;
     File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed(parent))
+}
+
+/// Puts one folder in the place of another one, in one step, and removes that.
+fn replace(new: TempDir, place: &Path, folder: &Path, kind: &'static str) -> Result<(), Error> {
+    let exchange = || renameat_with(CWD, new.path(), CWD, place, RenameFlags::EXCHANGE).map_err(io::Error::from);
+    exchange().map_err(|source| Error::HandOver { path: folder.into(), source })?;
+    // Somebody may have put something in it since it was looked at; nothing of theirs is removed.
+    if let Err(error) = ours(new.path(), kind) {
+        if let Err(source) = exchange() {
+            return Err(Error::HandOver { path: new.keep(), source });
+        }
+        // Where it is now.
+        return ours(folder, kind).and(Err(error));
+    }
+    Ok(())
 }
 
 /// Writes the files, and the record behind README.txt. A web server or another user must be able to read them, whatever the umask.
@@ -92,9 +103,6 @@ fn ours(folder: &Path, kind: &'static str) -> Result<(), Error> {
     let foreign = |path: &Path| Error::NotHandedOver { path: path.into(), kind };
     let failed = |path: &Path, source| Error::HandOver { path: path.into(), source };
     let is_folder = |path: &Path| path.symlink_metadata().is_ok_and(|found| found.is_dir());
-    if !is_folder(folder) {
-        return Err(foreign(folder));
-    }
     let recorded = record(folder, kind);
     let mut folders = BTreeSet::from([String::new()]);
     folders.extend(recorded.keys().filter_map(|name| Some(name.rsplit_once('/')?.0.to_string() + "/")));
@@ -174,5 +182,21 @@ mod tests {
         assert!(matches!(write(Path::new("/"), "one", &files("4")), Err(Error::NotHandedOver { .. })));
         let left: Vec<_> = fs::read_dir(parent.path().join("a")).expect("a folder").collect();
         assert_eq!(left.len(), 1, "nothing is left beside it");
+    }
+    #[test]
+    fn what_somebody_puts_into_it_meanwhile_is_not_removed() {
+        let parent = tempfile::tempdir().expect("a folder");
+        let folder = parent.path().join("qa");
+        let files = |text: &str| BTreeMap::from([("x/y".to_string(), text.as_bytes().to_vec())]);
+        write(&folder, "one", &files("1")).expect("a folder");
+        // It was looked at, and is to be replaced.
+        let new = tempfile::tempdir_in(parent.path()).expect("a folder");
+        fill(new.path(), "one", &files("2")).expect("files");
+        fs::write(folder.join("notes"), "mine").expect("a file");
+        let error = replace(new, &folder, &folder, "one").expect_err("somebody else's");
+        assert!(matches!(&error, Error::NotHandedOver { path, .. } if *path == folder.join("notes")), "{error}");
+        assert_eq!(fs::read(folder.join("notes")).expect("a file"), b"mine");
+        assert_eq!(fs::read(folder.join("x/y")).expect("a file"), b"1");
+        assert_eq!(fs::read_dir(parent.path()).expect("a folder").count(), 1);
     }
 }

@@ -15,6 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use manifest_schema::text::is_unprintable;
 use manifest_schema::{Reference, Scope};
 use signing::{Demand, ImagePolicy, Moved};
 
@@ -73,7 +74,7 @@ pub fn make(site: &Site, key_dir: &Path, urls: &Urls) -> Result<Made, Error> {
 
 /// A folder as policy.json can name it. One that is not absolute would begin wherever podman was started.
 fn node_folder(folder: &Path) -> Result<String, Error> {
-    let text = folder.to_str().filter(|text| text.starts_with('/') && !text.chars().any(char::is_control));
+    let text = folder.to_str().filter(|text| text.starts_with('/') && !text.chars().any(is_unprintable));
     let text = text.ok_or_else(|| Error::KeyDir(folder.into()))?;
     Ok(text.trim_end_matches('/').into())
 }
