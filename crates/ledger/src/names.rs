@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use blobs::sha256;
-use manifest_schema::digest::{from_hex, to_hex};
+use blobs::Hasher;
+use manifest_schema::digest::{Algorithm, Digest, from_hex, to_hex};
 use manifest_schema::text::escape;
 
 /// A name does not follow its grammar.
@@ -22,6 +22,16 @@ pub enum NameError {
     /// Not a fingerprint.
     #[error("`{}` is not a key fingerprint: expected 40 or 64 hexadecimal digits", escape(.0))]
     Fingerprint(String),
+}
+
+/// The SHA-256 hash of some bytes, one part behind the other.
+fn sha256(parts: &[&[u8]]) -> [u8; 32] {
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    parts.iter().for_each(|part| hasher.update(part));
+    match hasher.finish() {
+        Digest::Sha256(hash) => hash,
+        Digest::Sha512(_) => unreachable!("a SHA-256 digest was asked for"),
+    }
 }
 
 fn beginning(text: &str) -> String {
@@ -132,10 +142,7 @@ impl EntryHash {
 
     /// The hash of some bytes.
     pub fn of(bytes: &[u8]) -> Self {
-        match sha256(bytes) {
-            manifest_schema::Digest::Sha256(hash) => Self(hash),
-            manifest_schema::Digest::Sha512(_) => unreachable!("a SHA-256 digest was asked for"),
-        }
+        Self(sha256(&[bytes]))
     }
 
     /// The hash itself.
@@ -173,7 +180,7 @@ pub struct TreeHash([u8; 32]);
 impl TreeHash {
     /// The hash of some bytes, one part behind the other.
     pub(crate) fn of(parts: &[&[u8]]) -> Self {
-        Self(EntryHash::of(&parts.concat()).0)
+        Self(sha256(parts))
     }
 
     /// The hash itself.
