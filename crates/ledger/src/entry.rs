@@ -3,6 +3,8 @@
 //! An entry is compact JSON that we serialised; its bytes are what is hashed, and later signed. Two different byte
 //! strings never mean the same entry: what reads differently when written again is refused.
 
+use std::io;
+
 use manifest_schema::text::escape;
 use manifest_schema::{LIMITS, LabelValue, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -164,7 +166,25 @@ impl Entry {
             return Err(EntryError::Json("the first member is not `type`".into()));
         }
         let entry: Entry = serde_json::from_slice(bytes).map_err(|e| EntryError::Json(e.to_string()))?;
-        if entry.to_bytes()? == bytes { Ok(entry) } else { Err(EntryError::NotCanonical) }
+        let mut same = Same(bytes);
+        match serde_json::to_writer(&mut same, &entry) {
+            Ok(()) if same.0.is_empty() => Ok(entry),
+            _ => Err(EntryError::NotCanonical),
+        }
+    }
+}
+
+/// Takes exactly these bytes.
+struct Same<'a>(&'a [u8]);
+
+impl io::Write for Same<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 = self.0.strip_prefix(bytes).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -30,6 +30,7 @@ mod custody;
 mod entry;
 mod error;
 mod head;
+mod lanes;
 mod names;
 mod open;
 mod place;

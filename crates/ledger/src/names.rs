@@ -3,10 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use blobs::sha256;
-use manifest_schema::Digest;
+use blobs::Hasher;
 pub use manifest_schema::ledger::{EntryHash, EntryNumber, LedgerId, TreeHash};
 use manifest_schema::text::escape;
+use manifest_schema::{Algorithm, Digest};
 
 /// Not a fingerprint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -15,16 +15,18 @@ pub struct FingerprintError(String);
 
 /// The hash of an entry's bytes.
 pub fn entry_hash(bytes: &[u8]) -> EntryHash {
-    hash(bytes).into()
+    hash(&[bytes]).into()
 }
 
 /// The hash of a tree's node: of some bytes, one part behind the other.
 pub(crate) fn tree_hash(parts: &[&[u8]]) -> TreeHash {
-    hash(&parts.concat()).into()
+    hash(parts).into()
 }
 
-fn hash(bytes: &[u8]) -> [u8; 32] {
-    match sha256(bytes) {
+fn hash(parts: &[&[u8]]) -> [u8; 32] {
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    parts.iter().for_each(|part| hasher.update(part));
+    match hasher.finish() {
         Digest::Sha256(hash) => hash,
         Digest::Sha512(_) => unreachable!("a SHA-256 digest was asked for"),
     }

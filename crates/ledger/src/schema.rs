@@ -80,11 +80,6 @@ impl Table {
         self.definition().name
     }
 
-    /// The number of columns.
-    pub(crate) fn width(self) -> usize {
-        self.definition().columns.split(", ").count() + 2
-    }
-
     fn definition(self) -> Definition {
         let one = |name, columns, unique, keys| Definition { name, since: 1, columns, unique, keys };
         let three = |name, columns, unique, keys| Definition { name, since: 3, columns, unique, keys };
