@@ -1,9 +1,9 @@
 //! Heads that a ledger key signed, wherever they were kept.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use ledger::{Head, HeadStatement, Ledger, Proof};
+use ledger::{EntryNumber, Head, HeadStatement, Ledger, Proof};
 use manifest_schema::{LIMITS, OutsideText, Timestamp};
 use serde::Serialize;
 use signing::{Certificates, Fingerprint, Trust};
@@ -11,10 +11,11 @@ use signing::{Certificates, Fingerprint, Trust};
 use super::{AuditError, read};
 use crate::error::Error;
 
-/// The keys whose signature on a head counts.
+/// The keys whose signature on a head counts, each with the entry by which another key took over: it signs for none from there
+/// on.
 pub struct LedgerKeys {
     certificates: Certificates,
-    counting: BTreeSet<Fingerprint>,
+    counting: BTreeMap<Fingerprint, Option<EntryNumber>>,
 }
 
 /// A head that a ledger key signed.
@@ -84,8 +85,10 @@ impl LedgerKeys {
     /// If the ledger cannot be read, or has no key.
     pub fn of(ledger: &Ledger, known: Option<&Certificates>) -> Result<Self, Error> {
         let not_signed = || ledger::Error::NotSigned(ledger.path().into());
-        let mut counting: BTreeSet<Fingerprint> =
-            ledger.keys()?.iter().filter_map(|(_, key)| key.as_str().parse().ok()).collect();
+        let keys = ledger.keys()?;
+        let ends = keys.iter().skip(1).map(|(entry, _)| Some(*entry)).chain([None]);
+        let mut counting: BTreeMap<Fingerprint, _> =
+            keys.iter().zip(ends).filter_map(|((_, key), end)| Some((key.as_str().parse().ok()?, end))).collect();
         if counting.is_empty() {
             return Err(not_signed().into());
         }
@@ -93,7 +96,7 @@ impl LedgerKeys {
         if let Some(known) = known {
             for fingerprint in known.fingerprints() {
                 bytes.extend(known.armored(&fingerprint)?);
-                counting.insert(fingerprint);
+                counting.entry(fingerprint).or_insert(None);
             }
         }
         let certificates = Certificates::from_bytes(&bytes, Path::new("the ledger's certificates"))?;
@@ -102,7 +105,7 @@ impl LedgerKeys {
 
     /// All these certificates.
     pub fn all(certificates: Certificates) -> Self {
-        let counting = certificates.fingerprints().into_iter().collect();
+        let counting = certificates.fingerprints().into_iter().map(|key| (key, None)).collect();
         Self { certificates, counting }
     }
 
@@ -119,12 +122,18 @@ impl LedgerKeys {
         let (_, take) = known.ok_or_else(|| OutsideText::new("the statement is of a type that carries no head"))?;
         let Claim { head, key } = take(document)?;
         let named = |signer: &Fingerprint| key.as_ref().is_none_or(|key| key.as_str() == signer.as_str());
-        let counts = |signer: &Fingerprint| self.counting.contains(signer) && named(signer);
+        let counts = |signer: &Fingerprint| self.counting.contains_key(signer) && named(signer);
         let Some(signer) = authentic.signers().iter().find(|signer| counts(&signer.fingerprint)) else {
             let signers: Vec<_> = authentic.signers().iter().map(|s| s.fingerprint.to_string()).collect();
             let expected = key.map_or_else(String::new, |key| format!(", though it names {key}"));
             return Err(OutsideText::new(format!("it is signed by {}{expected}", signers.join(", "))));
         };
+        if let Some(end) = self.counting.get(&signer.fingerprint).copied().flatten().filter(|end| head.number >= *end) {
+            let (key, number) = (&signer.fingerprint, head.number);
+            return Err(OutsideText::new(format!(
+                "it is of entry {number}, and key {key} signs for none from entry {end} on"
+            )));
+        }
         let (key, user_id, signed_at) = (signer.fingerprint.clone(), signer.user_id.clone(), signer.signed_at);
         Ok(SignedHead { head, key, user_id, signed_at })
     }

@@ -216,6 +216,11 @@ fn heads_of_earlier_keys_count_and_so_do_those_of_a_certificate_that_is_given() 
     desk.ledger(&["rotate-key", "--new-key", text(&new)]).expect_code(0);
     let has = verify(&desk, &["--head", text(&early)]).expect_code(0);
     assert!(has.stdout.contains("entry 4, which the ledger has"), "{has}");
+    // But it signs for nothing that came after it.
+    let old = secret(&desk.file("ledger.secret.asc"));
+    let late = signed_again(&fs::read_to_string(&early).unwrap(), &old, |h| h.head.number = 5.try_into().unwrap());
+    fs::write(desk.file("late"), late).unwrap();
+    verify(&desk, &["--head", "late"]).expect_code(3).expect_stderr("signs for none from entry 5 on");
     // Who knows the key of before knows the one of now; so does who has the production key's certificate.
     let known = verify(&desk, &["--certificate", "ledger.asc"]).expect_code(0);
     assert!(known.stdout.contains("by changes that both keys signed"), "{known}");
