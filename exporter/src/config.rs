@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use commands::settings::{self, SignConfig};
 use manifest_schema::document::Platform;
-use manifest_schema::{LabelKey, LabelValue, Sequence, Stream};
+use manifest_schema::{LabelKey, LabelValue, LedgerId, Sequence, Stream};
 use registry::source::SourceRef;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
+use crate::base::file_named;
 use crate::error::Error;
 use crate::media::{Medium, Share, VolumeSize};
 
@@ -56,12 +57,25 @@ pub struct Release {
     /// How the bundle is cut into files and laid on media.
     pub volumes: VolumesConfig,
     /// An earlier bundle that the other side still has, of which nothing is carried again: its name (`payments-41`) if it was
-    /// packed here, or its manifest.json.
+    /// packed here, its manifest.json, a receipt for it (a file, or the short form), or `latest`: the newest that receipts say
+    /// is delivered.
     pub base: Option<String>,
+    /// The ledger that must have the base, by its id; all that are known if none is named.
+    pub base_ledger: Option<LedgerId>,
+    /// What production reports back.
+    pub receipts: ReceiptsConfig,
     /// The importing program, to be carried for a first installation.
     pub with_importer: Option<PathBuf>,
     /// Blobs that are fetched at once.
     pub jobs: Option<NonZeroUsize>,
+}
+
+/// Which receipts count.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReceiptsConfig {
+    /// Certificates of the ledgers that sign receipts: files, or folders of them.
+    pub certificates: Vec<PathBuf>,
 }
 
 /// How a bundle is cut.
@@ -216,8 +230,9 @@ impl Release {
         }
         let folders = release.output.iter_mut().filter(|output| output.as_os_str() != "-");
         folders.chain(&mut release.with_importer).for_each(relative);
-        for base in release.base.iter_mut().filter(|base| base.contains('/') || base.ends_with(".json")) {
-            *base = path.parent().unwrap_or(Path::new("")).join(&*base).display().to_string();
+        release.receipts.certificates.iter_mut().for_each(relative);
+        if let Some(file) = release.base.as_deref().and_then(|named| file_named(named, base)) {
+            release.base = Some(file.display().to_string());
         }
         for image in &mut release.images {
             image.0 = image.0.relative_to(base);

@@ -3,7 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
-use manifest_schema::{Digest, OutsideText, Reference};
+use manifest_schema::{
+    BundleId, Digest, LedgerId, OutsideText, ReceiptError, Reference, Sequence, ShortReceiptError, Stream,
+};
 
 /// An export failed.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +68,9 @@ pub enum Error {
     /// One key, twice.
     #[error("key {0} is named twice; each signer signs once")]
     SameSigner(signing::Fingerprint),
+    /// One key in two roles.
+    #[error(transparent)]
+    Roles(#[from] signing::RoleConflict),
     /// Signatures that cannot be joined.
     #[error("the signatures cannot be joined")]
     Join(#[from] signing::Rejected),
@@ -408,6 +413,92 @@ pub enum Error {
         path: PathBuf,
         /// Why.
         reason: OutsideText,
+    },
+    /// A file that should hold a receipt or a manifest.
+    #[error("{}: cannot be read", .path.display())]
+    ReceiptRead {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Something else than a receipt.
+    #[error("{}: neither a receipt nor the short form of one", .0.display())]
+    NotAReceipt(PathBuf),
+    /// A short form that is wrong.
+    #[error("this is not the short form of a receipt")]
+    ShortReceipt(#[source] ShortReceiptError),
+    /// A receipt, and nobody who could vouch for it.
+    #[error("{}: a receipt, and no certificate of a ledger is configured that could vouch for it", .path.display())]
+    NoReceiptTrust {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The signature of a receipt does not count.
+    #[error("{}: the receipt is not signed by a ledger that is trusted here", .path.display())]
+    ReceiptRejected {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: signing::Rejected,
+    },
+    /// Signed, and still no receipt.
+    #[error("{}: what is signed is not a receipt", .path.display())]
+    ReceiptForm {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: ReceiptError,
+    },
+    /// A receipt for another stream.
+    #[error("the receipt is for {name}, of stream {found}: expected one of {expected}")]
+    ReceiptStream {
+        /// The bundle.
+        name: String,
+        /// Its stream.
+        found: Stream,
+        /// The stream of the request.
+        expected: Stream,
+    },
+    /// A receipt of another ledger.
+    #[error("the receipt for {name} is of ledger {found}: expected one of {expected}")]
+    ReceiptLedger {
+        /// The bundle.
+        name: String,
+        /// The ledger.
+        found: LedgerId,
+        /// The ledger that was named.
+        expected: LedgerId,
+    },
+    /// A bundle that is not in the record.
+    #[error("the receipt is for {name} (bundle {bundle}), which was not packed with this state folder")]
+    ReceiptUnknown {
+        /// The bundle.
+        name: String,
+        /// Its id.
+        bundle: BundleId,
+    },
+    /// Something else was packed under that name.
+    #[error("the receipt is not for the {name} that was packed here: its {what} is {found}, expected {expected}")]
+    ReceiptOther {
+        /// The bundle.
+        name: String,
+        /// What differs.
+        what: &'static str,
+        /// As in the record.
+        expected: String,
+        /// As in the receipt.
+        found: String,
+    },
+    /// No bundle that could be the base.
+    #[error("no bundle of {stream} before {sequence} is known to be delivered: {reason}")]
+    NothingDelivered {
+        /// The stream.
+        stream: Stream,
+        /// The number of the bundle that is to be packed.
+        sequence: Sequence,
+        /// What is known.
+        reason: String,
     },
     /// The importing program.
     #[error("{}: the importing program cannot be copied", .path.display())]

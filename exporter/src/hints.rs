@@ -48,12 +48,24 @@ impl Explain for Error {
             | Error::NoSuchVolume { .. }
             | Error::NotPacked { .. }
             | Error::Base { .. }
+            | Error::ReceiptRead { .. }
+            | Error::NotAReceipt(_)
+            | Error::ShortReceipt(_)
+            | Error::NoReceiptTrust { .. }
+            | Error::ReceiptUnknown { .. }
+            | Error::NothingDelivered { .. }
+            | Error::Roles(_)
             | Error::Importer { .. }
             | Error::NotForStream { .. }
             | Error::PlannedVolumes { .. }
             | Error::Terminal
             | Error::Released { .. } => Fault::Usage,
             Error::Join(_)
+            | Error::ReceiptRejected { .. }
+            | Error::ReceiptForm { .. }
+            | Error::ReceiptStream { .. }
+            | Error::ReceiptLedger { .. }
+            | Error::ReceiptOther { .. }
             | Error::PlanFile { .. }
             | Error::PlanChanged { .. }
             | Error::PlanSignature { .. }
@@ -154,8 +166,31 @@ impl Explain for Error {
                  that record, pack the release anew"
             }
             Error::Base { .. } => {
-                "name a bundle that was packed with this --state (payments-41), or the manifest.json of one"
+                "name a bundle that was packed with this --state (payments-41), the manifest.json of one, or a receipt for one"
             }
+            Error::NotAReceipt(_) | Error::ReceiptForm { .. } => "ask production for the receipt again",
+            Error::ShortReceipt(_) => {
+                "compare it with the paper; between quotes it may have spaces, in upper or lower case"
+            }
+            Error::NoReceiptTrust { .. } => {
+                "name the ledger's certificate, which production hands over, with --receipt-trust, or as `receipts: {certificates: \
+                 [FILE]}` in release.yaml"
+            }
+            Error::ReceiptRejected { source, .. } => receipt_hint(source),
+            Error::ReceiptStream { .. } => "name a receipt for a bundle of this stream",
+            Error::ReceiptLedger { .. } => "name a receipt of that ledger, or leave out --base-ledger",
+            Error::ReceiptUnknown { .. } => {
+                "name the --state that it was packed with; a base may also be the file of its manifest.json (from the state folder of \
+                 whoever packed it, or from volume 1); `receipts add --elsewhere` keeps the receipt all the same"
+            }
+            Error::ReceiptOther { .. } => {
+                "find out what was released under this name, and by whom: production has received something else than what was packed here"
+            }
+            Error::NothingDelivered { .. } => {
+                "add receipts with `sealift-export receipts add FILE`, name one ledger with --base-ledger ID, or name a base that \
+                 production has"
+            }
+            Error::Roles(_) => "receipts are signed by the ledger's key, which is in no other role",
             Error::NotAllVolumes { .. } => "pack the whole release again, under the next sequence",
             Error::PlannedVolumes { .. } => "plan it with `--output -`",
             Error::OtherSeal { .. } => "sign them one after the other",
@@ -188,6 +223,7 @@ impl Explain for Error {
             | Error::NoSuchVolume { .. }
             | Error::LargerThanPlanned { .. }
             | Error::MakeRecovery { .. }
+            | Error::ReceiptRead { .. }
             | Error::Importer { .. }
             | Error::ReferrersChoice(_)
             | Error::ImagesFile { .. }
@@ -213,5 +249,23 @@ impl Explain for Error {
             | Error::Stdout(_) => return None,
         };
         Some(text.into())
+    }
+}
+
+/// What to do when the signature of a receipt does not count.
+fn receipt_hint(error: &signing::Rejected) -> &'static str {
+    use signing::{Reason as R, Rejected};
+    let is = |wanted: fn(&R) -> bool| match error {
+        Rejected::BelowThreshold { faults, .. } => faults.iter().any(|fault| wanted(&fault.reason)),
+        _ => false,
+    };
+    if is(|r| matches!(r, R::UnknownKey)) {
+        "ask production, by another way than this file, for the certificate of its ledger key; name it with --receipt-trust"
+    } else if is(|r| matches!(r, R::Revoked { .. } | R::Expired { .. })) {
+        "ask production for the ledger's new certificate, and for a receipt that its new key has signed"
+    } else if is(|r| matches!(r, R::Future { .. })) {
+        "compare the clocks of both sides"
+    } else {
+        "ask production for the receipt again: this file is damaged or was changed"
     }
 }

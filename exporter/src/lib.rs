@@ -22,6 +22,7 @@ pub mod media;
 pub mod plan;
 pub mod planned;
 pub mod pull;
+pub mod receipts;
 pub mod record;
 mod recovery;
 mod release;

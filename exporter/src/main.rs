@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use commands::{check, keygen};
 use console::args::TalkArgs;
-use exporter::commands::{init, pack, plan, sign};
+use exporter::commands::{init, pack, plan, receipts, sign};
 
 /// Packs container images, with a signed manifest, into an encrypted bundle that a courier carries across an air gap.
 #[derive(Parser)]
@@ -26,6 +26,7 @@ enum Command {
     Sign(sign::Sign),
     Pack(pack::Pack),
     Check(check::Check),
+    Receipts(receipts::Receipts),
 }
 
 fn main() -> ExitCode {
@@ -39,5 +40,6 @@ fn main() -> ExitCode {
         Command::Sign(command) => command.run(quiet),
         Command::Pack(command) => command.run(quiet),
         Command::Check(command) => command.run(quiet),
+        Command::Receipts(command) => command.run(quiet),
     })
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use bundle::VolumeBound;
 use manifest_schema::manifest::ManifestType;
 use manifest_schema::{
-    Blob, BundleId, Digest, Image, LIMITS, Manifest, OutsideText, Section, Stored, Timestamp, Volumes,
+    Base, Blob, BundleId, Digest, Image, LIMITS, Manifest, OutsideText, Section, Stored, Timestamp, Volumes,
 };
 use registry::source::SourceRef;
 use serde::Serialize;
@@ -38,7 +38,10 @@ pub struct Report {
     pub blobs: usize,
     /// Bytes of all blobs that are carried, each counted once.
     pub bytes: u64,
-    /// Bytes of blobs that are left to the base.
+    /// The base, if one was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<Base>,
+    /// Bytes of blobs that are left to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base_bytes: Option<u64>,
     /// Bytes that images share, and that are therefore carried once.
@@ -126,6 +129,7 @@ pub fn plan(request: &Request, mut resolved: Resolved) -> Result<Plan, Error> {
             stream: request.stream.clone(),
             blobs: resolved.blobs.len(),
             bytes: total - left,
+            base: request.base.as_ref().map(|base| base.base.clone()),
             base_bytes: request.base.as_ref().map(|_| left),
             shared_bytes: images.iter().map(|i| i.bytes).sum::<u64>().saturating_sub(total),
             images,
@@ -191,6 +195,18 @@ impl Plan {
     /// What the plan says, for printing.
     pub fn report(&self) -> &Report {
         &self.report
+    }
+
+    /// The layers of each image, as places among all layers of the manifest.
+    pub(crate) fn image_layers(&self) -> Vec<Vec<usize>> {
+        let layers = self.resolved.blobs.iter().filter(|b| b.section == Section::Layers);
+        let places: HashMap<Digest, usize> = layers.enumerate().map(|(at, b)| (b.descriptor.digest, at)).collect();
+        let of_image = |image: &ResolvedImage| {
+            let mut found: Vec<usize> = image.blobs.iter().filter_map(|digest| places.get(digest).copied()).collect();
+            found.sort_unstable();
+            found
+        };
+        self.resolved.images.iter().map(of_image).collect()
     }
 
     fn leaves_something(&self) -> bool {

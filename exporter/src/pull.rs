@@ -71,7 +71,8 @@ pub fn sign(
     if let Some(planned) = planned {
         planned.demand(&manifest, &bytes)?;
     }
-    claim.note_manifest(Sources::new(request, pinned(request, plan.report())), &manifest, &bytes)?;
+    let sources = Sources::new(request, pinned(request, plan.report()));
+    claim.note_manifest(sources, &manifest, &bytes, plan.image_layers())?;
     // The record keeps them all: volume 1 may have to be made again, by one of several signers.
     let recorded = claim.plan()?;
     if let Some(planned) = planned {

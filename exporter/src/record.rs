@@ -9,7 +9,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use bundle::{SealedFile, WrittenPart, WrittenVolume};
-use manifest_schema::{BundleId, Digest, LIMITS, Manifest, OutsideText, Sequence, Stream, Timestamp};
+use manifest_schema::{
+    Base, Blob, BundleId, Digest, LIMITS, Manifest, OutsideText, Section, Sequence, Stream, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::config::SequenceSpec;
@@ -109,6 +111,21 @@ const KIND: &str = "sealift/export-record/1";
 const MANIFEST: &str = "manifest.json";
 /// The plan, there too: with it single volumes can be made again.
 const PLAN: &str = "plan";
+/// Which layers each image has, there too: production may not hold every image.
+const LAYERS: &str = "layers.json";
+const LAYERS_KIND: &str = "sealift/export-layers/1";
+
+/// Which layers each image has.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ImageLayers {
+    #[serde(rename = "type")]
+    kind: String,
+    /// The digest of the manifest.
+    manifest: Digest,
+    /// For each image, in the manifest's order: places among the manifest's layers, from 0.
+    images: Vec<Vec<usize>>,
+}
 
 /// A bundle's name, held by this process until it is dropped.
 pub struct Claim {
@@ -224,18 +241,81 @@ pub fn claim_sealed(request: &Request) -> Result<Claim, Error> {
     if claim.record.sealed.is_some() { Ok(claim) } else { Err(not_packed()) }
 }
 
-/// The manifest of a bundle that was sealed with this state folder.
+/// A bundle that was sealed with this state folder.
+#[derive(Debug, Clone)]
+pub(crate) struct SealedBundle {
+    /// Which one, with the digest of its manifest.
+    pub base: Base,
+    /// When its export began.
+    pub created: Timestamp,
+    folder: PathBuf,
+}
+
+/// The bundle of this name that was sealed with this state folder.
 ///
 /// # Errors
-/// [`Error::Base`], or what cannot be read.
-pub(crate) fn sealed_manifest(state: &Path, name: &str) -> Result<PathBuf, Error> {
+/// What cannot be read.
+pub(crate) fn sealed(state: &Path, name: &str) -> Result<Option<SealedBundle>, Error> {
     let folder = state.join("bundles").join(name);
-    match load(&folder)? {
-        Some(record) if record.sealed.is_some() => Ok(folder.join(MANIFEST)),
-        _ => Err(Error::Base {
-            path: folder,
-            reason: OutsideText::new("no bundle of this name was packed and sealed here"),
-        }),
+    Ok(load(&folder)?.and_then(|record| record.into_sealed(folder)))
+}
+
+/// Every bundle that was sealed with this state folder.
+///
+/// # Errors
+/// What cannot be read.
+pub(crate) fn all_sealed(state: &Path) -> Result<Vec<SealedBundle>, Error> {
+    let bundles = state.join("bundles");
+    let folder = |record: &Record| bundles.join(format!("{}-{}", record.stream, record.sequence));
+    Ok(records(&bundles)?.into_iter().filter_map(|record| record.clone().into_sealed(folder(&record))).collect())
+}
+
+impl Record {
+    fn into_sealed(self, folder: PathBuf) -> Option<SealedBundle> {
+        self.sealed?;
+        let Self { bundle, stream, sequence, created, .. } = self;
+        Some(SealedBundle { base: Base { bundle, stream, sequence, manifest: self.manifest? }, created, folder })
+    }
+}
+
+impl SealedBundle {
+    /// Where its manifest is.
+    pub fn path(&self) -> PathBuf {
+        self.folder.join(MANIFEST)
+    }
+
+    /// Its manifest, which must be the one that was sealed.
+    ///
+    /// # Errors
+    /// [`Error::Base`].
+    pub fn manifest(&self) -> Result<Manifest, Error> {
+        let wrong = |reason: String| Error::Base { path: self.path(), reason: OutsideText::new(reason) };
+        let text = console::read_text(&self.path(), LIMITS.manifest).map_err(|e| wrong(e.to_string()))?;
+        let (expected, found) = (self.base.manifest, blobs::sha256(text.as_bytes()));
+        if found != expected {
+            return Err(wrong(format!("changed since it was sealed: expected {expected}, found {found}")));
+        }
+        Manifest::parse(text.as_bytes()).map_err(|e| wrong(e.to_string()))
+    }
+
+    /// The layers of each image, in the manifest's order.
+    ///
+    /// # Errors
+    /// [`Error::Base`]; also if the bundle was packed before this was kept.
+    pub fn image_layers<'m>(&self, manifest: &'m Manifest) -> Result<Vec<Vec<&'m Blob>>, Error> {
+        let path = self.folder.join(LAYERS);
+        let wrong = |reason: String| Error::Base { path: path.clone(), reason: OutsideText::new(reason) };
+        let text = console::read_text(&path, LIMITS.manifest).map_err(|e| wrong(e.to_string()))?;
+        let kept: ImageLayers = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+        if (kept.kind.as_str(), kept.manifest, kept.images.len())
+            != (LAYERS_KIND, self.base.manifest, manifest.images.len())
+        {
+            return Err(wrong("it is not about this manifest".into()));
+        }
+        let layers: Vec<&Blob> = manifest.blobs.iter().filter(|b| b.section == Section::Layers).collect();
+        let of_image = |places: Vec<usize>| places.into_iter().map(|at| layers.get(at).copied()).collect();
+        let images: Option<Vec<Vec<&Blob>>> = kept.images.into_iter().map(of_image).collect();
+        images.ok_or_else(|| wrong("it names a layer that is not there".into()))
     }
 }
 
@@ -365,11 +445,18 @@ impl Claim {
         }
     }
 
-    /// Notes the signed manifest. A number that was released once cannot get other content.
+    /// Notes the signed manifest, and which layers each of its images has. A number that was released once cannot get other
+    /// content.
     ///
     /// # Errors
     /// [`Error::Released`] if a sealed bundle of this name had another manifest.
-    pub(crate) fn note_manifest(&mut self, sources: Sources, manifest: &Manifest, bytes: &[u8]) -> Result<(), Error> {
+    pub(crate) fn note_manifest(
+        &mut self,
+        sources: Sources,
+        manifest: &Manifest,
+        bytes: &[u8],
+        image_layers: Vec<Vec<usize>>,
+    ) -> Result<(), Error> {
         let digest = blobs::sha256(bytes);
         if self.record.sealed.is_some() && self.record.manifest != Some(digest) {
             return Err(Error::Released { name: self.name() });
@@ -387,6 +474,10 @@ impl Claim {
                 _ => Planned::write(&plan, sources, manifest)?,
             };
         }
+        let layers = ImageLayers { kind: LAYERS_KIND.into(), manifest: digest, images: image_layers };
+        let layers = serde_json::to_vec(&layers)
+            .map_err(|e| Error::State { path: self.folder.join(LAYERS), source: e.into() })?;
+        self.write(LAYERS, &layers)?;
         self.write(MANIFEST, bytes)?;
         self.save()
     }

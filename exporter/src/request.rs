@@ -6,21 +6,23 @@ use std::path::{Path, PathBuf};
 use bundle::Recipients;
 use clap::Args;
 use commands::settings::{self, KeySource, SignArgs, Talk};
+use console::Progress;
 use console::args::{JobArgs, RegistryArgs};
 use manifest_schema::document::Platform;
-use manifest_schema::{BundleId, LabelKey, LabelValue, Sequence, Stream, Timestamp};
+use manifest_schema::{BundleId, LabelKey, LabelValue, LedgerId, Sequence, Stream, Timestamp};
 use registry::Registries;
 use registry::source::SourceRef;
 use serde::Serialize;
 use signing::{RegistriesD, SecretKey};
 
 use crate::attached::Referrers;
-use crate::base::BaseBundle;
+use crate::base::{BaseBundle, Remark, Search};
 use crate::config::{Release, SequenceSpec};
 use crate::error::Error;
 use crate::layout::Cut;
 use crate::media::{Medium, Share, VolumeSize};
 use crate::planned::Planned;
+use crate::receipts::{Judge, Receipts};
 
 /// What to pack. Every flag is also a key of release.yaml.
 #[derive(Debug, Clone, Args)]
@@ -86,15 +88,22 @@ pub struct RequestArgs {
     /// Add recovery data (PAR2) to each volume, as a share of its size (10%)
     #[arg(long, value_name = "SHARE", env = "SEALIFT_RECOVERY")]
     pub recovery: Option<Share>,
-    /// Leave out the layers of an earlier bundle that the other side has: its name if it was packed here, or its manifest.json
-    #[arg(long, value_name = "NAME|FILE", env = "SEALIFT_BASE")]
+    /// Leave out the layers of an earlier bundle that the other side has: its name if it was packed here, its manifest.json, a
+    /// receipt for it (a file, or the short form), or `latest`: the newest that receipts say is delivered
+    #[arg(long, value_name = "NAME|FILE|RECEIPT", env = "SEALIFT_BASE")]
     pub base: Option<String>,
+    /// The ledger that must have the base, by its id [default: all that are known]
+    #[arg(long, value_name = "ID", env = "SEALIFT_BASE_LEDGER")]
+    pub base_ledger: Option<LedgerId>,
+    #[command(flatten)]
+    /// Which receipts count.
+    pub receipts: ReceiptArgs,
     /// Put the importing program on the medium, for a first installation
     #[arg(long, value_name = "FILE", env = "SEALIFT_WITH_IMPORTER")]
     pub with_importer: Option<PathBuf>,
-    /// Where the record of what was packed is kept, outside the medium [default: the XDG state folder]
-    #[arg(long, value_name = "DIR", env = "SEALIFT_STATE")]
-    pub state: Option<PathBuf>,
+    #[command(flatten)]
+    /// Where the record is.
+    pub state: StateArgs,
     /// Use this bundle id (a UUID of version 7) instead of a new one
     #[arg(long, value_name = "UUID", env = "SEALIFT_BUNDLE_ID")]
     pub bundle_id: Option<BundleId>,
@@ -107,6 +116,32 @@ pub struct RequestArgs {
     #[command(flatten)]
     /// Registry access.
     pub registry: RegistryArgs,
+}
+
+/// Which receipts count.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ReceiptArgs {
+    /// Certificate of a ledger whose receipts count, or a folder of them; several may be given
+    #[arg(long, value_name = "FILE", env = "SEALIFT_RECEIPT_TRUST", value_delimiter = ',')]
+    pub receipt_trust: Vec<PathBuf>,
+}
+
+/// Where the record is.
+#[derive(Debug, Clone, Default, Args)]
+pub struct StateArgs {
+    /// Where the record of what was packed and received is kept, outside the medium [default: the XDG state folder]
+    #[arg(long, value_name = "DIR", env = "SEALIFT_STATE")]
+    pub state: Option<PathBuf>,
+}
+
+impl StateArgs {
+    /// The folder that is named, or the usual one.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(crate) fn folder(self) -> Result<PathBuf, Error> {
+        self.state.map_or_else(state_folder, Ok)
+    }
 }
 
 /// What to pack, complete and checked.
@@ -145,8 +180,14 @@ pub struct Request {
     pub cut: Cut,
     /// What the other side has already.
     pub base: Option<BaseBundle>,
-    /// How that was named.
+    /// A name for it that means the same later.
     pub base_name: Option<String>,
+    /// The receipts, and the certificates that they are judged by.
+    pub receipts: Receipts,
+    /// The files that those come from.
+    pub receipt_trust: Vec<PathBuf>,
+    /// What is to be said before packing: of the base, and of what receipts show.
+    pub remarks: Vec<Remark>,
     /// The importing program that is put on the medium.
     pub with_importer: Option<PathBuf>,
     /// Where the record is kept.
@@ -211,6 +252,8 @@ struct Identity<'a> {
     media: Option<Medium>,
     recovery: Option<Share>,
     base: Option<manifest_schema::Digest>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    base_lacks: &'a [manifest_schema::Digest],
 }
 
 impl Request {
@@ -264,13 +307,24 @@ impl Request {
         let sign = KeySource::several(args.sign, release.sign.0)?;
         let registries_d_folders = [release.registries_d, args.registries_d].concat();
         let expires = args.expires.or(release.expires).map(|text| text.parse()).transpose()?;
-        let state = match args.state {
-            Some(state) => state,
-            None => state_folder()?,
-        };
+        let state = args.state.folder()?;
         let stream = args.stream.or(release.stream).ok_or(Error::Missing("a stream"))?;
-        let base_name = args.base.or(release.base);
-        let base = base_name.as_ref().map(|text| BaseBundle::load(text, &state, &stream)).transpose()?;
+        let sequence = args.sequence.or(release.sequence).ok_or(Error::Missing("a sequence"))?;
+        let now = now()?;
+        let receipt_trust = [release.receipts.certificates, args.receipts.receipt_trust].concat();
+        let receipts = Receipts::new(state.clone(), Judge::load(&receipt_trust)?);
+        let number = match sequence {
+            SequenceSpec::Number(number) => number,
+            SequenceSpec::Time => crate::record::by_time(now)?,
+        };
+        let ledger = args.base_ledger.or(release.base_ledger);
+        let search = Search { stream: &stream, sequence: number, ledger, receipts: &receipts };
+        let base = args.base.or(release.base).map(|named| search.find(&named)).transpose()?;
+        let (base, base_name, mut remarks, marks) = match base {
+            None => (None, None, Vec::new(), Vec::new()),
+            Some(found) => (Some(found.bundle), Some(found.name), found.remarks, found.marks),
+        };
+        remarks.extend(receipts.foreseen(&stream, number, marks)?);
         let with_importer = args.with_importer.or(release.with_importer);
         let cut = Cut {
             volume_size: args.volume_size.or(release.volumes.size).unwrap_or_default(),
@@ -281,7 +335,7 @@ impl Request {
         };
         Ok(Self {
             stream,
-            sequence: args.sequence.or(release.sequence).ok_or(Error::Missing("a sequence"))?,
+            sequence,
             images,
             recipients,
             platforms,
@@ -298,10 +352,13 @@ impl Request {
             cut,
             base,
             base_name,
+            receipts,
+            receipt_trust,
+            remarks,
             with_importer,
             state,
             bundle_id: args.bundle_id,
-            now: now()?,
+            now,
             tool: this_tool()?,
             jobs: args.jobs.or(release.jobs),
             sign,
@@ -335,6 +392,7 @@ impl Request {
             ("--media", args.media.is_some()),
             ("--recovery", args.recovery.is_some()),
             ("--base", args.base.is_some()),
+            ("--base-ledger", args.base_ledger.is_some()),
         ];
         if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
             return Err(Error::FixedByPlan { flag });
@@ -343,6 +401,10 @@ impl Request {
         let (manifest, sources) = (plan.manifest(), plan.sources());
         let with_importer = args.with_importer.or(release.with_importer);
         let cut = plan.cut(with_importer.as_deref())?;
+        let state = args.state.folder()?;
+        let receipt_trust = [release.receipts.certificates, args.receipts.receipt_trust].concat();
+        let receipts = Receipts::new(state.clone(), Judge::load(&receipt_trust)?);
+        let remarks = receipts.foreseen(&manifest.stream, manifest.sequence, Vec::new())?;
         Ok(Self {
             stream: manifest.stream.clone(),
             sequence: SequenceSpec::Number(manifest.sequence),
@@ -362,11 +424,11 @@ impl Request {
             cut,
             base: BaseBundle::left_to(manifest),
             base_name: None,
+            receipts,
+            receipt_trust,
+            remarks,
             with_importer,
-            state: match args.state {
-                Some(state) => state,
-                None => state_folder()?,
-            },
+            state,
             bundle_id: Some(manifest.bundle),
             now: manifest.created,
             tool: this_tool()?,
@@ -402,9 +464,25 @@ impl Request {
     /// Unlocks the release keys and proves each with a trial signature.
     ///
     /// # Errors
-    /// [`Error`] says what is wrong with which key; also if there is none, or one twice.
+    /// [`Error`] says what is wrong with which key; also if there is none, one twice, or one that vouches for receipts too.
     pub fn unlock(&self) -> Result<Vec<SecretKey>, Error> {
-        unlock(&self.sign)
+        let keys = unlock(&self.sign)?;
+        if let Some(ledgers) = self.receipts.judge().certificates() {
+            for key in &keys {
+                signing::distinct_roles(&[("ledger", ledgers), ("release", &key.certificates())])?;
+            }
+        }
+        Ok(keys)
+    }
+
+    /// Says what is to be said before packing.
+    pub(crate) fn say_remarks(&self, progress: &Progress) {
+        for remark in &self.remarks {
+            match remark {
+                Remark::Say(text) => progress.say(text),
+                Remark::Warn(text) => progress.warn(text),
+            }
+        }
     }
 
     /// Whether the bundle is written to stdout as one stream.
@@ -438,6 +516,7 @@ impl Request {
             media: self.cut.medium,
             recovery: self.cut.recovery,
             base: self.base.as_ref().map(|base| base.base.manifest),
+            base_lacks: self.base.as_ref().map_or(&[], |base| &base.lacks),
         };
         blobs::sha256(&serde_json::to_vec(&identity).unwrap_or_default()).to_string()
     }

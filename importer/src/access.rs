@@ -81,6 +81,15 @@ impl LedgerAccess {
         Self::resolve(args, config)?.ok_or(Error::Missing("a ledger"))
     }
 
+    /// As [`LedgerAccess::find`], with [`LedgerAccess::configuration`].
+    ///
+    /// # Errors
+    /// As both.
+    pub fn named(args: LedgerArgs, config: Option<&Path>) -> Result<Self, Error> {
+        let import = Self::configuration(&args, config)?;
+        Self::find(args, import.as_ref().map(|import| &import.ledger))
+    }
+
     /// import.yaml, if it is named, or there and the flags name no ledger.
     ///
     /// # Errors
@@ -109,7 +118,27 @@ impl LedgerAccess {
     /// # Errors
     /// [`Error`] if it is missing, another one, in use, or may not be what it was.
     pub fn open(&self, now: Timestamp) -> Result<Ledger, Error> {
-        Ok(Ledger::open(&self.path, self.id.as_ref(), self.custody(now)?)?)
+        self.open_if(now, |_| Ok(()))
+    }
+
+    /// Opens the ledger for writing, if its key suits.
+    ///
+    /// # Errors
+    /// As [`LedgerAccess::open`], or what `suits` returns.
+    pub fn open_if(
+        &self,
+        now: Timestamp,
+        suits: impl FnOnce(&Certificates) -> Result<(), Error>,
+    ) -> Result<Ledger, Error> {
+        let custody = match self.key {
+            Some(_) => {
+                let key = self.key(now)?;
+                suits(&key.certificates())?;
+                Some(custody(key, self.second.clone()))
+            }
+            None => None,
+        };
+        Ok(Ledger::open(&self.path, self.id.as_ref(), custody)?)
     }
 
     /// Opens the ledger for reading.
@@ -226,7 +255,7 @@ impl Signer for LedgerKey {
     }
 
     fn sign(&self, document: &[u8]) -> Result<Vec<u8>, OutsideText> {
-        self.0.sign_statement(document).map_err(|e| OutsideText::new(console::chain(&e)))
+        self.0.sign_statement(document, Timestamp::now()).map_err(|e| OutsideText::new(console::chain(&e)))
     }
 }
 
@@ -255,8 +284,7 @@ impl Checker for LedgerChecker {
             let trust = Trust::new(certificates, 1, now).map_err(|e| e.to_string())?;
             let authentic = trust.verify_statement(statement, LIMITS.config).map_err(|e| e.to_string())?;
             let signers = authentic.signers().iter().map(|s| to_ledger(&s.fingerprint)).collect();
-            let document = authentic.get().strip_suffix(b"\n").unwrap_or(authentic.get()).to_vec();
-            Ok(Checked { document, signers })
+            Ok(Checked { document: authentic.get().clone(), signers })
         };
         check().map_err(OutsideText::new)
     }

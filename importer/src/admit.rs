@@ -5,12 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use blobs::threads;
 use console::Progress;
 use glob_match::glob_match;
-use ledger::{Act, Begun, Ledger, Standing, Subject};
+use ledger::{Act, Begun, Ledger, Rule, Standing, Subject};
 use manifest_schema::manifest::ReleaseList;
 use manifest_schema::release::IMAGE_REFERENCES;
 use manifest_schema::{
-    Digest, DigestTag, Found, Image, ImageSignature, LIMITS, Manifest, Reference, Repository, TagRef,
-    is_made_from_digest,
+    Digest, DigestTag, Found, Image, ImageSignature, LIMITS, Reference, Repository, TagRef, is_made_from_digest,
 };
 use registry::{RepositoryClient, find_in_layer};
 
@@ -18,12 +17,13 @@ use crate::access::stamp;
 use crate::authenticate::Authenticated;
 use crate::base;
 use crate::config::OnExistingTag;
-use crate::destination::destination;
+use crate::destination::{destination, staging};
 use crate::documents;
 use crate::error::Error;
 use crate::evidence::Evidence;
 use crate::graph::{Closure, Graph};
-use crate::provenance::{self, Judged, Provenance, Releases};
+use crate::media::Media;
+use crate::provenance::{self, AsOf, Judged, Provenance, Releases};
 use crate::reading::Stop;
 use crate::site::{Site, StreamRules};
 use crate::sparse;
@@ -57,8 +57,10 @@ pub enum TagAction {
 pub struct Placed {
     /// The image.
     pub image: Image,
-    /// Its production reference.
+    /// Where it is put now: its production reference, or where it waits for its promotion.
     pub destination: TagRef,
+    /// Its production reference.
+    pub production: TagRef,
     /// What will become of the tag.
     pub action: TagAction,
     /// Everything it consists of.
@@ -90,6 +92,11 @@ impl Placement {
     /// The images with their places.
     pub fn images(&self) -> &[Placed] {
         &self.images
+    }
+
+    /// What is to be signed: each image's production reference and digest.
+    pub(crate) fn wanted(&self) -> Vec<(TagRef, Digest)> {
+        self.images.iter().map(|placed| (placed.production.clone(), placed.image.digest)).collect()
     }
 
     /// The repositories that need a blob or document.
@@ -136,6 +143,22 @@ pub fn admit<'s>(
         admitted.reserve(ledger, progress)?;
     }
     Ok(admitted)
+}
+
+/// Admits images of a bundle that waits for its promotion: all of step 3 once more, by the rules of now. Its number was
+/// reserved when it was received.
+///
+/// # Errors
+/// As [`admit`]; [`Error::OtherDestination`].
+pub fn admit_again<'s>(
+    site: &Site,
+    ledger: &Ledger,
+    bundle: Authenticated<'s>,
+    only: &BTreeSet<TagRef>,
+    progress: &Progress,
+) -> Result<Admitted<'s>, Error> {
+    let placement = examine_some(site, Some(ledger), &bundle, Some(only), progress, Probe::Ask)?;
+    Ok(Admitted { subject: subject(&bundle), bundle, placement })
 }
 
 impl Admitted<'_> {
@@ -193,13 +216,28 @@ pub fn examine(
     progress: &Progress,
     probe: Probe,
 ) -> Result<Placement, Error> {
+    examine_some(site, ledger, bundle, None, progress, probe)
+}
+
+fn examine_some(
+    site: &Site,
+    ledger: Option<&Ledger>,
+    bundle: &Authenticated<'_>,
+    only: Option<&BTreeSet<TagRef>>,
+    progress: &Progress,
+    probe: Probe,
+) -> Result<Placement, Error> {
     sequence(ledger, bundle)?;
-    expiry(site, bundle.manifest.get())?;
-    let destinations = destinations(bundle)?;
+    expiry(site, ledger, bundle)?;
+    let mut destinations = destinations(bundle)?;
     let (graph, evidence) = documents::read(bundle)?;
     // What is recorded besides is bounded by the manifest's own size.
     let provenance = provenance::accept(judged(site, bundle, &graph, &evidence)?, LIMITS.ledger_entry / 2)?;
+    if let Some(only) = only {
+        destinations.retain(|(_, production)| only.contains(production));
+    }
     let mut placement = tags(site, bundle, destinations, &graph, provenance, progress, probe)?;
+    not_withdrawn(ledger, &subject(bundle), &placement)?;
     for placed in &mut placement.images {
         if site.signs_for_cosign() {
             let nameless = placed.closure.documents.iter().find(|d| DigestTag::Sig.for_subject(d).is_none());
@@ -209,8 +247,28 @@ pub fn examine(
         }
         placed.release_signatures = release_signatures(&placed.image, &placed.provenance, &evidence);
     }
-    placement.base = base::prove(site, ledger, bundle, &placement, progress)?;
+    // What waits has everything where it waits.
+    if !matches!(bundle.media, Media::Staged(_)) {
+        placement.base = base::prove(site, ledger, bundle, &placement, progress)?;
+    }
     Ok(placement)
+}
+
+/// No image, nor anything below it, that was withdrawn from production.
+fn not_withdrawn(ledger: Option<&Ledger>, subject: &Subject, placement: &Placement) -> Result<(), Error> {
+    let Some(ledger) = ledger else { return Ok(()) };
+    for placed in &placement.images {
+        for digest in &placed.closure.documents {
+            if let Some((at, _)) = ledger.withdrawals(digest)?.last() {
+                if ledger.override_of(subject, Rule::Withdrawn)?.is_some() {
+                    return Ok(());
+                }
+                let (origin, digest) = (Box::new(placed.image.origin.clone()), *digest);
+                return Err(Error::Withdrawn { origin, digest, at: at.time, entry: at.entry });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The signatures of a release image that clusters are to get: those that the policy took for good; without a policy those
@@ -239,9 +297,13 @@ pub fn judged(
     graph: &Graph,
     evidence: &Evidence<'_>,
 ) -> Result<Vec<Judged>, Error> {
+    let at = match &bundle.media {
+        Media::Staged(staged) => AsOf { received: staged.received(), now: site.now },
+        Media::Folders(_) | Media::Piped(_) => AsOf::now(site.now),
+    };
     let judge = |image: &Image| {
         let closure = graph.closure(image)?;
-        provenance::judge(image, &closure, graph, evidence, bundle.rules, site.now)
+        provenance::judge(image, &closure, graph, evidence, bundle.rules, at)
     };
     let images = &bundle.manifest.get().images;
     let mut judged = images.iter().map(judge).collect::<Result<Vec<_>, Error>>()?;
@@ -292,10 +354,11 @@ pub fn sequence(ledger: Option<&Ledger>, bundle: &Authenticated<'_>) -> Result<(
 }
 
 /// Not after its end.
-pub fn expiry(site: &Site, manifest: &Manifest) -> Result<(), Error> {
-    match manifest.expires {
-        Some(expires) if expires <= site.now => Err(Error::Expired { expires, now: site.now }),
-        _ => Ok(()),
+pub fn expiry(site: &Site, ledger: Option<&Ledger>, bundle: &Authenticated<'_>) -> Result<(), Error> {
+    let Some(expires) = bundle.manifest.get().expires.filter(|expires| *expires <= site.now) else { return Ok(()) };
+    match ledger.map(|ledger| ledger.override_of(&subject(bundle), Rule::Expired)).transpose()?.flatten() {
+        Some(_) => Ok(()),
+        None => Err(Error::Expired { expires, now: site.now }),
     }
 }
 
@@ -309,6 +372,12 @@ pub fn destinations(bundle: &Authenticated<'_>) -> Result<Vec<(Image, TagRef)>, 
             return Err(Error::Origin { origin: Box::new(image.origin.clone()), stream: bundle.stream.clone() });
         }
         let to = destination(image, &rules.to)?;
+        if let Media::Staged(staged) = &bundle.media
+            && let Some(recorded) = staged.production(&image.origin).filter(|recorded| **recorded != to)
+        {
+            let (origin, recorded) = (Box::new(image.origin.clone()), Box::new(recorded.clone()));
+            return Err(Error::OtherDestination { origin, recorded, now: Box::new(to) });
+        }
         if is_made_from_digest(&to.tag) {
             return Err(Error::ReservedTag { origin: Box::new(image.origin.clone()), tag: to.tag });
         }
@@ -336,11 +405,12 @@ fn tags(
     progress: &Progress,
     probe: Probe,
 ) -> Result<Placement, Error> {
+    let destinations = places(site, bundle, destinations)?;
     let of = |to: &TagRef| (to.repository.clone(), site.registries.repository(&to.repository));
-    let repositories: BTreeMap<_, _> = destinations.iter().map(|(_, to)| of(to)).collect();
-    let named = threads::map(site.jobs, &destinations, |(_, to)| repositories[&to.repository].head_tag(&to.tag))?;
+    let repositories: BTreeMap<_, _> = destinations.iter().map(|(_, to, _)| of(to)).collect();
+    let named = threads::map(site.jobs, &destinations, |(_, to, _)| repositories[&to.repository].head_tag(&to.tag))?;
     let mut images = Vec::new();
-    for ((image, destination), named) in destinations.into_iter().zip(named) {
+    for ((image, destination, production), named) in destinations.into_iter().zip(named) {
         let client = &repositories[&destination.repository];
         let action = match named {
             None => TagAction::Create,
@@ -348,6 +418,8 @@ fn tags(
             Some(names) => {
                 let meant_to_move = bundle.rules.replace_tags.iter().any(|p| glob_match(p, destination.tag.as_str()));
                 match site.on_existing_tag {
+                    // Where images wait, the newest is tried.
+                    _ if destination != production => TagAction::Move { from: names },
                     _ if meant_to_move => TagAction::Move { from: names },
                     OnExistingTag::Replace => TagAction::Move { from: names },
                     OnExistingTag::Skip => {
@@ -373,7 +445,34 @@ fn tags(
         let judged = provenance.remove(&image.origin);
         // Every image of the manifest was judged, and none is listed twice.
         let provenance = judged.ok_or_else(|| Error::NotJudged { origin: Box::new(image.origin.clone()) })?;
-        images.push(Placed { image, destination, action, closure, provenance, release_signatures: Vec::new() });
+        let release_signatures = Vec::new();
+        images.push(Placed { image, destination, production, action, closure, provenance, release_signatures });
     }
     Ok(Placement { images, repositories, base: base::Proven::new() })
+}
+
+/// Where each image is put now, and its production reference.
+fn places(
+    site: &Site,
+    bundle: &Authenticated<'_>,
+    destinations: Vec<(Image, TagRef)>,
+) -> Result<Vec<(Image, TagRef, TagRef)>, Error> {
+    let waits = site.staging().filter(|_| !matches!(bundle.media, Media::Staged(_)));
+    let mut taken: BTreeMap<TagRef, (Reference, Digest)> = BTreeMap::new();
+    let mut places = Vec::new();
+    for (image, production) in destinations {
+        let to = match waits {
+            Some(waits) => staging(&production, &waits.to)?,
+            None => production.clone(),
+        };
+        let (origin, digest) = (image.origin.clone(), image.digest);
+        match taken.insert(to.clone(), (origin.clone(), digest)) {
+            Some((other, names)) if names != digest => {
+                let (first, second, destination) = (Box::new(other), Box::new(origin), Box::new(to));
+                return Err(Error::TwoOrigins { first, second, destination });
+            }
+            _ => places.push((image, to, production)),
+        }
+    }
+    Ok(places)
 }

@@ -175,6 +175,28 @@ fn push(client: &RepositoryClient, blob: VerifiedBytes) -> Result<(), Error> {
     Ok(())
 }
 
+/// Takes signatures in the form of cosign away, whose payloads have these digests; gives how many. Nothing else under the tag
+/// changes.
+///
+/// # Errors
+/// [`Error`] if the registry fails, or the tag names something else than signatures.
+pub fn remove_cosign(client: &RepositoryClient, digest: &Digest, payloads: &BTreeSet<Digest>) -> Result<usize, Error> {
+    let Some(tag) = DigestTag::Sig.for_subject(digest) else { return Ok(0) };
+    let failed = |source| Error::CosignTag { tag: format!("{}:{tag}", client.repository()), source };
+    let Some(found) = client.fetch_digest_tag(digest, DigestTag::Sig)? else { return Ok(0) };
+    let there = Attachment::parse(found.document.bytes()).map_err(failed)?;
+    let left = there.without(|layer| payloads.contains(&layer.digest));
+    let removed = there.layers().len() - left.layers().len();
+    if removed == 0 || (left.layers().is_empty() && client.delete_document(found.document.digest())?) {
+        return Ok(removed);
+    }
+    let bytes = left.to_bytes().map_err(failed)?;
+    push(client, VerifiedBytes::of(bytes.config))?;
+    let media_type = MediaType::OCI_MANIFEST.parse().map_err(|e| failed(AttachmentError::Document(e)))?;
+    client.push_tag(&tag, &VerifiedBytes::of(bytes.manifest), &media_type)?;
+    Ok(removed)
+}
+
 /// A signature in the form of cosign for one document, and where it is.
 pub struct CosignSigned {
     /// The tag.

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use blobs::VerifyingReader;
 use console::Progress;
-use ledger::{Act, Ledger, Status};
+use ledger::{Act, Ledger, Rule, Status};
 use manifest_schema::{Base, Digest, Document, LIMITS, Repository, Stored};
 use registry::RepositoryClient;
 
-use crate::admit::Placement;
+use crate::admit::{Placement, subject};
 use crate::authenticate::Authenticated;
 use crate::config::BaseProof;
 use crate::error::Error;
@@ -20,7 +20,8 @@ pub type Proven = BTreeMap<Digest, RepositoryClient>;
 /// Proves that every blob that an image needs, and the bundle does not carry, is in production.
 ///
 /// By default a blob counts if the ledger has the base recorded, and an image manifest of the base, fetched by digest from the
-/// repository that was recorded, refers to it, and the registry has it there. With [`BaseProof::Read`] it counts if it was
+/// repository that was recorded, refers to it, and the registry has it there; or a referrer that this bundle lists, if its
+/// image goes into such a repository. With [`BaseProof::Read`] it counts if it was
 /// read and its digest is right, whatever the ledger knows.
 ///
 /// # Errors
@@ -37,16 +38,26 @@ pub fn prove(
     let users = placement.users(|closure| closure.blobs.iter());
     let left = manifest.blobs.iter().filter(|b| b.stored == Stored::Base && users.contains_key(&b.digest));
     let mut open: BTreeMap<Digest, u64> = left.map(|b| (b.digest, b.size)).collect();
+    let overridden = ledger.map(|ledger| ledger.override_of(&subject(bundle), Rule::Base)).transpose()?.flatten();
+    let proof = if overridden.is_some() { BaseProof::Read } else { site.base_proof };
     let published = match published(ledger, base) {
-        Err(Error::UnknownBase { .. }) if site.base_proof == BaseProof::Read => Vec::new(),
+        Err(Error::UnknownBase { .. }) if proof == BaseProof::Read => Vec::new(),
         other => other?,
     };
     let mut proven = Proven::new();
-    match site.base_proof {
+    match proof {
         BaseProof::Published => {
+            let repositories: BTreeSet<_> = published.iter().map(|(repository, _)| repository.clone()).collect();
             for (repository, digest) in published {
                 let client = site.registries.repository(&repository);
                 referred(&client, &digest, &mut open, &mut proven, 0)?;
+            }
+            // What is attached to an image is beside it, under the digest that it has in this bundle too.
+            for placed in placement.images().iter().filter(|p| repositories.contains(&p.destination.repository)) {
+                let client = site.registries.repository(&placed.destination.repository);
+                for referrer in &placed.image.referrers {
+                    referred(&client, &referrer.digest, &mut open, &mut proven, 0)?;
+                }
             }
         }
         BaseProof::Read => {
@@ -103,7 +114,7 @@ fn published(ledger: Option<&Ledger>, base: &Base) -> Result<Vec<(Repository, Di
     }
     let mut images = Vec::new();
     for entry in details.entries {
-        if let Act::Recorded(recorded) = entry.act {
+        if let Act::Recorded(recorded) | Act::Promoted(recorded) = entry.act {
             images.extend(recorded.images.into_iter().map(|i| (i.production.repository, i.digest)));
         }
     }

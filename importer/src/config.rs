@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use commands::settings::{self, SignConfig};
-use manifest_schema::{Repository, Scope, Stream};
+use manifest_schema::{OutsideText, Repository, Scope, Stream, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,9 @@ pub struct Import {
     pub streams: BTreeMap<Stream, StreamConfig>,
     /// How images are signed for production.
     pub production: ProductionConfig,
+    /// A registry before production. With it, bundles are received there and wait for their promotion.
+    #[serde(default)]
+    pub staging: Option<StagingConfig>,
     /// What to do with a tag that exists and names another image.
     #[serde(default)]
     pub on_existing_tag: OnExistingTag,
@@ -39,6 +42,9 @@ pub struct Import {
     /// Certificates of couriers, or folders of them: whose statements of custody are recorded as signed by someone known.
     #[serde(default)]
     pub couriers: Vec<PathBuf>,
+    /// Who must approve a bundle before its images are signed for production. Without, nobody has to.
+    #[serde(default)]
+    pub approvers: Option<ApproversConfig>,
     /// How an incremental bundle's base is proven to be in production.
     #[serde(default)]
     pub base_proof: BaseProof,
@@ -80,6 +86,104 @@ pub enum WatchInto {
 
 fn default_tolerance() -> u32 {
     signing::DEFAULT_CLOCK_TOLERANCE
+}
+
+/// Who must approve a bundle before its images are signed for production.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApproversConfig {
+    /// OpenPGP certificate files of those who may approve, or folders of them.
+    pub certificates: Vec<PathBuf>,
+    /// How many of them must have approved.
+    #[serde(default = "one")]
+    pub threshold: usize,
+    /// Who promotes has to say so with a key, and an approval by the same key does not count.
+    #[serde(default)]
+    pub exclude_promoter: bool,
+    /// Certificates of those who may promote beside the approvers, or folders of them.
+    #[serde(default)]
+    pub promoters: Vec<PathBuf>,
+    /// How long an approval may count.
+    #[serde(default)]
+    pub greatest_validity: Span,
+}
+
+/// A whole number of hours, days or weeks, such as `36h` or `30d`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(with = "String", extend("pattern" = "^[1-9][0-9]{0,5}[hdw]$"))]
+pub struct Span {
+    count: u32,
+    unit: Unit,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    Hours,
+    Days,
+    Weeks,
+}
+
+impl Default for Span {
+    /// For an approval: 30 days.
+    fn default() -> Self {
+        Self { count: 30, unit: Unit::Days }
+    }
+}
+
+impl Span {
+    /// Its seconds.
+    pub fn seconds(self) -> i64 {
+        let unit = match self.unit {
+            Unit::Hours => 3600,
+            Unit::Days => 86_400,
+            Unit::Weeks => 7 * 86_400,
+        };
+        i64::from(self.count) * unit
+    }
+
+    /// The time that is so much later; `None` if that is beyond the year 9999.
+    pub fn after(self, time: Timestamp) -> Option<Timestamp> {
+        Timestamp::from_unix(time.unix() + self.seconds())
+    }
+}
+
+impl std::fmt::Display for Span {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let unit = match self.unit {
+            Unit::Hours => 'h',
+            Unit::Days => 'd',
+            Unit::Weeks => 'w',
+        };
+        write!(f, "{}{unit}", self.count)
+    }
+}
+
+/// The text is no span.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{}` is not a span of time: expected hours, days or weeks from 1 to 100000, such as 36h or 30d", .0.escaped())]
+pub struct SpanError(OutsideText);
+
+impl std::str::FromStr for Span {
+    type Err = SpanError;
+    fn from_str(text: &str) -> Result<Self, SpanError> {
+        let bad = || SpanError(OutsideText::new(text));
+        let unit = match text.bytes().last() {
+            Some(b'h') => Unit::Hours,
+            Some(b'd') => Unit::Days,
+            Some(b'w') => Unit::Weeks,
+            _ => return Err(bad()),
+        };
+        let span = Self { count: text[..text.len() - 1].parse().map_err(|_| bad())?, unit };
+        if (1..=100_000).contains(&span.count) && span.to_string() == text { Ok(span) } else { Err(bad()) }
+    }
+}
+
+impl TryFrom<String> for Span {
+    type Error = SpanError;
+    fn try_from(text: String) -> Result<Self, SpanError> {
+        text.parse()
+    }
 }
 
 /// Where the ledger is, and which one it is.
@@ -176,7 +280,7 @@ fn one() -> usize {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Mapping {
-    /// The origin: host, or host and path.
+    /// Where from: host, or host and path.
     pub from: Scope,
     /// The destination.
     pub to: Scope,
@@ -197,6 +301,29 @@ pub struct ProductionConfig {
     /// Signs in the form of cosign too, which podman and CRI-O read with `use-sigstore-attachments`.
     #[serde(default)]
     pub cosign: Option<CosignConfig>,
+}
+
+/// A registry before production, where what comes in is tried.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StagingConfig {
+    /// From a part of production's name space to where its images wait; the longest matching `from` decides.
+    pub to: Vec<Mapping>,
+    /// The folder for the signatures that images had at their origin, for the clusters that pull from there.
+    pub lookaside: LookasideConfig,
+    /// Where those clusters find that folder, as `handover staging` tells them; without, `file://` and the folder.
+    #[serde(default)]
+    pub lookaside_url: Option<LookasideUrlConfig>,
+}
+
+/// Where clusters find signatures.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum LookasideUrlConfig {
+    /// One URL: for a single registry.
+    One(String),
+    /// A URL for each registry (host[:port]).
+    PerHost(BTreeMap<String, String>),
 }
 
 /// A secret key for cosign signatures.
@@ -258,24 +385,46 @@ impl Import {
             stream.sigstore.keys.iter_mut().chain(&mut stream.sigstore.trusted_root).for_each(relative);
         }
         self.couriers.iter_mut().for_each(relative);
+        if let Some(approvers) = &mut self.approvers {
+            approvers.certificates.iter_mut().chain(&mut approvers.promoters).for_each(relative);
+        }
         self.production.release_signatures.iter_mut().for_each(relative);
         if let Some(cosign) = &mut self.production.cosign {
             relative(&mut cosign.key);
             cosign.passphrase_file.iter_mut().for_each(relative);
         }
-        match &mut self.production.lookaside {
-            LookasideConfig::One(path) => relative(path),
-            LookasideConfig::PerHost(hosts) => hosts.values_mut().for_each(relative),
-        }
+        self.production.lookaside.paths_mut().for_each(relative);
+        self.staging.iter_mut().flat_map(|staging| staging.lookaside.paths_mut()).for_each(relative);
     }
 }
 
 impl LookasideConfig {
+    fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let (one, hosts) = match self {
+            LookasideConfig::One(path) => (Some(path), None),
+            LookasideConfig::PerHost(hosts) => (None, Some(hosts.values_mut())),
+        };
+        one.into_iter().chain(hosts.into_iter().flatten())
+    }
+
+    /// The trees.
+    pub fn roots(&self) -> Vec<&PathBuf> {
+        match self {
+            LookasideConfig::One(root) => vec![root],
+            LookasideConfig::PerHost(roots) => roots.values().collect(),
+        }
+    }
+
     /// The tree for a repository's registry.
     pub fn root_for(&self, repository: &Repository) -> Option<&Path> {
+        self.root_of(repository.registry())
+    }
+
+    /// The tree for a registry.
+    pub fn root_of(&self, registry: &str) -> Option<&Path> {
         match self {
             LookasideConfig::One(path) => Some(path),
-            LookasideConfig::PerHost(hosts) => hosts.get(repository.registry()).map(PathBuf::as_path),
+            LookasideConfig::PerHost(hosts) => hosts.get(registry).map(PathBuf::as_path),
         }
     }
 }

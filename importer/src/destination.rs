@@ -1,6 +1,6 @@
 //! From origin references to production references.
 
-use manifest_schema::{Image, Reference, Scope, Tag, TagRef};
+use manifest_schema::{Image, Reference, Repository, Scope, Tag, TagRef};
 
 use crate::config::Mapping;
 use crate::error::Error;
@@ -10,17 +10,17 @@ use crate::error::Error;
 /// # Errors
 /// [`Error::NoDestination`] if none matches, [`Error::BadDestination`] if the result is no repository.
 pub fn destination(image: &Image, rules: &Rules) -> Result<TagRef, Error> {
-    let origin = image.origin.repository();
-    let matching = |m: &&Mapping| m.from.contains(origin);
-    let repository = match (rules.mappings.iter().filter(matching).max_by_key(|m| m.from.specificity()), &rules.prefix)
-    {
-        (Some(m), _) => m.to.join(&m.from.strip(origin).unwrap_or_default()),
-        (None, Some(prefix)) => prefix.join(origin.path()),
-        (None, None) => return Err(Error::NoDestination { origin: Box::new(image.origin.clone()) }),
-    };
-    let repository =
-        repository.map_err(|source| Error::BadDestination { origin: Box::new(image.origin.clone()), source })?;
+    let repository = rules.map(image.origin.repository(), &image.origin)?;
     Ok(TagRef { repository, tag: tag_for(&image.origin, image) })
+}
+
+/// Where an image waits that is to go to a place in production.
+///
+/// # Errors
+/// As [`destination`].
+pub fn staging(production: &TagRef, rules: &Rules) -> Result<TagRef, Error> {
+    let named = Reference::tagged(production.repository.clone(), production.tag.clone());
+    Ok(TagRef { repository: rules.map(&production.repository, &named)?, tag: production.tag.clone() })
 }
 
 /// The destination rules of a stream.
@@ -30,6 +30,20 @@ pub struct Rules {
     pub mappings: Vec<Mapping>,
     /// Where everything else goes: `host/path:tag` becomes `P/path:tag`.
     pub prefix: Option<Scope>,
+}
+
+impl Rules {
+    /// The repository for another one, which `named` has in errors.
+    fn map(&self, from: &Repository, named: &Reference) -> Result<Repository, Error> {
+        let matching = |m: &&Mapping| m.from.contains(from);
+        let longest = self.mappings.iter().filter(matching).max_by_key(|m| m.from.specificity());
+        let mapped = match (longest, &self.prefix) {
+            (Some(m), _) => m.to.join(&m.from.strip(from).unwrap_or_default()),
+            (None, Some(prefix)) => prefix.join(from.path()),
+            (None, None) => return Err(Error::NoDestination { origin: Box::new(named.clone()) }),
+        };
+        mapped.map_err(|source| Error::BadDestination { origin: Box::new(named.clone()), source })
+    }
 }
 
 /// The reference's tag; one made from the digest if it has none, so that garbage collection keeps the image.

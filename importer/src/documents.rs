@@ -10,6 +10,7 @@ use crate::authenticate::Authenticated;
 use crate::error::Error;
 use crate::evidence::Evidence;
 use crate::graph::Graph;
+use crate::media::{Media, is_kept};
 use crate::reading::{Stop, read_blobs};
 
 /// Every document of the admission section, checked; and what the images are to be judged by.
@@ -55,6 +56,14 @@ pub fn for_each_document(
         }
     }
     Ok(())
+}
+
+/// Hands on what is kept of a bundle that is to wait, checked.
+pub(crate) fn for_each_kept(
+    bundle: &Authenticated<'_>,
+    mut act: impl FnMut(&Blob, &VerifiedBytes) -> Result<(), Error>,
+) -> Result<(), Error> {
+    bundle.media.reading(|| for_each_admitted(bundle, is_kept, |blob, bytes| act(blob, &bytes)))
 }
 
 /// Documents that wait to be handed on together: at most so many, and so many bytes.
@@ -139,6 +148,9 @@ pub(crate) fn each_admitted(
     bundle: &Authenticated<'_>,
     mut look: impl FnMut(&Blob, &mut dyn Read) -> Result<(), Stop>,
 ) -> Result<(), Error> {
+    if let Media::Staged(staged) = &bundle.media {
+        return staged.each_admitted(bundle.manifest.get(), look);
+    }
     read_blobs(bundle, Range::Admission, false, |content| {
         let blob = content.blob();
         let mut content = VerifyingReader::new(content, blob.digest, blob.size);

@@ -45,6 +45,120 @@ pub enum Error {
         /// The registry.
         host: String,
     },
+    /// Staging would write into production.
+    #[error("staging writes to {staging}, which is production of a stream")]
+    StagingIsProduction {
+        /// The destination.
+        staging: Box<Scope>,
+    },
+    /// Staging and production would share signatures.
+    #[error("{}: the signature folder of production is that of staging too", .path.display())]
+    StagingLookaside {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// No clusters pull from staging.
+    #[error("no staging registry is configured")]
+    NoStaging,
+    /// Where keys lie on nodes.
+    #[error("--key-dir {}: expected an absolute path of printable characters", .0.display())]
+    KeyDir(PathBuf),
+    /// Where nodes find signatures.
+    #[error("lookaside URL `{}`: expected http://HOST/..., https://HOST/... or file:///..., without ? and #", .0.escaped())]
+    LookasideUrl(OutsideText),
+    /// Several URLs need hosts.
+    #[error("--lookaside-url {}: of several, each must be HOST=URL", .0.escaped())]
+    LookasideUrlFlag(OutsideText),
+    /// One URL for two hosts.
+    #[error("one lookaside URL for several registries ({}): a lookaside path has no host in it", .hosts.join(", "))]
+    SharedLookasideUrl {
+        /// The registries.
+        hosts: Vec<String>,
+    },
+    /// No URL for a host.
+    #[error("no lookaside URL is configured for registry {host}")]
+    NoLookasideUrl {
+        /// The registry.
+        host: String,
+    },
+    /// Something in the folder to replace that is somebody else's.
+    #[error("{}: `handover {kind}` did not write it, or it was changed since", .path.display())]
+    NotHandedOver {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the folder is for.
+        kind: &'static str,
+    },
+    /// What was received would go somewhere else now.
+    #[error("{origin} was received to go to {recorded}, and would go to {now} by the configuration of now")]
+    OtherDestination {
+        /// The image.
+        origin: Box<Reference>,
+        /// Where it was to go.
+        recorded: Box<TagRef>,
+        /// Where it would go.
+        now: Box<TagRef>,
+    },
+    /// Nothing of the kind waits.
+    #[error("{}: nothing of that name waits for its promotion", .0.escaped())]
+    NothingWaits(OutsideText),
+    /// What was kept for the promotion is not there, or is not what was received.
+    #[error("bundle {bundle}: {what} cannot be taken from what was kept when it was received")]
+    NotKept {
+        /// The bundle.
+        bundle: BundleId,
+        /// What.
+        what: String,
+        /// Why, if it is there.
+        #[source]
+        source: Option<io::Error>,
+    },
+    /// A blob that an image needs is nowhere.
+    #[error("{digest} is needed, and nowhere to be had")]
+    NoBlob {
+        /// The blob.
+        digest: Digest,
+    },
+    /// An image was withdrawn.
+    #[error("{digest}, of {origin}, was withdrawn from production at {at}, in entry {entry}")]
+    Withdrawn {
+        /// The image.
+        origin: Box<Reference>,
+        /// What was withdrawn of it.
+        digest: Digest,
+        /// When.
+        at: Timestamp,
+        /// The ledger's entry.
+        entry: ledger::EntryNumber,
+    },
+    /// Not in production, as far as the ledger knows.
+    #[error("{0}: the ledger has no signatures of such an image in production")]
+    NotPublished(Box<Reference>),
+    /// An image that the approvals do not cover.
+    #[error("{digest} may not be signed as {production}: nobody allowed it")]
+    NotAllowed {
+        /// The production reference.
+        production: Box<TagRef>,
+        /// The digest.
+        digest: Digest,
+    },
+    /// Nothing of the bundle is in production.
+    #[error("bundle {bundle}: nothing of it is in production, it is {status}")]
+    NotInProduction {
+        /// The bundle.
+        bundle: BundleId,
+        /// How it stands.
+        status: &'static str,
+    },
+    /// A receipt cannot be written.
+    #[error("the receipt cannot be written")]
+    Receipt(#[source] manifest_schema::receipt::ReceiptError),
+    /// A QR code cannot be made.
+    #[error("the QR code cannot be made")]
+    Qr(#[source] console::QrError),
+    /// Something that needs a reason has none.
+    #[error("a reason is missing")]
+    NoReason,
     /// Two streams, one destination.
     #[error("streams {} and {} both write to {} and {}", .streams.0, .streams.1, .destinations.0, .destinations.1)]
     SharedDestination {
@@ -53,6 +167,113 @@ pub enum Error {
         /// The destinations.
         destinations: (Box<Scope>, Box<Scope>),
     },
+    /// Nobody could ever promote.
+    #[error("approvers: all {needed} must approve, and whoever promotes is one of them, whose approval does not count")]
+    NobodyMayPromote {
+        /// How many must approve.
+        needed: usize,
+    },
+    /// Too few approvals.
+    #[error("{}", not_approved(.0))]
+    NotApproved(Box<crate::approvals::Standing>),
+    /// A statement that does not count here.
+    #[error("it does not count")]
+    NotCounted(#[source] crate::approvals::NotCounted),
+    /// Statements that were not recorded.
+    #[error("{} of {given} statements cannot be recorded:{}", .problems.len(), of_files(.problems))]
+    Statements {
+        /// How many were given.
+        given: usize,
+        /// What is wrong with each.
+        problems: Vec<(PathBuf, Error)>,
+    },
+    /// The same document, signed by another approver.
+    #[error("approval {statement} is recorded as one of {recorded}, in entry {entry}; given as one of {given}")]
+    OthersStatement {
+        /// The digest of its document.
+        statement: Digest,
+        /// The approver it is recorded of.
+        recorded: ledger::Fingerprint,
+        /// The ledger's entry.
+        entry: ledger::EntryNumber,
+        /// The approver who signed this one.
+        given: signing::Fingerprint,
+    },
+    /// A withdrawal by someone else.
+    #[error("approval {approval} (entry {entry}) is of {of}, and cannot be taken back by {by}")]
+    OthersApproval {
+        /// The digest of the approval's document.
+        approval: Digest,
+        /// The ledger's entry.
+        entry: ledger::EntryNumber,
+        /// The approver who made it.
+        of: ledger::Fingerprint,
+        /// Who would take it back.
+        by: signing::Fingerprint,
+    },
+    /// A withdrawal that names another bundle than the approval.
+    #[error("it takes back approval {approval} of bundle {given}, which is of bundle {recorded}")]
+    OtherApproval {
+        /// The digest of the approval's document.
+        approval: Digest,
+        /// The bundle that it is of.
+        recorded: BundleId,
+        /// The bundle that the withdrawal names.
+        given: BundleId,
+    },
+    /// Somebody else's approval.
+    #[error("it is no approval that key {key} has made")]
+    NotOwnApproval {
+        /// The certificate.
+        key: signing::Fingerprint,
+        /// Why.
+        source: crate::approvals::NotCounted,
+    },
+    /// No approval to take back.
+    #[error("{bundle}: there is no approval of {key} that could be taken back")]
+    NothingToWithdraw {
+        /// `<stream>-<sequence>`.
+        bundle: String,
+        /// The approver.
+        key: signing::Fingerprint,
+    },
+    /// Nothing is left to be approved.
+    #[error("{bundle} is in production since {at}: there is nothing left to approve")]
+    NothingToApprove {
+        /// `<stream>-<sequence>`.
+        bundle: String,
+        /// When it was recorded.
+        at: Timestamp,
+    },
+    /// A request for an approval.
+    #[error("{}: no request for an approval", .file.display())]
+    Request {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: manifest_schema::ApprovalError,
+    },
+    /// A statement that cannot be made.
+    #[error(transparent)]
+    Approval(#[from] manifest_schema::ApprovalError),
+    /// A time beyond what can be written.
+    #[error("so long from now there is no time")]
+    TooLate,
+    /// Someone who may not promote.
+    #[error("key {key}: neither an approver nor a promoter is configured with it")]
+    UnknownPromoter {
+        /// The certificate.
+        key: signing::Fingerprint,
+    },
+    /// Someone who may not promote any more.
+    #[error("the signature of whoever promotes does not count")]
+    PromoterRejected {
+        /// Why.
+        source: Box<signing::Rejected>,
+    },
+    /// A fingerprint in the ledger.
+    #[error(transparent)]
+    Fingerprint(signing::FingerprintError),
     /// A reference or scope.
     #[error(transparent)]
     Reference(manifest_schema::reference::ReferenceError),
@@ -61,7 +282,7 @@ pub enum Error {
     Label(manifest_schema::text::LabelError),
     /// A fingerprint that the ledger does not take.
     #[error(transparent)]
-    LedgerName(ledger::NameError),
+    LedgerName(ledger::FingerprintError),
     /// The passphrase.
     #[error(transparent)]
     Passphrase(#[from] console::PassphraseError),
@@ -600,6 +821,28 @@ pub enum Error {
     /// stdout.
     #[error("stdout cannot be written")]
     Stdout(#[source] io::Error),
+}
+
+/// What is missing of approvals, and why each statement does not count.
+fn not_approved(standing: &crate::approvals::Standing) -> String {
+    let mut text =
+        format!("{}-{} is not approved: {}", standing.subject.stream, standing.subject.sequence, standing.summary());
+    for stated in &standing.statements {
+        if let Some(reason) = &stated.reason {
+            let (statement, approver) = (&stated.statement, &stated.approver.fingerprint);
+            text += &format!("\napproval {statement} of {approver} (entry {}): {reason}", stated.entry);
+        }
+    }
+    text
+}
+
+/// What is wrong with each file.
+fn of_files(problems: &[(PathBuf, Error)]) -> String {
+    let line = |(file, error): &(PathBuf, Error)| {
+        let (file, error) = (file.display().to_string(), console::chain(error));
+        if error.starts_with(&file) { format!("\n{error}") } else { format!("\n{file}: {error}") }
+    };
+    problems.iter().map(line).collect()
 }
 
 /// Digests for people.

@@ -3,6 +3,7 @@
 use bundle::Repairable;
 use console::{Explain, Fault};
 
+use crate::approvals::NotCounted;
 use crate::audit::AuditError;
 use crate::error::Error;
 
@@ -21,6 +22,19 @@ impl Explain for Error {
             | Error::SharedLookaside { .. }
             | Error::NoLookaside { .. }
             | Error::SharedDestination { .. }
+            | Error::StagingIsProduction { .. }
+            | Error::StagingLookaside { .. }
+            | Error::NoStaging
+            | Error::KeyDir(_)
+            | Error::LookasideUrl(_)
+            | Error::LookasideUrlFlag(_)
+            | Error::SharedLookasideUrl { .. }
+            | Error::NoLookasideUrl { .. }
+            | Error::NotHandedOver { .. }
+            | Error::NothingWaits(_)
+            | Error::NoReason
+            | Error::NotInProduction { .. }
+            | Error::NotPublished(_)
             | Error::Reference(_)
             | Error::Label(_)
             | Error::LedgerName(_)
@@ -39,7 +53,25 @@ impl Explain for Error {
             | Error::NoPlatform { .. }
             | Error::LedgerCertificate { .. }
             | Error::OutputExists(_)
-            | Error::OnlyForBundles { .. } => Fault::Usage,
+            | Error::OnlyForBundles { .. }
+            | Error::NobodyMayPromote { .. }
+            | Error::NothingToWithdraw { .. }
+            | Error::NothingToApprove { .. }
+            | Error::Request { .. }
+            | Error::Approval(_)
+            | Error::TooLate
+            | Error::Fingerprint(_) => Fault::Usage,
+            Error::Statements { problems, .. } => {
+                problems.iter().map(|(_, error)| error.fault()).max().unwrap_or(Fault::Refused)
+            }
+            Error::NotApproved(_)
+            | Error::NotCounted(_)
+            | Error::OthersStatement { .. }
+            | Error::OthersApproval { .. }
+            | Error::OtherApproval { .. }
+            | Error::NotOwnApproval { .. }
+            | Error::UnknownPromoter { .. }
+            | Error::PromoterRejected { .. } => Fault::Refused,
             Error::Audit(e) => audit_fault(e),
             Error::Source(e) => commands::source_fault(e),
             Error::Common(e) => e.fault(),
@@ -71,6 +103,9 @@ impl Explain for Error {
             | Error::VolumeCount { .. }
             | Error::Manifest(_)
             | Error::Expired { .. }
+            | Error::OtherDestination { .. }
+            | Error::NotAllowed { .. }
+            | Error::Withdrawn { .. }
             | Error::Origin { .. }
             | Error::NoDestination { .. }
             | Error::BadDestination { .. }
@@ -92,6 +127,10 @@ impl Explain for Error {
             | Error::Inconsistent { .. } => Fault::Refused,
             Error::TagMoved { .. }
             | Error::Lost { .. }
+            | Error::NotKept { .. }
+            | Error::NoBlob { .. }
+            | Error::Receipt(_)
+            | Error::Qr(_)
             | Error::Stopped
             | Error::NoClient { .. }
             | Error::Lookaside(_)
@@ -118,6 +157,38 @@ impl Explain for Error {
             Error::Missing("a ledger key") => {
                 "name it with --ledger-key or --ledger-by, or as `ledger: {sign: {key: FILE}}`; `sealift-import keygen ledger` makes one"
             }
+            Error::Missing("a list of approvers") => {
+                "name their certificates with `approvers: {certificates: [FILE]}` in import.yaml"
+            }
+            Error::Missing("an approver's key") => "name your own key with --sign-key or --sign-by",
+            Error::Missing("the time until which the approval counts") => {
+                "say --not-after TIME, or --for SPAN such as 7d; without a key, or with --list, the approvals are shown"
+            }
+            Error::Missing("the key of whoever promotes") => {
+                "name your own key with --promoter-key or --promoter-by: your own approval does not count"
+            }
+            Error::NobodyMayPromote { .. } => {
+                "lower `threshold:`, or name those who promote under `approvers: {promoters: [FILE]}`"
+            }
+            Error::NotApproved(standing) => {
+                let (stream, sequence) = (&standing.subject.stream, standing.subject.sequence);
+                return Some(format!(
+                    "`sealift-import approve {stream}-{sequence}` shows how its approvals stand; have those who are missing approve it"
+                ));
+            }
+            Error::NotCounted(why) => return not_counted_hint(why),
+            Error::Statements { problems, .. } => return problems.first().and_then(|(_, error)| error.hint()),
+            Error::OthersStatement { .. } => "each approver makes an approval of his own",
+            Error::OthersApproval { .. } | Error::NotOwnApproval { .. } => {
+                "only the key that has made an approval takes it back"
+            }
+            Error::OtherApproval { .. } => "have the withdrawal made anew from the approval's own file",
+            Error::NothingToWithdraw { .. } => "`sealift-import approve BUNDLE` shows the approvals that there are",
+            Error::UnknownPromoter { .. } => {
+                "name your certificate under `approvers: {promoters: [FILE]}`, or use the key that is known here"
+            }
+            Error::PromoterRejected { .. } => "use a key that is good, and have its certificate configured",
+            Error::Request { .. } => "have it written again with `sealift-import approve BUNDLE --request FILE`",
             Error::Missing("a production key") => {
                 "name it with --sign-key or --sign-by, or as `production: {sign: {key: FILE}}`"
             }
@@ -138,6 +209,32 @@ impl Explain for Error {
             Error::NoStreams => "configure the stream in import.yaml, or name the sender's certificate with --trust",
             Error::SharedLookaside { .. } | Error::NoLookaside { .. } => {
                 "give each registry a tree of its own: `lookaside: {HOST: DIR}` or --lookaside HOST=DIR"
+            }
+            Error::StagingIsProduction { .. } => {
+                "name a part of a registry that no stream writes to under `staging: {to: ...}`"
+            }
+            Error::StagingLookaside { .. } => "give staging a folder of its own with `staging: {lookaside: DIR}`",
+            Error::NoStaging => "name one under `staging:` in import.yaml, with `to:` and `lookaside:`",
+            Error::SharedLookasideUrl { .. } | Error::NoLookasideUrl { .. } => {
+                "give each registry a URL of its own: `staging: {lookaside_url: {HOST: URL}}` or --lookaside-url HOST=URL"
+            }
+            Error::NotHandedOver { .. } => "name another folder, or take out of this one what does not belong there",
+            Error::NothingWaits(_) => "`sealift-import ledger list` shows what was received and waits",
+            Error::NotPublished(_) => "name it by its production reference; `sealift-import ledger show` has them",
+            Error::NotInProduction { .. } => {
+                "a receipt says what production holds; receive or promote the bundle first"
+            }
+            Error::Receipt(_) | Error::Qr(_) => return None,
+            Error::NoReason => "say it for those who read the ledger",
+            Error::NotAllowed { .. } => {
+                "run the same command again; if it happens again, look at the approvals with `sealift-import approve BUNDLE`"
+            }
+            Error::OtherDestination { .. } => "put the configuration back, or receive the bundle again",
+            Error::NotKept { .. } | Error::NoBlob { .. } => {
+                "receive the bundle again from its media; what is there is found"
+            }
+            Error::Withdrawn { .. } => {
+                "have the image released anew; if this one is to run all the same, use --override withdrawn --reason TEXT"
             }
             Error::SharedDestination { .. } => "give each stream destinations of its own",
             Error::Role(_) => "make another key with `sealift-import keygen`",
@@ -219,7 +316,9 @@ impl Explain for Error {
             Error::Manifest(manifest_schema::manifest::ManifestError::Requires { .. }) => {
                 "install that version of sealift-import"
             }
-            Error::Expired { .. } => "ask the sender for a new release",
+            Error::Expired { .. } => {
+                "ask the sender for a new release; --override expired --reason TEXT lets this one in"
+            }
             Error::Origin { .. } => "if it shall be accepted, add its scope to the stream's `origins:`",
             Error::NoDestination { .. } | Error::BadDestination { .. } => {
                 "say where it goes with the stream's `to:`, or --to"
@@ -295,6 +394,9 @@ impl Explain for Error {
             | Error::LedgerId(_)
             | Error::TwoPrefixes
             | Error::LookasideFlag(_)
+            | Error::LookasideUrlFlag(_)
+            | Error::LookasideUrl(_)
+            | Error::KeyDir(_)
             | Error::Reference(_)
             | Error::Label(_)
             | Error::LedgerName(_)
@@ -312,10 +414,50 @@ impl Explain for Error {
             | Error::NothingToRun { .. }
             | Error::OnlyForBundles { .. }
             | Error::RecordedMeanwhile { .. }
+            | Error::NothingToApprove { .. }
+            | Error::Approval(_)
+            | Error::TooLate
+            | Error::Fingerprint(_)
             | Error::Stdout(_) => return None,
         };
         Some(text.into())
     }
+}
+
+/// What to do when an approval does not count.
+fn not_counted_hint(why: &NotCounted) -> Option<String> {
+    use signing::{Reason as R, Rejected};
+    let text = match why {
+        NotCounted::Signature(Rejected::BelowThreshold { faults, .. }) => match faults.first().map(|f| &f.reason) {
+            Some(R::UnknownKey) => {
+                "name the approver's certificate under `approvers: {certificates: [FILE]}`, if he may approve"
+            }
+            Some(R::Expired { .. }) => {
+                "put the approver's extended certificate beside the old one, or have another approve"
+            }
+            Some(R::Revoked { .. }) => "have another approver approve, or this one with a new key",
+            Some(R::Future { .. }) => "compare the clocks; clock_tolerance says how far they may differ",
+            _ => "ask the approver for the file again",
+        },
+        NotCounted::Signature(_) => "ask the approver for the file again",
+        NotCounted::TooLong { .. } => {
+            "approve for a shorter time; `approvers: {greatest_validity: SPAN}` says how long it may be"
+        }
+        NotCounted::Future { .. } => "compare the clocks; clock_tolerance says how far they may differ",
+        NotCounted::Ended { .. } | NotCounted::Withdrawn { .. } | NotCounted::Signers { .. } => {
+            "have a new approval made"
+        }
+        NotCounted::Ledger { .. }
+        | NotCounted::Bundle { .. }
+        | NotCounted::Name { .. }
+        | NotCounted::Manifest { .. }
+        | NotCounted::NotListed { .. }
+        | NotCounted::Image { .. } => {
+            "have it approved by what `sealift-import approve BUNDLE --request FILE` writes here"
+        }
+        NotCounted::Document(_) | NotCounted::Promoter | NotCounted::Again => return None,
+    };
+    Some(text.into())
 }
 
 fn contents_fault(error: &bundle::ContentsError) -> Fault {
@@ -424,7 +566,9 @@ fn ledger_fault(error: &ledger::Error) -> Fault {
 fn ledger_hint(error: &ledger::Error) -> Option<String> {
     use ledger::{Error as E, Refusal as R};
     let text = match error {
-        E::Refusal(R::Rollback { .. }) => "an older release is never put over a newer one; have the newer one sent",
+        E::Refusal(R::Rollback { .. }) => {
+            "have a newer one sent; if the older one is wanted, --override rollback --reason TEXT lets it in"
+        }
         E::Refusal(R::OtherManifest { .. } | R::OtherBundle { .. } | R::SameBundleOtherNumber { .. }) => {
             "a number stands for one release; ask the sender which is the right one, and have the other sent under a new number"
         }

@@ -13,9 +13,13 @@
 //! 6. [`sign`]: a ledger entry, then the production signatures
 //! 7. [`publish`]: tags move, last
 //! 8. [`record`]: one ledger transaction
+//!
+//! Where images wait for their promotion, [`receive`] ends with [`mod@wait`] behind step 5, and [`promote`] goes through steps 2 to
+//! 8 with what was kept ([`staged`]) in place of the media.
 
 pub mod access;
 pub mod admit;
+pub mod approvals;
 pub mod attach;
 pub mod audit;
 pub mod authenticate;
@@ -29,28 +33,41 @@ mod documents;
 pub mod error;
 pub mod evidence;
 pub mod graph;
+pub mod handover;
 mod hints;
 pub mod media;
 pub mod open;
+pub mod overrides;
 mod present;
+pub mod promotion;
 pub mod provenance;
 pub mod publish;
 pub mod push;
 mod reading;
+pub mod receipt;
 pub mod record;
 pub mod release_signatures;
+pub mod resign;
 pub mod sign;
 pub mod site;
 mod sparse;
+pub mod staged;
 pub mod trust;
 pub mod verify;
+pub mod wait;
+pub mod withdraw;
 
 use std::io::Read;
 use std::path::PathBuf;
 
+use approvals::{Promoter, PromoterArgs};
+use authenticate::Authenticated;
 use console::Progress;
 use ledger::Ledger;
 use media::Wait;
+use overrides::Overrides;
+use record::Rest;
+use site::Stage;
 
 pub use error::Error;
 pub use site::Site;
@@ -79,8 +96,10 @@ impl From {
 /// What [`receive`] did.
 #[must_use]
 pub enum Received {
-    /// The bundle was received now.
+    /// The bundle was received into production now.
     Now(Box<record::Recorded>),
+    /// The bundle was received, and its images wait for their promotion.
+    Waits(Box<wait::Waiting>),
     /// It was received before; nothing was done.
     Before(record::Before),
 }
@@ -89,54 +108,138 @@ pub enum Received {
 ///
 /// # Errors
 /// [`Error`]. Running the same command again continues where this one stopped.
-pub fn receive(site: &Site, from: From, progress: &Progress, state: &mut String) -> Result<Received, Error> {
+pub fn receive(
+    site: &Site,
+    from: From,
+    overrides: &Overrides,
+    progress: &Progress,
+    state: &mut String,
+) -> Result<Received, Error> {
     *state = "nothing was published".into();
     let mut ledger = site.open_ledger()?;
     let opened = from.open(site)?;
     let authenticated = authenticate::authenticate(opened)?;
+    let subject = admit::subject(&authenticated);
+    overrides.record(&mut ledger, &subject, progress)?;
     if let Some(before) = record::before(&ledger, &authenticated)? {
         return Ok(Received::Before(before));
     }
-    let subject = admit::subject(&authenticated);
     let known = ledger.state_of(&subject.stream, subject.sequence)?;
     if known.is_some_and(|row| row.subject == subject && row.status == ledger::Status::Signing) {
         *state = "an earlier run may have published some of it; this run published nothing".into();
     }
     custody::warn(&authenticated.media.handover(), progress);
-    // Not before: until the bundle is authenticated, the production key is not touched.
-    let production = site.production()?;
-    for warning in production.key.warnings(site.now) {
-        progress.warn(format_args!("production key: {warning}"));
+    let refusal = record::Refusal::of(&authenticated);
+    let result = match site.stage() {
+        Stage::Production => straight(site, &mut ledger, authenticated, progress, state)
+            .map(|recorded| Received::Now(Box::new(recorded))),
+        Stage::Staging | Stage::Held => until_promotion(site, &mut ledger, authenticated, progress, state)
+            .map(|waiting| Received::Waits(Box::new(waiting))),
+    };
+    match &result {
+        Ok(Received::Waits(_)) => *state = "nothing was published; the bundle waits for its promotion".into(),
+        Ok(_) => *state = "everything is published and recorded".into(),
+        Err(error) => refusal.note(&mut ledger, error),
     }
-    let result = receive_authenticated(site, &production, &mut ledger, authenticated, progress, state);
-    if result.is_ok() {
-        *state = "everything is published and recorded".into();
+    result
+}
+
+/// Steps 3 to 8.
+fn straight(
+    site: &Site,
+    ledger: &mut Ledger,
+    authenticated: Authenticated<'_>,
+    progress: &Progress,
+    state: &mut String,
+) -> Result<record::Recorded, Error> {
+    // Not before: until the bundle is authenticated, the production key is not touched.
+    let production = production(site, progress)?;
+    let admitted = admit::admit(site, ledger, authenticated, progress)?;
+    // None are required here; where some are, images wait.
+    let approvals = approvals::counted(site, ledger, &admitted.subject, &admitted.placement.wanted(), None)?;
+    let complete = into_registry(site, admitted, ledger, progress)?;
+    let signed = sign::sign(complete, approvals, &production, ledger, progress)?;
+    let published = publish::publish(signed, site.jobs, progress, state)?;
+    record::record(published, Rest::Nothing, None, ledger, progress)
+}
+
+/// Steps 3 to 5; the images wait then. The production key is not touched.
+fn until_promotion(
+    site: &Site,
+    ledger: &mut Ledger,
+    authenticated: Authenticated<'_>,
+    progress: &Progress,
+    state: &mut String,
+) -> Result<wait::Waiting, Error> {
+    site.staging().map_or(Ok(()), site::Staging::make_roots)?;
+    let admitted = admit::admit(site, ledger, authenticated, progress)?;
+    wait::keep(&admitted, ledger)?;
+    let complete = into_registry(site, admitted, ledger, progress)?;
+    wait::wait(site, complete, ledger, progress, state)
+}
+
+/// Steps 4 and 5.
+fn into_registry<'s>(
+    site: &Site,
+    admitted: admit::Admitted<'s>,
+    ledger: &mut Ledger,
+    progress: &Progress,
+) -> Result<complete::Complete<'s>, Error> {
+    let pushed = push::push(admitted, site.jobs, ledger, progress)?;
+    if pushed.admitted.bundle.media.is_sealed_last() {
+        pushed.admitted.reserve(ledger, progress)?;
+    }
+    complete::complete(pushed, site.jobs, progress)
+}
+
+/// Promotes a bundle that waits, or the images of it that are named by their production references: all of steps 2 to 8 from what
+/// was kept when it was received. `state` always holds one line that says what state the world is in.
+///
+/// # Errors
+/// [`Error`]. Running the same command again continues where this one stopped.
+pub fn promote(
+    site: &Site,
+    ledger: &mut Ledger,
+    asked: &promotion::Asked,
+    promoter: &PromoterArgs,
+    overrides: &Overrides,
+    progress: &Progress,
+    state: &mut String,
+) -> Result<Received, Error> {
+    *state = "nothing was published".into();
+    if let Some(before) = promotion::before(ledger, asked)? {
+        return Ok(Received::Before(before));
+    }
+    overrides.record(ledger, &asked.subject, progress)?;
+    let result = (|| {
+        // Before it is looked for: a bundle that may not be promoted has nothing kept any more.
+        let _may = ledger.preview(&access::stamp()?, &asked.subject)?;
+        let (authenticated, received) = staged::authenticate(site, &asked.subject)?;
+        let promotion = promotion::Promotion::of(ledger, &received, asked)?;
+        let wanted = promotion.wanted(&received);
+        let promoter = approvals::promoter(site, promoter.clone(), ledger, &asked.subject, &wanted)?;
+        let by = promoter.as_ref().map(Promoter::fingerprint);
+        let counted = |ledger: &Ledger| approvals::counted(site, ledger, &asked.subject, &wanted, by);
+        // Before anything is copied, and once more before anything is signed: copying takes its time.
+        let _so_far = counted(ledger)?;
+        let production = production(site, progress)?;
+        let admitted = admit::admit_again(site, ledger, authenticated, &promotion.images, progress)?;
+        let complete = into_registry(site, admitted, ledger, progress)?;
+        let signed = sign::sign(complete, counted(ledger)?, &production, ledger, progress)?;
+        let published = publish::publish(signed, site.jobs, progress, state)?;
+        record::record(published, promotion.rest, promoter, ledger, progress)
+    })();
+    match &result {
+        Ok(_) => *state = "everything that was asked for is published and recorded".into(),
+        Err(error) => record::Refusal::of_subject(&asked.subject).note(ledger, error),
     }
     result.map(|recorded| Received::Now(Box::new(recorded)))
 }
 
-fn receive_authenticated(
-    site: &Site,
-    production: &site::Production,
-    ledger: &mut Ledger,
-    authenticated: authenticate::Authenticated<'_>,
-    progress: &Progress,
-    state: &mut String,
-) -> Result<record::Recorded, Error> {
-    let refusal = record::Refusal::of(&authenticated);
-    let result = (|| {
-        let admitted = admit::admit(site, ledger, authenticated, progress)?;
-        let pushed = push::push(admitted, site.jobs, ledger, progress)?;
-        if pushed.admitted.bundle.media.is_sealed_last() {
-            pushed.admitted.reserve(ledger, progress)?;
-        }
-        let complete = complete::complete(pushed, site.jobs, progress)?;
-        let signed = sign::sign(complete, production, ledger, progress)?;
-        let published = publish::publish(signed, site.jobs, progress, state)?;
-        record::record(published, ledger, progress)
-    })();
-    if let Err(error) = &result {
-        refusal.note(ledger, error);
+fn production(site: &Site, progress: &Progress) -> Result<site::Production, Error> {
+    let production = site.production()?;
+    for warning in production.key.warnings(site.now) {
+        progress.warn(format_args!("production key: {warning}"));
     }
-    result
+    Ok(production)
 }

@@ -5,7 +5,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use commands::check;
 use console::args::TalkArgs;
-use importer::commands::{init, inspect, keygen, ledger, receive, trust, verify};
+use importer::commands::{
+    approve, handover, init, inspect, keygen, ledger, promote, receipt, receive, reject, resign, trust, verify,
+    withdraw,
+};
 
 /// Verifies bundles that sealift-export packed, pushes their images into the production registry, signs them, and keeps a
 /// ledger of what came in.
@@ -26,7 +29,14 @@ enum Command {
     Inspect(inspect::Inspect),
     Verify(verify::Verify),
     Receive(Box<receive::Receive>),
+    Receipt(receipt::Receipt),
+    Approve(Box<approve::Approve>),
+    Promote(Box<promote::Promote>),
+    Reject(Box<reject::Reject>),
+    Resign(Box<resign::Resign>),
+    Withdraw(Box<withdraw::Withdraw>),
     Ledger(ledger::LedgerCommand),
+    Handover(handover::HandoverCommand),
     Trust(trust::TrustCommand),
 }
 
@@ -41,7 +51,14 @@ fn main() -> ExitCode {
         Command::Inspect(command) => command.run(),
         Command::Verify(command) => command.run(quiet),
         Command::Receive(command) => command.run(quiet),
+        Command::Receipt(command) => command.run(),
+        Command::Approve(command) => command.run(),
+        Command::Promote(command) => command.run(quiet),
+        Command::Reject(command) => command.run(),
+        Command::Resign(command) => command.run(quiet),
+        Command::Withdraw(command) => command.run(quiet),
         Command::Ledger(command) => command.run(),
+        Command::Handover(command) => command.run(quiet),
         Command::Trust(command) => command.run(),
     })
 }

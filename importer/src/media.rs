@@ -2,6 +2,7 @@
 
 mod folders;
 mod piped;
+mod staged;
 
 use std::collections::BTreeSet;
 use std::io::{self, Read};
@@ -16,6 +17,8 @@ use crate::error::Error;
 
 pub use folders::{Folders, OpenVolume, SealedAs};
 pub use piped::Piped;
+pub use staged::Staged;
+pub(crate) use staged::{MANIFEST, SIGNATURE, is_kept};
 
 /// Volumes that are read at once, at most.
 const VOLUMES_AT_ONCE: usize = 2;
@@ -100,6 +103,8 @@ pub enum Media<'s> {
     Folders(Arc<Folders<'s>>),
     /// A stream, of which the seal is the last entry.
     Piped(Piped),
+    /// What was kept of a bundle that waits for its promotion.
+    Staged(Box<Staged>),
 }
 
 impl Media<'_> {
@@ -123,7 +128,7 @@ impl Media<'_> {
             // Nothing says what the ciphertext should be: what cannot be decrypted was cut or damaged on its way.
             (Self::Piped(_), ContentsError::Volume(source @ (Io(_) | NotAge | Corrupt(_)))) => Error::Stream { source },
             (Self::Piped(_), ContentsError::Volume(source @ Tar(TarError::Cut(_)))) => Error::Stream { source },
-            (Self::Piped(_), error) => Error::Contents { file: "-".into(), source: Box::new(error) },
+            (Self::Piped(_) | Self::Staged(_), error) => Error::Contents { file: "-".into(), source: Box::new(error) },
         }
     }
 
@@ -141,7 +146,7 @@ impl Media<'_> {
     pub(crate) fn handover(&self) -> Vec<Chain> {
         match self {
             Self::Folders(folders) => folders.handover(),
-            Self::Piped(_) => Vec::new(),
+            Self::Piped(_) | Self::Staged(_) => Vec::new(),
         }
     }
 
@@ -168,6 +173,7 @@ impl Media<'_> {
         match self {
             Self::Folders(folders) => folders.here(),
             Self::Piped(_) => [1].into(),
+            Self::Staged(_) => BTreeSet::new(),
         }
     }
 
@@ -194,6 +200,7 @@ impl bundle::Volumes for FromMedia<'_> {
                 Ok(Box::new(file))
             }
             Media::Piped(piped) => Ok(piped.open(self.last)),
+            Media::Staged(_) => Err(io::Error::other("what waits has no volumes")),
         }
     }
 

@@ -38,7 +38,7 @@ pub fn seal<'s>(site: &'s Site, paths: &[PathBuf], wait: Box<dyn Wait>) -> Resul
 }
 
 impl<'s> Sealed<'s> {
-    /// Whether this very bundle is recorded in the ledger already.
+    /// Whether this very bundle was received before: it is recorded in the ledger, or waits for its promotion.
     ///
     /// # Errors
     /// If the ledger cannot be read.
@@ -46,7 +46,8 @@ impl<'s> Sealed<'s> {
         let Some(ledger) = site.read_ledger()? else { return Ok(false) };
         let row = ledger.state_of(&self.folders.stream, self.folders.sequence)?;
         let same = |row: ledger::BundleRow| {
-            row.subject.manifest == self.folders.sealed.manifest && row.status == ledger::Status::Recorded
+            use ledger::Status::{Promoted, Received, Recorded};
+            row.subject.manifest == self.folders.sealed.manifest && matches!(row.status, Received | Promoted | Recorded)
         };
         Ok(row.is_some_and(same))
     }

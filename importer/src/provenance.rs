@@ -216,7 +216,7 @@ pub fn judge(
     graph: &Graph,
     evidence: &Evidence<'_>,
     rules: &StreamRules,
-    now: Timestamp,
+    at: AsOf,
 ) -> Result<Judged, Error> {
     let platforms: BTreeMap<Digest, Option<String>> =
         closure.platforms.iter().map(|p| (p.digest, p.platform.as_ref().map(ToString::to_string))).collect();
@@ -233,7 +233,7 @@ pub fn judge(
             rows.extend(found.unjudged());
             continue;
         };
-        let judging = Judging { policy, name: PolicyName::Docker(&origin), digests: &found.digests, now };
+        let judging = Judging { policy, name: PolicyName::Docker(&origin), digests: &found.digests, at };
         rows.extend(found.judged(&judging));
         let mut verdict = judging.judge(&found.simple(), &found.sigstore);
         found.explain(&mut verdict);
@@ -340,18 +340,34 @@ impl<'a> Found<'a> {
     }
 }
 
+/// The times to judge by.
+#[derive(Debug, Clone, Copy)]
+pub struct AsOf {
+    /// When this site received what is judged, by its own record: expiry and weakness are judged as of then.
+    pub received: Timestamp,
+    /// Now: what is revoked by now does not count.
+    pub now: Timestamp,
+}
+
+impl AsOf {
+    /// For what comes in now.
+    pub fn now(now: Timestamp) -> Self {
+        Self { received: now, now }
+    }
+}
+
 /// One document under one name, and the policy that is asked.
 pub(crate) struct Judging<'a> {
     pub(crate) policy: &'a ImagePolicy,
     pub(crate) name: PolicyName<'a>,
     pub(crate) digests: &'a [Digest],
-    pub(crate) now: Timestamp,
+    pub(crate) at: AsOf,
 }
 
 impl Judging<'_> {
     pub(crate) fn judge(&self, simple: &[&[u8]], sigstore: &[SigstoreSignature]) -> PolicyVerdict {
         let image = PolicyImage { name: self.name, digests: self.digests, simple, sigstore };
-        self.policy.judge(&image, self.now)
+        self.policy.judge_as_received(&image, self.at.received, self.at.now)
     }
 }
 

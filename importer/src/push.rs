@@ -17,7 +17,7 @@ use registry::{RepositoryClient, UploadJournal, UploadMark};
 use crate::admit::{Admitted, Placement};
 use crate::authenticate::Authenticated;
 use crate::error::Error;
-use crate::media::Media;
+use crate::media::{Media, Staged};
 use crate::present::{self, Users};
 use crate::reading::{self, Dealer, Ended, Run, Stop};
 
@@ -52,6 +52,10 @@ pub fn push<'s>(
     ledger: &mut Ledger,
     progress: &Progress,
 ) -> Result<Pushed<'s>, Error> {
+    if let Media::Staged(staged) = &admitted.bundle.media {
+        promote(&admitted, staged, jobs, progress)?;
+        return Ok(Pushed { admitted });
+    }
     let bundle = &admitted.bundle;
     let manifest = bundle.manifest.get();
     let users = admitted.placement.users(|closure| closure.blobs.iter());
@@ -59,7 +63,7 @@ pub fn push<'s>(
     let present = present::ask(&admitted.placement, &users, &sizes, jobs)?;
     let unneeded = match bundle.media {
         Media::Folders(_) => unneeded(manifest, &users, &present),
-        Media::Piped(_) => BTreeSet::new(),
+        Media::Piped(_) | Media::Staged(_) => BTreeSet::new(),
     };
     if !unneeded.is_empty() {
         let numbers: Vec<_> = unneeded.iter().map(ToString::to_string).collect();
@@ -95,6 +99,40 @@ pub fn push<'s>(
         }
     }
     Ok(Pushed { admitted })
+}
+
+/// Puts what waits into production: found there, mounted, or copied through the digest check.
+fn promote(admitted: &Admitted<'_>, staged: &Staged, jobs: usize, progress: &Progress) -> Result<(), Error> {
+    let placement = &admitted.placement;
+    let sizes = admitted.bundle.manifest.get().blobs_by_digest();
+    let users = placement.users(|closure| closure.blobs.iter());
+    let present = present::ask(placement, &users, &sizes, jobs)?;
+    let mut waits_at: BTreeMap<Digest, &RepositoryClient> = BTreeMap::new();
+    for placed in &placement.images {
+        if let Some(client) = staged.waits_at(&placed.image.origin) {
+            waits_at.extend(placed.closure.blobs.iter().map(|digest| (*digest, client)));
+        }
+    }
+    let missing: Vec<_> = users
+        .iter()
+        .filter_map(|(digest, needed)| {
+            let there = present.get(digest);
+            let missing: Vec<_> = needed.iter().filter(|r| there.is_none_or(|t| !t.contains(*r))).collect();
+            (!missing.is_empty()).then_some((sizes.get(digest)?, there.and_then(BTreeSet::first), missing))
+        })
+        .collect();
+    progress.begin("promoting", missing.iter().map(|(blob, ..)| blob.size).sum());
+    threads::for_each(jobs, missing, |(blob, holder, missing)| {
+        let source = match holder {
+            Some(repository) => placement.client(repository)?,
+            None => *waits_at.get(&blob.digest).ok_or(Error::NoBlob { digest: blob.digest })?,
+        };
+        spread(placement, blob, source, missing.into_iter())?;
+        progress.advance(blob.size);
+        Ok::<_, Error>(())
+    })?;
+    progress.end();
+    Ok(())
 }
 
 /// The volumes that hold nothing that the registry still needs.

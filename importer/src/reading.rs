@@ -93,7 +93,9 @@ pub(crate) fn read_blobs<'b>(
     let wrong = |e| media.judge(number, e);
     match (range, media) {
         (Range::Admission, _) => Ok(Ended::Volumes),
-        (Range::Volumes(..), Media::Folders(_)) => contents.finish().map(|_| Ended::Volumes).map_err(wrong),
+        (Range::Volumes(..), Media::Folders(_) | Media::Staged(_)) => {
+            contents.finish().map(|_| Ended::Volumes).map_err(wrong)
+        }
         (Range::Volumes(..), Media::Piped(_)) => {
             let (seal, signature) = contents.finish_stream().map_err(wrong)?;
             Ok(Ended::Stream { seal, signature })

@@ -5,8 +5,9 @@ use ledger::{EntryNumber, Ledger, Recorded as Entry, RecordedImage, Refused, Sta
 use manifest_schema::{OutsideText, Timestamp};
 use serde::Serialize;
 
-use crate::access::stamp;
+use crate::access::{stamp, to_ledger};
 use crate::admit::{no_policy, subject};
+use crate::approvals::Promoter;
 use crate::authenticate::Authenticated;
 use crate::custody;
 use crate::error::Error;
@@ -26,6 +27,15 @@ pub struct Recorded {
     pub production: String,
 }
 
+/// What else there is of a bundle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// Nothing.
+    Nothing,
+    /// Images that wait for their promotion.
+    Waits,
+}
+
 /// A bundle that was received before.
 #[derive(Debug, Serialize)]
 #[must_use]
@@ -38,11 +48,17 @@ pub struct Before {
     pub entry: EntryNumber,
 }
 
-/// Records a bundle.
+/// Records a bundle; or some of its images, if `rest` of it waits.
 ///
 /// # Errors
 /// If the ledger fails; everything is published then, and the same command again records it.
-pub fn record(published: Published<'_>, ledger: &mut Ledger, progress: &Progress) -> Result<Recorded, Error> {
+pub fn record(
+    published: Published<'_>,
+    rest: Rest,
+    promoter: Option<Promoter>,
+    ledger: &mut Ledger,
+    progress: &Progress,
+) -> Result<Recorded, Error> {
     let Published { signed, tags } = published;
     let admitted = signed.admitted;
     let mut skipped = Vec::new();
@@ -62,14 +78,7 @@ pub fn record(published: Published<'_>, ledger: &mut Ledger, progress: &Progress
             });
         }
     }
-    let signers = admitted
-        .bundle
-        .manifest
-        .signers()
-        .iter()
-        .map(|s| s.fingerprint.as_str().parse())
-        .collect::<Result<_, _>>()
-        .map_err(Error::LedgerName)?;
+    let signers = admitted.bundle.manifest.signers().iter().map(|s| to_ledger(&s.fingerprint)).collect();
     let no_policy = no_policy(admitted.bundle.rules).map(str::parse).collect::<Result<_, _>>().map_err(Error::Label)?;
     let record = Entry {
         subject: admitted.subject,
@@ -80,10 +89,13 @@ pub fn record(published: Published<'_>, ledger: &mut Ledger, progress: &Progress
         no_policy,
         handover: custody::records(&admitted.bundle.media.handover(), progress)?,
         skipped: skipped.clone(),
-        approvals: Vec::new(),
-        promoter: None,
+        approvals: signed.approvals.statements(),
+        promoter: promoter.map(Promoter::into_file),
     };
-    let entry = ledger.record(&stamp()?, record.clone())?;
+    let entry = match rest {
+        Rest::Nothing => ledger.record(&stamp()?, record.clone())?,
+        Rest::Waits => ledger.promoted(&stamp()?, record.clone())?,
+    };
     Ok(Recorded { entry, record, skipped, production: signed.production })
 }
 
@@ -108,6 +120,11 @@ impl Refusal {
     /// For an authenticated bundle.
     pub fn of(bundle: &Authenticated<'_>) -> Self {
         Self(subject(bundle))
+    }
+
+    /// For a bundle that is known.
+    pub fn of_subject(subject: &Subject) -> Self {
+        Self(subject.clone())
     }
 
     /// Notes a refusal; other failures are not noted. If that fails too, the refusal is what counts.

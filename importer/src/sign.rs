@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 
 use console::Progress;
-use ledger::{Announced, Ledger, MovedTag, RecordedSignature, Signing};
+use ledger::{Act, Announced, Ledger, MovedTag, RecordedSignature, Signing};
 use manifest_schema::{Digest, OutsideText, Reference, Repository, Timestamp};
+use registry::RepositoryClient;
 use signing::Lookaside;
 
 use crate::access::stamp;
 use crate::admit::{Admitted, TagAction};
+use crate::approvals::Approvals;
 use crate::attach;
 use crate::complete::Complete;
 use crate::error::Error;
@@ -21,6 +23,10 @@ pub struct SignedImages<'s> {
     pub(crate) admitted: Admitted<'s>,
     pub(crate) signatures: Vec<RecordedSignature>,
     pub(crate) production: String,
+    /// The approvals that counted.
+    pub(crate) approvals: Approvals,
+    /// The tags that were to move away from another image when the signatures were first announced.
+    pub(crate) moves: Vec<MovedTag>,
 }
 
 /// Signs every image: the index and each document below it, as its production reference; in the lookaside tree, and in the
@@ -32,11 +38,18 @@ pub struct SignedImages<'s> {
 /// [`Error`] if the ledger, the key or the lookaside tree fails.
 pub fn sign<'s>(
     complete: Complete<'s>,
+    approvals: Approvals,
     production: &Production,
     ledger: &mut Ledger,
     progress: &Progress,
 ) -> Result<SignedImages<'s>, Error> {
     let admitted = complete.admitted;
+    for placed in admitted.placement.images.iter().filter(|p| !p.is_skipped()) {
+        if *approvals.subject() != admitted.subject || !approvals.allows(&placed.production, &placed.image.digest) {
+            let (production, digest) = (Box::new(placed.production.clone()), placed.image.digest);
+            return Err(Error::NotAllowed { production, digest });
+        }
+    }
     let mut wanted: Vec<(Repository, Reference, Digest)> = Vec::new();
     let mut seen = BTreeSet::new();
     for placed in admitted.placement.images.iter().filter(|p| !p.is_skipped()) {
@@ -53,7 +66,7 @@ pub fn sign<'s>(
         .iter()
         .map(|(_, reference, digest)| Announced { reference: reference.clone(), digest: *digest })
         .collect();
-    ledger.signing(
+    let entry = ledger.signing(
         &stamp()?,
         Signing {
             subject: admitted.subject.clone(),
@@ -62,25 +75,22 @@ pub fn sign<'s>(
             tags: moves(&admitted),
         },
     )?;
+    let moves = match ledger.entry(entry)?.map(|stored| stored.entry.act) {
+        Some(Act::Signing(announced)) => announced.tags,
+        _ => Vec::new(),
+    };
     progress.say(format_args!("signing {} images and platform manifests", wanted.len()));
     let mut signatures = Vec::new();
     for (repository, reference, digest) in wanted {
-        let lookaside = production.lookaside(&repository)?;
-        let signature = sign_one(production, &lookaside, &repository, &reference, &digest)?;
-        signatures.push(signature);
-        if let Some(key) = &production.cosign {
-            let client = admitted.placement.client(&repository)?;
-            let signed = attach::cosign(client, key, &reference, &digest)?;
-            let path = OutsideText::new(format!("{repository}:{}", signed.tag));
-            signatures.push(RecordedSignature { reference, digest, path, file: signed.payload });
-        }
+        let client = admitted.placement.client(&repository)?;
+        signatures.extend(sign_document(production, client, &reference, &digest)?);
     }
     for placed in admitted.placement.images.iter().filter(|p| !p.is_skipped()) {
         if let Some(folder) = &production.release_signatures {
             release_signatures::hand_over(folder, &placed.release_signatures, progress)?;
         }
     }
-    Ok(SignedImages { admitted, signatures, production: fingerprint })
+    Ok(SignedImages { admitted, signatures, production: fingerprint, approvals, moves })
 }
 
 /// The tags that will move away from another image, as they were found.
@@ -94,16 +104,49 @@ fn moves(admitted: &Admitted<'_>) -> Vec<MovedTag> {
     moved.collect()
 }
 
-fn sign_one(
+/// Signs one document as its production reference: in the lookaside tree, and in the form of cosign if there is a key for that.
+/// Signatures that are there already are found and kept.
+///
+/// # Errors
+/// [`Error`] if a key, the lookaside tree or the registry fails.
+pub(crate) fn sign_document(
     production: &Production,
-    lookaside: &Lookaside,
-    repository: &Repository,
+    client: &RepositoryClient,
     reference: &Reference,
     digest: &Digest,
-) -> Result<RecordedSignature, Error> {
+) -> Result<Vec<RecordedSignature>, Error> {
+    let mut signatures = vec![sign_one(production, reference, digest)?];
+    if let Some(key) = &production.cosign {
+        let signed = attach::cosign(client, key, reference, digest)?;
+        let path = OutsideText::new(format!("{}:{}", reference.repository(), signed.tag));
+        signatures.push(RecordedSignature {
+            reference: reference.clone(),
+            digest: *digest,
+            path,
+            file: signed.payload,
+        });
+    }
+    Ok(signatures)
+}
+
+/// The simple signature that this production key has made, and its number.
+///
+/// # Errors
+/// If the lookaside tree cannot be read.
+pub(crate) fn find(
+    production: &Production,
+    reference: &Reference,
+    digest: &Digest,
+) -> Result<Option<(u32, Vec<u8>)>, Error> {
+    let repository = reference.repository();
+    let lookaside = production.lookaside(repository)?;
     let signer = production.key.fingerprint();
-    let found = lookaside.find_signature(repository, digest, reference, &signer, &production.trust)?;
-    let (number, bytes) = match found {
+    Ok(lookaside.find_signature(repository, digest, reference, &signer, &production.trust)?)
+}
+
+fn sign_one(production: &Production, reference: &Reference, digest: &Digest) -> Result<RecordedSignature, Error> {
+    let repository = reference.repository();
+    let (number, bytes) = match find(production, reference, digest)? {
         Some(found) => {
             tracing::info!("{reference}: {digest} is signed already");
             found
@@ -112,7 +155,7 @@ fn sign_one(
             let creator = concat!("sealift-import ", env!("CARGO_PKG_VERSION"));
             let bytes = production.key.sign_simple(reference, digest, Timestamp::now(), creator)?;
             tracing::info!("{reference}: signing {digest}");
-            (lookaside.add(repository, digest, &bytes)?, bytes)
+            (production.lookaside(repository)?.add(repository, digest, &bytes)?, bytes)
         }
     };
     let path = Lookaside::path_for(repository, digest).join(format!("signature-{number}"));

@@ -12,11 +12,13 @@ use ledger::Ledger;
 use manifest_schema::{LIMITS, OutsideText, Repository, Scope, Stream, Timestamp};
 use registry::Registries;
 use signing::sigstore::{Keyless, KeylessIdentity, SigstoreKey, SigstoreSecretKey};
-use signing::{Certificates, ImagePolicy, Lookaside, SecretKey, Trust};
+use signing::{Certificates, ImagePolicy, Lookaside, RoleConflict, SecretKey, Trust};
 
-use crate::access::{LedgerAccess, LedgerArgs};
+use crate::access::{LedgerAccess, LedgerArgs, to_ledger};
+use crate::approvals::{ApproverArgs, Approvers};
 use crate::config::{
-    BaseProof, IdentityConfig, Import, LookasideConfig, Mapping, OnExistingTag, SigstoreConfig, WatchInto,
+    BaseProof, IdentityConfig, Import, LookasideConfig, LookasideUrlConfig, Mapping, OnExistingTag, SigstoreConfig,
+    WatchInto,
 };
 use crate::destination::Rules;
 use crate::error::Error;
@@ -25,7 +27,7 @@ use crate::error::Error;
 pub(crate) const USER_AGENT: &str = concat!("sealift-import/", env!("CARGO_PKG_VERSION"));
 
 /// What this site accepts. Every flag is also a key of import.yaml; with --trust, no file is read.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct SiteArgs {
     /// The configuration [default: import.yaml, if it is there and --trust is not given]
     #[arg(short, long, value_name = "FILE", env = "SEALIFT_CONFIG")]
@@ -69,6 +71,9 @@ pub struct SiteArgs {
     #[command(flatten)]
     /// How much is done at once.
     pub jobs: JobArgs,
+    #[command(flatten)]
+    /// Who must approve.
+    pub approvers: ApproverArgs,
     #[command(flatten)]
     /// Registry access.
     pub registry: RegistryArgs,
@@ -126,6 +131,66 @@ pub struct StreamRules {
     pub replace_tags: Vec<String>,
 }
 
+/// A registry before production.
+#[derive(Debug, Clone)]
+pub struct Staging {
+    /// From production to where its images wait.
+    pub to: Rules,
+    /// Where clusters find the signature trees, if that is said.
+    pub lookaside_url: Option<LookasideUrlConfig>,
+    lookaside: LookasideConfig,
+}
+
+impl Staging {
+    /// The signature tree of a repository's registry.
+    ///
+    /// # Errors
+    /// [`Error::NoLookaside`].
+    pub fn lookaside(&self, repository: &Repository) -> Result<Lookaside, Error> {
+        tree(&self.lookaside, repository)
+    }
+
+    /// The folder of a registry's signature tree.
+    ///
+    /// # Errors
+    /// [`Error::NoLookaside`].
+    pub fn root(&self, registry: &str) -> Result<&Path, Error> {
+        self.lookaside.root_of(registry).ok_or_else(|| Error::NoLookaside { host: registry.into() })
+    }
+
+    /// Makes the folders for signatures, if they are not there.
+    ///
+    /// # Errors
+    /// [`Error::LookasideRoot`].
+    pub fn make_roots(&self) -> Result<(), Error> {
+        make_roots(&self.lookaside)
+    }
+}
+
+/// How far `receive` goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Into production, signed and published.
+    Production,
+    /// Into the staging registry, where the images wait for their promotion.
+    Staging,
+    /// Into production, where the images wait for their promotion without tags and signatures.
+    Held,
+}
+
+fn make_roots(lookaside: &LookasideConfig) -> Result<(), Error> {
+    lookaside.roots().into_iter().try_for_each(|root| {
+        std::fs::create_dir_all(root).map_err(|source| Error::LookasideRoot { path: root.clone(), source })
+    })
+}
+
+fn tree(lookaside: &LookasideConfig, repository: &Repository) -> Result<Lookaside, Error> {
+    match lookaside.root_for(repository) {
+        Some(root) => Ok(Lookaside::new(root)),
+        None => Err(Error::NoLookaside { host: repository.registry().into() }),
+    }
+}
+
 enum Streams {
     Configured(BTreeMap<Stream, StreamRules>),
     /// From the command line: for the stream named, or whichever the bundle names.
@@ -149,6 +214,8 @@ pub struct Site {
     pub now: Timestamp,
     watch: WatchInto,
     couriers: Option<Certificates>,
+    staging: Option<Staging>,
+    approvers: Option<Approvers>,
     /// How the base of an incremental bundle is proven.
     pub base_proof: BaseProof,
     /// Blobs that are transferred at once.
@@ -177,6 +244,7 @@ impl Site {
                 ("--image-policy", args.image_policy.is_some()),
                 ("--allow-unsigned-index", args.allow_unsigned_index),
                 ("--releases", !args.releases.is_empty()),
+                ("--approver", args.approvers.is_given()),
             ];
             if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
                 return Err(Error::OnlyWithTrust { flag });
@@ -252,6 +320,8 @@ impl Site {
             (None, Some(c)) => Some((c.key, production.cosign_passphrase_file.or(c.passphrase_file))),
             (None, None) => None,
         };
+        let approvers = config.as_ref().and_then(|c| c.approvers.clone()).or(args.approvers.into_config());
+        let approvers = approvers.map(|approvers| Approvers::new(&approvers, now, tolerance)).transpose()?;
         let couriers = config.as_ref().map_or(&[][..], |c| &c.couriers);
         let couriers = (!couriers.is_empty()).then(|| Certificates::load(couriers)).transpose()?;
         let site = Self {
@@ -272,11 +342,19 @@ impl Site {
             now,
             watch: config.as_ref().map(|c| c.watch.into).unwrap_or_default(),
             couriers,
+            staging: config.as_ref().and_then(|c| c.staging.clone()).map(|staging| Staging {
+                to: Rules { mappings: staging.to, prefix: None },
+                lookaside_url: staging.lookaside_url,
+                lookaside: staging.lookaside,
+            }),
+            approvers,
             jobs: args.jobs.or(config.as_ref().and_then(|c| c.jobs)),
             base_proof: production.base_proof.or(config.as_ref().map(|c| c.base_proof)).unwrap_or_default(),
         };
         site.check_lookaside()?;
+        site.check_staging()?;
         site.check_couriers()?;
+        site.check_approvers()?;
         Ok(site)
     }
 
@@ -285,10 +363,24 @@ impl Site {
     /// # Errors
     /// [`Error::WatchNeedsStaging`].
     pub fn may_watch(&self) -> Result<(), Error> {
-        match self.watch {
-            WatchInto::Production => Ok(()),
-            WatchInto::Staging => Err(Error::WatchNeedsStaging),
+        match (self.watch, self.stage()) {
+            (WatchInto::Production, _) | (_, Stage::Staging | Stage::Held) => Ok(()),
+            (WatchInto::Staging, Stage::Production) => Err(Error::WatchNeedsStaging),
         }
+    }
+
+    /// How far `receive` goes.
+    pub fn stage(&self) -> Stage {
+        match (&self.staging, &self.approvers) {
+            (Some(_), _) => Stage::Staging,
+            (None, Some(_)) => Stage::Held,
+            (None, None) => Stage::Production,
+        }
+    }
+
+    /// The registry before production, if there is one.
+    pub fn staging(&self) -> Option<&Staging> {
+        self.staging.as_ref()
     }
 
     /// The rules for a release line.
@@ -333,7 +425,12 @@ impl Site {
     /// # Errors
     /// [`Error`] if it is missing, another one, or in use.
     pub fn open_ledger(&self) -> Result<Ledger, Error> {
-        self.ledger()?.open(self.now)
+        self.ledger()?.open_if(self.now, |key| {
+            for (name, certificates) in self.foreign_certificates() {
+                signing::distinct_roles(&[("ledger", key), (&name, certificates)])?;
+            }
+            Ok(())
+        })
     }
 
     /// Opens the ledger for reading, if one is named.
@@ -341,7 +438,16 @@ impl Site {
     /// # Errors
     /// As [`Site::open_ledger`].
     pub fn read_ledger(&self) -> Result<Option<Ledger>, Error> {
-        self.ledger.as_ref().map(LedgerAccess::read).transpose()
+        let Some(ledger) = self.ledger.as_ref().map(LedgerAccess::read).transpose()? else { return Ok(None) };
+        // Its key is not at hand, but what it is called.
+        if let Some(key) = ledger.key()? {
+            for (role, certificates) in self.approver_certificates() {
+                if let Some(fingerprint) = certificates.fingerprints().into_iter().find(|f| to_ledger(f) == key) {
+                    return Err(RoleConflict { first: "ledger".into(), second: role.into(), fingerprint }.into());
+                }
+            }
+        }
+        Ok(Some(ledger))
     }
 
     /// Where the ledger is, and its key.
@@ -360,14 +466,8 @@ impl Site {
         let file = self.sign.as_ref().ok_or(Error::Missing("a production key"))?;
         let lookaside = self.lookaside.clone().ok_or(Error::Missing("a folder for signatures"))?;
         let key = file.unlock(self.now)?;
-        let roots: Vec<&PathBuf> = match &lookaside {
-            LookasideConfig::One(root) => vec![root],
-            LookasideConfig::PerHost(roots) => roots.values().collect(),
-        };
         // Now, and not when everything has been pushed.
-        for root in roots {
-            std::fs::create_dir_all(root).map_err(|source| Error::LookasideRoot { path: root.clone(), source })?;
-        }
+        make_roots(&lookaside)?;
         let own = key.certificates();
         for (name, certificates) in self.foreign_certificates() {
             signing::distinct_roles(&[("production", &own), (&name, certificates)])?;
@@ -392,9 +492,37 @@ impl Site {
         })
     }
 
+    /// Where production's signatures are; the key is not touched.
+    ///
+    /// # Errors
+    /// [`Error::Missing`].
+    pub fn production_places(&self) -> Result<ProductionPlaces, Error> {
+        self.lookaside.clone().map(ProductionPlaces).ok_or(Error::Missing("a folder for signatures"))
+    }
+
     /// The certificates of couriers who are known here.
     pub fn couriers(&self) -> Option<&Certificates> {
         self.couriers.as_ref()
+    }
+
+    /// Who must approve a bundle before its images are signed; nobody if none are configured.
+    pub fn approvers(&self) -> Option<&Approvers> {
+        self.approvers.as_ref()
+    }
+
+    /// Who approves or promotes has no key of another role.
+    fn check_approvers(&self) -> Result<(), Error> {
+        for (role, certificates) in self.approver_certificates() {
+            for (name, others) in self.outside_certificates() {
+                signing::distinct_roles(&[(role, certificates), (&name, others)])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The certificates of those who approve and promote, with their role. One person may do both.
+    fn approver_certificates(&self) -> Vec<(&'static str, &Certificates)> {
+        self.approvers.iter().flat_map(Approvers::certificates).collect()
     }
 
     /// Who releases is no courier.
@@ -420,15 +548,23 @@ impl Site {
         })
     }
 
-    fn all_rules(&self) -> Vec<(&str, &StreamRules)> {
+    /// The rules of every release line, each with its name.
+    pub fn all_rules(&self) -> Vec<(&str, &StreamRules)> {
         match &self.streams {
             Streams::Configured(streams) => streams.iter().map(|(name, rules)| (name.as_str(), rules)).collect(),
             Streams::Given(_, rules) => vec![("--trust", rules)],
         }
     }
 
-    /// The certificates of those on the other side, with their role: who releases, who signs images, and who carries them.
+    /// The certificates of everyone whose keys are not this site's, with their role.
     fn foreign_certificates(&self) -> Vec<(String, &Certificates)> {
+        let mut found = self.outside_certificates();
+        found.extend(self.approver_certificates().into_iter().map(|(role, certificates)| (role.into(), certificates)));
+        found
+    }
+
+    /// The certificates of those on the other side, with their role: who releases, who signs images, and who carries them.
+    fn outside_certificates(&self) -> Vec<(String, &Certificates)> {
         let mut found = Vec::new();
         for (stream, rules) in self.all_rules() {
             found.push((format!("release ({stream})"), rules.trust.certificates()));
@@ -442,27 +578,46 @@ impl Site {
     /// A lookaside path has no host in it: two production registries must not share a tree.
     fn check_lookaside(&self) -> Result<(), Error> {
         let Some(lookaside) = &self.lookaside else { return Ok(()) };
-        let rules: Vec<&StreamRules> = match &self.streams {
-            Streams::Configured(streams) => streams.values().collect(),
-            Streams::Given(_, rules) => vec![rules],
-        };
-        let mut hosts: Vec<&str> = rules
-            .iter()
-            .flat_map(|r| r.to.mappings.iter().map(|m| &m.to).chain(&r.to.prefix))
-            .map(Scope::registry)
-            .collect();
-        hosts.sort_unstable();
-        hosts.dedup();
-        match lookaside {
-            LookasideConfig::One(_) if hosts.len() > 1 => {
-                Err(Error::SharedLookaside { hosts: hosts.iter().map(ToString::to_string).collect() })
+        one_tree_each(lookaside, self.production_scopes())
+    }
+
+    /// The parts of production that streams write.
+    fn production_scopes(&self) -> Vec<&Scope> {
+        self.all_rules()
+            .into_iter()
+            .flat_map(|(_, r)| r.to.mappings.iter().map(|m| &m.to).chain(&r.to.prefix))
+            .collect()
+    }
+
+    /// What waits lies apart from production, and every part of production has a place where it can wait.
+    fn check_staging(&self) -> Result<(), Error> {
+        let Some(staging) = &self.staging else { return Ok(()) };
+        let scopes = || staging.to.mappings.iter().map(|m| &m.to);
+        one_tree_each(&staging.lookaside, scopes().collect())?;
+        for production in self.production_scopes() {
+            if let Some(shared) = scopes().find(|scope| scope.overlaps(production)) {
+                return Err(Error::StagingIsProduction { staging: Box::new(shared.clone()) });
             }
-            LookasideConfig::PerHost(trees) => match hosts.iter().find(|h| !trees.contains_key(**h)) {
-                Some(host) => Err(Error::NoLookaside { host: (*host).into() }),
-                None => Ok(()),
-            },
-            LookasideConfig::One(_) => Ok(()),
         }
+        let shared = self.lookaside.iter().flat_map(LookasideConfig::roots);
+        match shared.into_iter().find(|root| staging.lookaside.roots().contains(root)) {
+            Some(root) => Err(Error::StagingLookaside { path: root.clone() }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Where production's signatures are.
+#[derive(Debug, Clone)]
+pub struct ProductionPlaces(LookasideConfig);
+
+impl ProductionPlaces {
+    /// The signature tree of a repository's registry.
+    ///
+    /// # Errors
+    /// [`Error::NoLookaside`].
+    pub fn lookaside(&self, repository: &Repository) -> Result<Lookaside, Error> {
+        tree(&self.0, repository)
     }
 }
 
@@ -485,10 +640,7 @@ impl Production {
     /// # Errors
     /// [`Error::NoLookaside`].
     pub fn lookaside(&self, repository: &Repository) -> Result<Lookaside, Error> {
-        match self.lookaside.root_for(repository) {
-            Some(root) => Ok(Lookaside::new(root)),
-            None => Err(Error::NoLookaside { host: repository.registry().into() }),
-        }
+        tree(&self.lookaside, repository)
     }
 }
 
@@ -511,6 +663,23 @@ fn keyless(config: &SigstoreConfig) -> Result<Option<Keyless>, Error> {
 fn sigstore_file(path: &Path) -> Result<Vec<u8>, Error> {
     let read = |source| commands::Error::ReadConfig { path: path.into(), source };
     Ok(console::read_text(path, LIMITS.config).map_err(read)?.into_bytes())
+}
+
+/// A lookaside path has no host in it: no two registries share a tree.
+fn one_tree_each(lookaside: &LookasideConfig, scopes: Vec<&Scope>) -> Result<(), Error> {
+    let mut hosts: Vec<&str> = scopes.into_iter().map(Scope::registry).collect();
+    hosts.sort_unstable();
+    hosts.dedup();
+    match lookaside {
+        LookasideConfig::One(_) if hosts.len() > 1 => {
+            Err(Error::SharedLookaside { hosts: hosts.iter().map(ToString::to_string).collect() })
+        }
+        LookasideConfig::PerHost(trees) => match hosts.iter().find(|h| !trees.contains_key(**h)) {
+            Some(host) => Err(Error::NoLookaside { host: (*host).into() }),
+            None => Ok(()),
+        },
+        LookasideConfig::One(_) => Ok(()),
+    }
 }
 
 /// No two release lines write the same part of production.

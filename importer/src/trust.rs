@@ -28,7 +28,7 @@ use crate::evidence::{Evidence, other_digest};
 use crate::graph::Closure;
 use crate::media::AsFarAsNeeded;
 use crate::open;
-use crate::provenance::{Judging, named};
+use crate::provenance::{AsOf, Judging, named};
 use crate::site::Site;
 
 /// What BuildKit gives its attestation manifests in an index.
@@ -262,7 +262,8 @@ impl Cluster {
             } else {
                 let found = find(&digest)?;
                 let simple: Vec<&[u8]> = found.simple.iter().map(Vec::as_slice).collect();
-                let judging = Judging { policy: &self.policy, name: name.policy(), digests: &digests, now: self.now };
+                let judging =
+                    Judging { policy: &self.policy, name: name.policy(), digests: &digests, at: AsOf::now(self.now) };
                 let verdict = judging.judge(&simple, &found.cosign);
                 let note = name.missed(&verdict, use_sigstore_attachments);
                 (Some(verdict), note)

@@ -110,20 +110,21 @@ pub fn verify_stream(site: &Site, input: Box<dyn Read + Send>, progress: &Progre
 fn judge(v: &mut Verification, site: &Site, opened: Opened<'_>, progress: &Progress) {
     let Some(bundle) = v.note("manifest", authenticate(opened)) else { return };
     v.bundle = Some(describe(&bundle));
-    match site.read_ledger() {
-        Ok(Some(ledger)) => {
-            v.note("sequence", admit::sequence(Some(&ledger), &bundle));
-            // A base that is proven by reading needs no entry; the registry that is read is not asked here.
-            if bundle.manifest.get().base.is_some() && site.base_proof == BaseProof::Published {
-                v.note("base in the ledger", base::is_recorded(&ledger, &bundle));
-            }
-        }
-        Ok(None) => {}
+    let ledger = match site.read_ledger() {
+        Ok(ledger) => ledger,
         Err(e) => {
             v.note::<()>("sequence", Err(e));
+            None
+        }
+    };
+    if let Some(ledger) = &ledger {
+        v.note("sequence", admit::sequence(Some(ledger), &bundle));
+        // A base that is proven by reading needs no entry; the registry that is read is not asked here.
+        if bundle.manifest.get().base.is_some() && site.base_proof == BaseProof::Published {
+            v.note("base in the ledger", base::is_recorded(ledger, &bundle));
         }
     }
-    v.note("expiry", admit::expiry(site, bundle.manifest.get()));
+    v.note("expiry", admit::expiry(site, ledger.as_ref(), &bundle));
     v.note("origins and destinations", admit::destinations(&bundle));
     if let Some((graph, evidence)) = v.note("image manifests", documents::read(&bundle)) {
         for judged in v.note("signatures", admit::judged(site, &bundle, &graph, &evidence)).into_iter().flatten() {

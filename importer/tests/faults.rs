@@ -157,3 +157,34 @@ fn a_signature_folder_that_cannot_be_made_is_found_before_anything_is_pushed() {
     site.receive(&bundle, &[]).expect_code(2).expect_stderr("lookaside /proc/signatures: signatures cannot be written");
     assert!(site.production.is_empty());
 }
+
+#[test]
+fn what_tags_named_before_is_recorded_even_if_an_earlier_run_moved_some_of_them() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let (api, busybox) = (testkit::layout::API, "registry.dev.example/payments/busybox:1.36");
+    site.list_fixtures(&[api, busybox]);
+    let bundle = site.packed(42);
+    // Under either tag there is another image.
+    let other = testkit::layout::fixtures();
+    let old = |tag: &str, name: &str, to: &str| site.production.load_layout(&other, name, to, tag);
+    let before = [
+        ("api", "2.3.1", old("2.3.1", busybox, "payments/api")),
+        ("busybox", "1.36", old("1.36", api, "payments/busybox")),
+    ];
+    let proxy = Proxy::before(&site.production);
+    site.import["streams"]["payments"]["to"][0]["to"] = format!("{}/payments", proxy.host()).into();
+    let replace = ["--on-existing-tag", "replace", "--jobs", "1"];
+    proxy.rule(Rule::new(Fault::status(403)).method("PUT").path("/manifests/1.36"));
+    site.receive(&bundle, &replace).expect_code(1).expect_stderr("state: 1 of 2 images published");
+    proxy.clear();
+    site.receive(&bundle, &replace).expect_code(0);
+    let last = common::ledger(&site).entries(ledger::EntryNumber::FIRST).last().unwrap().unwrap().entry.act;
+    let ledger::Act::Recorded(recorded) = last else { panic!("not recorded") };
+    for (repository, tag, names) in before {
+        let moved = recorded.tags.iter().find(|m| m.tag.repository.path().ends_with(repository)).unwrap();
+        assert_eq!((moved.tag.tag.as_str(), moved.previous), (tag, Some(names)));
+    }
+}

@@ -129,6 +129,57 @@ fn a_killed_receive_is_continued_by_the_same_command() {
     }
 }
 
+/// A site whose releases wait in a staging registry, with production empty behind a slow proxy.
+fn begin_stages_anew(site: &mut Site, ledger: &SavedLedger, staging: &Registry) -> Proxy {
+    let proxy = begin_anew(site, ledger);
+    site.import["staging"] = json!({
+        "to": [{ "from": proxy.host(), "to": staging.host() }],
+        "lookaside": "qa-sigstore/",
+    });
+    proxy
+}
+
+#[test]
+fn a_killed_promotion_is_continued_by_the_same_command() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    site.list_fixtures(&[API, BUSYBOX]);
+    let bundle = site.packed(42);
+    let ledger = SavedLedger::of(&site);
+    let staging = Registry::start();
+    let promote = ["promote", "payments-42"];
+
+    let proxy = begin_stages_anew(&mut site, &ledger, &staging);
+    site.receive(&bundle, &[]).expect_code(0);
+    let before = proxy.seen().len();
+    run(&mut site.import(&promote)).expect_code(0);
+    let whole = proxy.seen().len() - before;
+    drop(proxy);
+    let expected = Left::by(&site);
+    assert_eq!(expected.acts, ["created", "begun", "received", "signing", "recorded"]);
+
+    for moment in 0..MOMENTS {
+        let proxy = begin_stages_anew(&mut site, &ledger, &staging);
+        let first = proxy.seen().len();
+        let at = first + request(moment, whole);
+        // Into staging too; of the images' blobs all are there already.
+        let receiving = moment % 2 == 0;
+        if receiving {
+            let noted = site.import_dir().join("ledger.db.head");
+            let before = fs::read(&noted).unwrap();
+            killed_when(site.import(&["receive"]).arg(&bundle), || fs::read(&noted).is_ok_and(|now| now != before));
+        }
+        site.receive(&bundle, &[]).expect_code(0);
+        let reached = || proxy.seen().len() >= at;
+        assert!(killed_when(&mut site.import(&promote), reached), "request {at}");
+        let again = run(&mut site.import(&promote)).expect_code(0);
+        assert_eq!(Left::by(&site), expected, "killed after request {at} of {whole}\n{again}");
+        drop(proxy);
+    }
+}
+
 /// The content of a bundle, without what differs from run to run.
 fn content(site: &Site, bundle: &Path) -> Vec<testkit::hostile::TarEntry> {
     let opened = Opened::open(bundle, 1, &site.identity);

@@ -73,8 +73,12 @@ pub struct Limits {
     pub statement: u64,
     /// Statements of custody beside each other.
     pub statements: u32,
+    /// One request for an approval, approval, withdrawal or statement of who promotes, without its signature.
+    pub approval: u64,
     /// One entry of the ledger.
     pub ledger_entry: u64,
+    /// One receipt, without its signature.
+    pub receipt: u64,
     /// One proof of what the ledger says of an image.
     pub proof: u64,
     /// One configuration, credential, key or certificate file.
@@ -117,7 +121,9 @@ pub const LIMITS: Limits = Limits {
     openpgp_packets: 64,
     statement: 64 << 10,
     statements: 1000,
+    approval: 64 << 20,
     ledger_entry: 256 << 20,
+    receipt: 64 << 20,
     proof: 1 << 30,
     config: 16 << 20,
 };

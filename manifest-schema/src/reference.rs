@@ -154,6 +154,11 @@ impl Reference {
         Self { digest: Some(digest), ..self.clone() }
     }
 
+    /// The same tag and digest in another repository.
+    pub fn in_repository(&self, repository: Repository) -> Self {
+        Self { repository, ..self.clone() }
+    }
+
     /// The repository.
     pub fn repository(&self) -> &Repository {
         &self.repository

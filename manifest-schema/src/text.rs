@@ -60,7 +60,7 @@ impl OutsideText {
         Self(text)
     }
 
-    /// Takes a file from outside that is text, whole: for what is kept and read again. Its size is somebody else's to bound.
+    /// Takes all of a text, such as a statement with its signature, whose length was bounded before.
     pub fn whole(text: impl Into<String>) -> Self {
         Self(text.into())
     }

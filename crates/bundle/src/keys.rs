@@ -380,6 +380,11 @@ impl PluginIdentities {
 }
 
 impl Identities {
+    /// None: they open nothing.
+    pub fn none() -> Self {
+        Self { plain: Arc::new(Vec::new()), plugins: Arc::new(Vec::new()) }
+    }
+
     /// Reads an identity file: as `age-keygen` or a plugin writes it, such a file encrypted with a passphrase (`age -p`), or a
     /// private key of OpenSSH of kind ssh-ed25519.
     ///

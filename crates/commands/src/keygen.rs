@@ -20,6 +20,8 @@ pub enum Role {
     Production,
     /// Signs the ledger's heads and receipts.
     Ledger,
+    /// Approves bundles before they go into production.
+    Approver,
     /// Signs images for production in the form of cosign.
     Cosign,
     /// Opens bundles (age).
@@ -33,6 +35,7 @@ impl Role {
             Role::Release => "release",
             Role::Production => "production",
             Role::Ledger => "ledger",
+            Role::Approver => "approver",
             Role::Cosign => "cosign",
             Role::Identity => "enclave",
         }

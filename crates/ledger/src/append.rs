@@ -18,7 +18,7 @@ use crate::acts::{
 use crate::entry::{Act, Entry, EntryType};
 use crate::error::{Error, Refusal, database};
 use crate::head::Head;
-use crate::names::EntryNumber;
+use crate::names::{EntryNumber, entry_hash};
 use crate::query::{self, Known};
 use crate::tree::{self, Edge};
 use crate::{Ledger, Stamp, custody, rows, working};
@@ -113,21 +113,26 @@ impl Ledger {
             if let Some((entry, _)) = open.sql(query::approval(open.connection, &approved.statement))? {
                 return Ok(entry);
             }
-            if let Some(entry) = open.sql(query::approval_withdrawn(open.connection, &approved.statement))? {
+            if let Some(entry) =
+                open.sql(query::approval_withdrawn(open.connection, &approved.statement, &approved.approver))?
+            {
                 return Err(Refusal::ApprovalWithdrawn { statement: Box::new(approved.statement), entry }.into());
             }
             open.append(at, Act::Approved(approved))
         })
     }
 
-    /// Records that an approval was taken back. It need not be known yet: it never counts from then on.
+    /// Records that an approver took an approval back. It need not be known yet: it never counts from then on. Of an
+    /// approval by somebody else this changes nothing.
     ///
     /// # Errors
     /// As [`Ledger::refused`].
     pub fn approval_withdrawn(&mut self, at: &Stamp, withdrawn: ApprovalWithdrawn) -> Result<EntryNumber, Error> {
-        self.transaction(|open| match open.sql(query::approval_withdrawn(open.connection, &withdrawn.approval))? {
-            Some(entry) => Ok(entry),
-            None => open.append(at, Act::ApprovalWithdrawn(withdrawn)),
+        self.transaction(|open| {
+            match open.sql(query::approval_withdrawn(open.connection, &withdrawn.approval, &withdrawn.approver))? {
+                Some(entry) => Ok(entry),
+                None => open.append(at, Act::ApprovalWithdrawn(withdrawn)),
+            }
         })
     }
 
@@ -268,9 +273,8 @@ impl Ledger {
             _ => None,
         };
         transaction.commit().map_err(sql)?;
-        if let (Some(custody), Some(statement)) = (&self.custody, signed) {
-            custody::write_second(&custody.second, &statement)?;
-        }
+        self.unsaved = signed.or(self.unsaved.take());
+        self.save_second()?;
         Ok(result)
     }
 }
@@ -434,13 +438,13 @@ impl Open<'_> {
 /// Writes an entry and the rows that find it.
 pub(crate) fn write_entry(connection: &Connection, path: &Path, entry: &Entry) -> Result<(), Error> {
     let bytes = entry.to_bytes().map_err(Error::Unwritable)?;
-    let hash = crate::EntryHash::of(&bytes);
+    let hash = entry_hash(&bytes);
     let before = entry.number.get() - 1;
     let insert = || -> rusqlite::Result<Option<()>> {
         let Some(mut edge) = Edge::load(connection, before)? else { return Ok(None) };
         let nodes = edge.push(tree::leaf(&bytes));
         connection.prepare_cached("INSERT INTO entry (number, hash, bytes) VALUES (?1, ?2, ?3)")?.execute((
-            entry.number.sql(),
+            i64::from(entry.number),
             hash.as_bytes(),
             &bytes,
         ))?;

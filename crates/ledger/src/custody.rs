@@ -27,19 +27,26 @@ pub struct KeptHead {
     pub certificate: Vec<u8>,
 }
 
+pub(crate) const HEAD: &str = "SELECT statement, certificate FROM head WHERE only = 1";
+
 /// The head that is kept; `None` if nothing was ever signed.
 pub(crate) fn kept(connection: &Connection) -> rusqlite::Result<Option<KeptHead>> {
     let row = |r: &rusqlite::Row<'_>| Ok(KeptHead { statement: r.get(0)?, certificate: r.get(1)? });
-    connection.prepare_cached("SELECT statement, certificate FROM head WHERE only = 1")?.query_row([], row).optional()
+    connection.prepare_cached(HEAD)?.query_row([], row).optional()
 }
 
 /// Signs a state, and keeps it in the database in place of the one before.
 pub(crate) fn sign(connection: &Connection, path: &Path, custody: &Custody, head: Head) -> Result<Vec<u8>, Error> {
-    let failed = |reason| Error::Key { key: custody.signer.fingerprint(), reason };
+    let given = custody.signer.fingerprint();
+    let key = current_key(connection).map_err(|e| database(path, e))?;
+    if key.as_ref() != Some(&given) {
+        return Err(Error::OtherKey { path: path.into(), expected: key, given });
+    }
+    let failed = |reason| Error::Key { key: given.clone(), reason };
     let statement = HeadStatement {
         kind: HeadType::V1,
         head,
-        key: custody.signer.fingerprint(),
+        key: given.clone(),
         marks: query::marks(connection).map_err(|e| database(path, e))?,
     };
     let statement = custody.signer.sign(&statement.to_bytes()).map_err(failed)?;
@@ -69,7 +76,9 @@ pub(crate) fn write_second(path: &Path, statement: &[u8]) -> Result<(), Error> {
 
 fn read_second(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     let mut bytes = Vec::new();
-    match File::open(path) {
+    // A link would be replaced by what is written next, and a pipe would keep us waiting.
+    let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits().cast_signed();
+    match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Ok(file) => {
             let read = file.take(head::STATEMENT + 1).read_to_end(&mut bytes);
             read.map_err(io(path, "the second file of the ledger's head cannot be read"))?;
@@ -82,11 +91,17 @@ fn read_second(path: &Path) -> Result<Option<Vec<u8>>, Error> {
 
 /// The certificate of the key that signs heads now; none if none does.
 pub(crate) fn current_key(connection: &Connection) -> rusqlite::Result<Option<Fingerprint>> {
-    let sql = "SELECT fingerprint FROM ledger_key ORDER BY entry DESC LIMIT 1";
-    let found: Option<String> = connection.prepare_cached(sql)?.query_row([], |r| r.get(0)).optional()?;
+    key_at(connection, i64::MAX)
+}
+
+/// The certificate of the key that signed heads when an entry was the last.
+fn key_at(connection: &Connection, entry: i64) -> rusqlite::Result<Option<Fingerprint>> {
+    let found: Option<String> = connection.prepare_cached(KEY)?.query_row([entry], |r| r.get(0)).optional()?;
     let wrong = |e| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(e));
     found.map(|text| text.parse().map_err(wrong)).transpose()
 }
+
+pub(crate) const KEY: &str = "SELECT fingerprint FROM ledger_key WHERE entry <= ?1 ORDER BY entry DESC, n DESC LIMIT 1";
 
 /// The head that is kept, checked against the entries.
 pub(crate) fn checked_head(
@@ -209,47 +224,67 @@ impl Ledger {
         let text = serde_json::to_string(head).unwrap_or_default();
         self.note(
             "INSERT OR REPLACE INTO shown (number, hash, head) VALUES (?1, ?2, ?3)",
-            (head.number.sql(), head.hash.as_bytes(), text),
+            (i64::from(head.number), head.hash.as_bytes(), text),
         )
     }
 
-    /// Whether the ledger is what its key signed, and has every head that it was shown.
-    pub(crate) fn check_custody(&self, now: Timestamp) -> Result<(), Error> {
-        let head = self.head()?;
-        let key = self.sql(current_key(&self.connection))?;
-        let Some(custody) = &self.custody else {
-            return match key {
-                Some(key) => Err(Error::NeedsKey { path: self.path.clone(), key }),
-                None => Ok(()),
-            };
-        };
-        let given = custody.signer.fingerprint();
-        let Some(key) = key else {
-            return Err(Error::OtherKey { path: self.path.clone(), expected: None, given });
-        };
-        if key != given {
-            return Err(Error::OtherKey { path: self.path.clone(), expected: Some(key), given });
-        }
-        // A ledger of before heads were signed has none, and gets one with its next entry.
-        if self.sql(kept(&self.connection))?.is_some() {
-            let kept = self.sql(check_kept(&self.connection, &head, &key, custody.checker.as_ref(), now))?;
-            kept.map_err(|fault| self.tampered(fault))?;
-        }
+    /// Whether the ledger is what its key signed, and has every head that it was shown. A second file that is behind is
+    /// brought up to date: the program may have died before it could do that.
+    pub(crate) fn check_custody(&mut self, now: Timestamp) -> Result<(), Error> {
+        self.check_signed(now)?;
+        let Some(custody) = &self.custody else { return Ok(()) };
+        let last = self.head()?.number;
         let mut missing = self.missing(self.shown()?)?;
-        match self.second(custody, now)? {
-            Some(second) => missing.extend(self.missing(vec![second.head])?),
-            None if self.may_lack_second()? => {}
+        let second = self.second(custody, now)?;
+        match &second {
+            Some((_, statement)) => missing.extend(self.missing(vec![statement.head])?),
+            None if last == EntryNumber::FIRST => {}
             None => return Err(Error::NoSecond { path: self.path.clone(), second: custody.second.clone() }),
         }
         match missing.first() {
             Some((shown, HeadStanding::Forked | HeadStanding::Foreign)) => {
-                Err(Error::Forked { path: self.path.clone(), head: Box::new(*shown) })
+                return Err(Error::Forked { path: self.path.clone(), head: Box::new(*shown) });
             }
-            Some((shown, _)) => {
-                Err(Error::Behind { path: self.path.clone(), head: Box::new(*shown), last: head.number })
-            }
-            None => Ok(()),
+            Some((shown, _)) => return Err(Error::Behind { path: self.path.clone(), head: Box::new(*shown), last }),
+            None => {}
         }
+        let kept = self.sql(kept(&self.connection))?.map(|kept| kept.statement);
+        self.unsaved = kept.filter(|kept| second.is_none_or(|(second, _)| second != *kept));
+        self.save_second()
+    }
+
+    /// Whether the ledger is what its key signed, and that key was given.
+    fn check_signed(&self, now: Timestamp) -> Result<(), Error> {
+        let path = || self.path.clone();
+        let key = self.sql(current_key(&self.connection))?;
+        let (key, custody) = match (key, &self.custody) {
+            (Some(key), Some(custody)) if key == custody.signer.fingerprint() => (key, custody),
+            (Some(key), None) => return Err(Error::NeedsKey { path: path(), key }),
+            (expected, Some(custody)) => {
+                return Err(Error::OtherKey { path: path(), expected, given: custody.signer.fingerprint() });
+            }
+            (None, None) => return Ok(()),
+        };
+        if self.is_unsigned()? {
+            return Ok(());
+        }
+        let head = self.head()?;
+        let kept = self.sql(check_kept(&self.connection, &head, &key, custody.checker.as_ref(), now))?;
+        kept.map(|_| ()).map_err(|fault| self.tampered(fault))
+    }
+
+    /// A ledger of before heads were signed that has its first entry only: nothing can have been lost or made up.
+    fn is_unsigned(&self) -> Result<bool, Error> {
+        Ok(self.head()?.number == EntryNumber::FIRST && self.sql(kept(&self.connection))?.is_none())
+    }
+
+    /// Writes what the second file lacks.
+    pub(crate) fn save_second(&mut self) -> Result<(), Error> {
+        if let (Some(custody), Some(statement)) = (&self.custody, &self.unsaved) {
+            write_second(&custody.second, statement)?;
+        }
+        self.unsaved = None;
+        Ok(())
     }
 
     /// Of these heads those that the ledger does not have.
@@ -264,20 +299,19 @@ impl Ledger {
         Ok(missing)
     }
 
-    /// Before the second entry nothing can have been lost; and before heads were signed there was no second file.
-    fn may_lack_second(&self) -> Result<bool, Error> {
-        Ok(self.head()?.number == EntryNumber::FIRST || self.sql(kept(&self.connection))?.is_none())
-    }
-
-    fn second(&self, custody: &Custody, now: Timestamp) -> Result<Option<HeadStatement>, Error> {
+    /// The second file, and what it says: a head signed by the key that then signed.
+    fn second(&self, custody: &Custody, now: Timestamp) -> Result<Option<(Vec<u8>, HeadStatement)>, Error> {
         let Some(bytes) = read_second(&custody.second)? else { return Ok(None) };
-        let mut certificates =
-            custody.signer.certificate().map_err(|reason| Error::Key { key: custody.signer.fingerprint(), reason })?;
-        if let Some(kept) = self.sql(kept(&self.connection))? {
-            certificates.extend(kept.certificate);
-        }
         let wrong = |reason| Error::BadSecond { second: custody.second.clone(), reason };
-        head::read(&bytes, &certificates, custody.checker.as_ref(), now).map(Some).map_err(wrong)
+        let failed = |reason| Error::Key { key: custody.signer.fingerprint(), reason };
+        let mut certificates = custody.signer.certificate().map_err(failed)?;
+        certificates.extend(self.certificates()?);
+        let statement = head::read(&bytes, &certificates, custody.checker.as_ref(), now).map_err(wrong)?;
+        let key = self.sql(key_at(&self.connection, statement.head.number.into()))?;
+        if key.as_ref() != Some(&statement.key) {
+            return Err(wrong(OutsideText::new(format!("{} did not sign then", statement.key))));
+        }
+        Ok(Some((bytes, statement)))
     }
 
     fn shown(&self) -> Result<Vec<Head>, Error> {
@@ -305,23 +339,24 @@ impl Ledger {
         reason: OutsideText,
     ) -> Result<EntryNumber, Error> {
         let mut ledger = Self::open_unchecked(path, expected, Some(custody))?;
+        // A ledger of before heads were signed, or one whose head was taken away, is adopted as well.
+        let is_signed = ledger.sql(kept(&ledger.connection))?.is_some() || ledger.is_unsigned()?;
+        if is_signed {
+            ledger.check_signed(at.now)?;
+        }
         let custody = ledger.custody.as_ref().ok_or_else(|| Error::NothingToAdopt(ledger.path.clone()))?;
         let mut missing = ledger.missing(ledger.shown()?)?;
-        let mut marks = Vec::new();
-        match ledger.second(custody, at.now) {
-            Ok(Some(second)) => {
-                let behind = ledger.missing(vec![second.head])?;
-                if missing.is_empty() && behind.is_empty() {
-                    return Err(Error::NothingToAdopt(ledger.path.clone()));
-                }
-                missing.extend(behind);
-                marks = second.marks;
+        let (second, marks) = match ledger.second(custody, at.now) {
+            Ok(Some((_, second))) => {
+                missing.extend(ledger.missing(vec![second.head])?);
+                (true, second.marks)
             }
-            Ok(None) if missing.is_empty() && ledger.may_lack_second()? => {
-                return Err(Error::NothingToAdopt(ledger.path.clone()));
-            }
-            Ok(None) | Err(Error::BadSecond { .. }) => {}
+            Ok(None) => (ledger.head()?.number == EntryNumber::FIRST, Vec::new()),
+            Err(Error::BadSecond { .. }) => (false, Vec::new()),
             Err(e) => return Err(e),
+        };
+        if is_signed && second && missing.is_empty() {
+            return Err(Error::NothingToAdopt(ledger.path));
         }
         let now = ledger.sql(query::marks(&ledger.connection))?;
         let is_above = |mark: &Mark| now.iter().all(|m| m.stream != mark.stream || m.sequence < mark.sequence);
@@ -368,7 +403,9 @@ impl Ledger {
             None => return Err(Error::ReadOnly(self.path.clone())),
         };
         let changed = self.transaction(|open| open.append(at, Act::KeyChanged(act)));
+        // If only the second file failed, the new key signs already.
         if changed.is_err()
+            && !self.sql(current_key(&self.connection)).is_ok_and(|key| key.as_ref() == Some(&to))
             && let Some(custody) = &mut self.custody
         {
             custody.signer = old;
@@ -376,6 +413,9 @@ impl Ledger {
         changed
     }
 }
+
+pub(crate) const HAS: &str = "SELECT count(*) FROM entry WHERE number = ?1 AND hash = ?2";
+pub(crate) const ADOPTED: &str = "SELECT count(*) FROM adoption WHERE number = ?1 AND hash = ?2";
 
 /// What a ledger has to say of an entry's hash.
 pub(crate) fn standing(
@@ -385,12 +425,12 @@ pub(crate) fn standing(
     last: EntryNumber,
 ) -> rusqlite::Result<HeadStanding> {
     let count = |sql: &str| {
-        connection.prepare_cached(sql)?.query_row((number.sql(), hash.as_bytes()), |row| row.get::<_, i64>(0))
+        connection.prepare_cached(sql)?.query_row((i64::from(number), hash.as_bytes()), |row| row.get::<_, i64>(0))
     };
-    if count("SELECT count(*) FROM entry WHERE number = ?1 AND hash = ?2")? > 0 {
+    if count(HAS)? > 0 {
         return Ok(HeadStanding::Has);
     }
-    if count("SELECT count(*) FROM adoption WHERE number = ?1 AND hash = ?2")? > 0 {
+    if count(ADOPTED)? > 0 {
         return Ok(HeadStanding::Adopted);
     }
     Ok(if number > last { HeadStanding::Behind } else { HeadStanding::Forked })

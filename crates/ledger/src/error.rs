@@ -438,7 +438,8 @@ pub(crate) fn database(path: &Path, error: rusqlite::Error) -> Error {
     use rusqlite::ErrorCode;
     let path = path.to_path_buf();
     let code = error.sqlite_error_code();
-    let reason = OutsideText::new(error.to_string());
+    let failed = error.sqlite_error().and_then(|e| io_failure(e.extended_code));
+    let reason = OutsideText::new(failed.map_or_else(|| error.to_string(), |failed| format!("{error}: {failed}")));
     match code {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Error::Busy { path, process: None },
         Some(ErrorCode::DiskFull) => Error::Full(path),
@@ -447,6 +448,21 @@ pub(crate) fn database(path: &Path, error: rusqlite::Error) -> Error {
         Some(ErrorCode::DatabaseCorrupt) => Error::Damaged { path, reason },
         _ => Error::Database { path, reason },
     }
+}
+
+/// What SQLite calls a "disk I/O error", and does not say of what kind.
+fn io_failure(code: i32) -> Option<&'static str> {
+    use rusqlite::ffi;
+    Some(match code {
+        ffi::SQLITE_IOERR_READ | ffi::SQLITE_IOERR_SHORT_READ => "it cannot be read",
+        ffi::SQLITE_IOERR_WRITE => "it cannot be written",
+        ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC => "it cannot be synchronised with the disk",
+        ffi::SQLITE_IOERR_TRUNCATE => "it cannot be cut to size",
+        ffi::SQLITE_IOERR_SHMOPEN | ffi::SQLITE_IOERR_SHMSIZE | ffi::SQLITE_IOERR_SHMMAP => {
+            "its shared memory (-shm) cannot be made or enlarged"
+        }
+        _ => return None,
+    })
 }
 
 /// The tree over the first entries cannot be gone on with.

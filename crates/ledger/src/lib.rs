@@ -41,6 +41,15 @@ mod tree;
 mod verify;
 mod working;
 
+// The tests' own, which name this crate as others do.
+#[cfg(test)]
+extern crate self as ledger;
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod common;
+#[cfg(test)]
+mod scale_tests;
+
 use std::path::{Path, PathBuf};
 
 use manifest_schema::{LabelValue, Timestamp};
@@ -57,7 +66,7 @@ pub use error::{Error, Fault, Refusal};
 pub use head::{
     Checked, Checker, Custody, Head, HeadStanding, HeadStatement, HeadType, KeyChange, KeyChangeType, Mark, Signer,
 };
-pub use names::{EntryHash, EntryNumber, Fingerprint, LedgerId, NameError, TreeHash};
+pub use names::{EntryHash, EntryNumber, Fingerprint, FingerprintError, LedgerId, TreeHash, entry_hash};
 pub use proof::{About, Included, Proof, ProofEntry, ProofError, ProofType};
 pub use query::{
     At, BundleDetails, BundleRow, Entries, Filter, ImageRow, RefusalRow, SignatureRow, Status, Stored, TagRow,
@@ -74,6 +83,8 @@ pub struct Ledger {
     id: LedgerId,
     lock: Option<place::WriteLock>,
     custody: Option<Custody>,
+    /// A signed head that the second file may not have yet.
+    unsaved: Option<Vec<u8>>,
 }
 
 impl Ledger {

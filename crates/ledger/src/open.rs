@@ -52,7 +52,7 @@ impl Ledger {
     /// [`Error::Behind`], [`Error::Forked`], [`Error::NoSecond`], [`Error::BadSecond`] if it may not be what it was; and
     /// those of [`Ledger::open_read_only`].
     pub fn open(path: &Path, expected: Option<&LedgerId>, custody: Option<Custody>) -> Result<Self, Error> {
-        let ledger = Self::open_unchecked(path, expected, custody)?;
+        let mut ledger = Self::open_unchecked(path, expected, custody)?;
         ledger.check_custody(Timestamp::now())?;
         Ok(ledger)
     }
@@ -191,7 +191,7 @@ fn assemble(
         return Err(Error::Older { path, found, needed: schema::VERSION });
     }
     let id = LedgerId::generate();
-    let mut ledger = Ledger { connection, path, id, lock: None, custody: None };
+    let mut ledger = Ledger { connection, path, id, lock: None, custody: None, unsaved: None };
     ledger.id = ledger.first_entry()?.ledger;
     match expected {
         Some(expected) if *expected != ledger.id => {
@@ -297,7 +297,11 @@ fn fill(
     let head = query::head(&transaction, path, id)?;
     let statement = custody.map(|custody| custody::sign(&transaction, path, custody, head)).transpose()?;
     transaction.commit().map_err(sql)?;
-    // Closing moves the log into the file and removes it.
+    // Closing would move the log into the file, and not say if that failed.
+    let moved = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0)).map_err(sql)?;
+    if moved != 0 {
+        return Err(Error::Busy { path: path.into(), process: None });
+    }
     connection.close().map_err(|(_, e)| database(path, e))?;
     File::open(path).and_then(|f| f.sync_all()).map_err(io(path, "cannot be synchronised"))?;
     Ok(statement)

@@ -12,7 +12,7 @@ use crate::acts::Subject;
 use crate::entry::{Entry, EntryError};
 use crate::error::Error;
 use crate::head::{Checker, Head};
-use crate::names::{EntryHash, EntryNumber, LedgerId, TreeHash};
+use crate::names::{EntryHash, EntryNumber, LedgerId, TreeHash, entry_hash};
 use crate::query::stored;
 use crate::{Ledger, custody, tree};
 
@@ -200,7 +200,7 @@ impl Proof {
             if entry.ledger != head.ledger {
                 return Err(ProofError::OtherLedger { number, expected: head.ledger, found: entry.ledger });
             }
-            included.push(Included { entry, hash: EntryHash::of(bytes) });
+            included.push(Included { entry, hash: entry_hash(bytes) });
         }
         Ok(included)
     }

@@ -13,7 +13,7 @@ use crate::acts::{Approved, Rule, Subject};
 use crate::entry::{Act, Entry};
 use crate::error::{Error, Fault, database, missing_node};
 use crate::head::{Head, Mark};
-use crate::names::{EntryHash, EntryNumber, Fingerprint, LedgerId, TreeHash};
+use crate::names::{EntryHash, EntryNumber, Fingerprint, LedgerId, TreeHash, entry_hash};
 use crate::{Ledger, custody, tree};
 
 /// An entry as it is kept.
@@ -183,7 +183,7 @@ impl Default for Filter {
 
 impl Filter {
     fn before(&self) -> i64 {
-        self.before.map_or(i64::MAX, EntryNumber::sql)
+        self.before.map_or(i64::MAX, i64::from)
     }
 }
 
@@ -249,18 +249,54 @@ impl Ledger {
         }
     }
 
-    /// The approvals of a bundle that were not withdrawn, with their entries, oldest first.
+    /// The approvals of a bundle that their approvers did not withdraw, with their entries, oldest first.
     ///
     /// # Errors
     /// [`Error::Tampered`], [`Error::Database`], [`Error::Damaged`].
     pub fn approvals(&self, id: &BundleId) -> Result<Vec<(EntryNumber, Approved)>, Error> {
+        self.approvals_by(APPROVALS, id)
+    }
+
+    /// All approvals of a bundle with their entries, oldest first: also those that were withdrawn.
+    ///
+    /// # Errors
+    /// [`Error::Tampered`], [`Error::Database`], [`Error::Damaged`].
+    pub fn all_approvals(&self, id: &BundleId) -> Result<Vec<(EntryNumber, Approved)>, Error> {
+        self.approvals_by(ALL_APPROVALS, id)
+    }
+
+    fn approvals_by(&self, sql: &str, id: &BundleId) -> Result<Vec<(EntryNumber, Approved)>, Error> {
         let mut approvals = Vec::new();
-        for number in self.numbers(APPROVALS, id)? {
+        for number in self.numbers(sql, id)? {
             if let Some(Act::Approved(approved)) = stored(self, number)?.map(|s| s.entry.act) {
                 approvals.push((number, approved));
             }
         }
         Ok(approvals)
+    }
+
+    /// The approval with this statement, if it was recorded, with its entry.
+    ///
+    /// # Errors
+    /// [`Error::Tampered`], [`Error::Database`], [`Error::Damaged`].
+    pub fn approval(&self, statement: &Digest) -> Result<Option<(EntryNumber, Approved)>, Error> {
+        let Some((number, _)) = self.sql(approval(&self.connection, statement))? else { return Ok(None) };
+        match stored(self, number)?.map(|s| s.entry.act) {
+            Some(Act::Approved(approved)) => Ok(Some((number, approved))),
+            _ => Ok(None),
+        }
+    }
+
+    /// The entry in which this approver took an approval back, if he did; whether the approval was recorded or not.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Damaged`].
+    pub fn approval_withdrawal(
+        &self,
+        statement: &Digest,
+        approver: &Fingerprint,
+    ) -> Result<Option<EntryNumber>, Error> {
+        self.sql(approval_withdrawn(&self.connection, statement, approver))
     }
 
     /// The entry that let this very bundle pass a rule, if somebody did.
@@ -489,14 +525,12 @@ pub(crate) fn recorded(c: &Connection, id: &BundleId) -> rusqlite::Result<Option
 
 /// The entry that said that a bundle's images wait.
 pub(crate) fn received(c: &Connection, id: &BundleId) -> rusqlite::Result<Option<EntryNumber>> {
-    let sql = "SELECT entry FROM received WHERE bundle = ?1";
-    c.prepare_cached(sql)?.query_row([id.to_string()], |r| number(r, 0)).optional()
+    c.prepare_cached(RECEIVED)?.query_row([id.to_string()], |r| number(r, 0)).optional()
 }
 
 /// The entry that rejected a bundle, and its time.
 pub(crate) fn rejected(c: &Connection, id: &BundleId) -> rusqlite::Result<Option<(EntryNumber, Timestamp)>> {
-    let sql = "SELECT r.entry, a.time FROM rejection r JOIN act a ON a.entry = r.entry AND a.n = 0 WHERE r.bundle = ?1";
-    c.prepare_cached(sql)?.query_row([id.to_string()], |r| Ok((number(r, 0)?, parsed(r, 1)?))).optional()
+    c.prepare_cached(REJECTED)?.query_row([id.to_string()], |r| Ok((number(r, 0)?, parsed(r, 1)?))).optional()
 }
 
 /// The first entry that put images of a bundle into production, or was about to.
@@ -506,14 +540,18 @@ pub(crate) fn in_production(c: &Connection, id: &BundleId) -> rusqlite::Result<O
 
 /// The entry with an approval's statement, and the bundle.
 pub(crate) fn approval(c: &Connection, statement: &Digest) -> rusqlite::Result<Option<(EntryNumber, BundleId)>> {
-    let sql = "SELECT entry, bundle FROM approval WHERE statement = ?1";
-    c.prepare_cached(sql)?.query_row([statement.to_string()], |r| Ok((number(r, 0)?, parsed(r, 1)?))).optional()
+    c.prepare_cached(APPROVAL)?.query_row([statement.to_string()], |r| Ok((number(r, 0)?, parsed(r, 1)?))).optional()
 }
 
-/// The entry that took an approval back.
-pub(crate) fn approval_withdrawn(c: &Connection, statement: &Digest) -> rusqlite::Result<Option<EntryNumber>> {
-    let sql = "SELECT entry FROM approval_withdrawal WHERE statement = ?1";
-    c.prepare_cached(sql)?.query_row([statement.to_string()], |r| number(r, 0)).optional()
+/// The entry in which its approver took an approval back.
+pub(crate) fn approval_withdrawn(
+    c: &Connection,
+    statement: &Digest,
+    approver: &Fingerprint,
+) -> rusqlite::Result<Option<EntryNumber>> {
+    c.prepare_cached(APPROVAL_WITHDRAWN)?
+        .query_row((statement.to_string(), approver.as_str()), |r| number(r, 0))
+        .optional()
 }
 
 /// The entries that let a bundle with this id pass a rule.
@@ -528,14 +566,8 @@ pub(crate) fn newest_signed(c: &Connection, stream: &Stream) -> rusqlite::Result
 
 /// How far every stream has come.
 pub(crate) fn marks(c: &Connection) -> rusqlite::Result<Vec<Mark>> {
-    let streams: Vec<Stream> = c.prepare_cached(STREAMS)?.query_map([], |r| parsed(r, 0))?.collect::<Result<_, _>>()?;
-    let mut marks = Vec::new();
-    for stream in streams {
-        if let Some(sequence) = newest(c, &stream)? {
-            marks.push(Mark { stream, sequence });
-        }
-    }
-    Ok(marks)
+    let mark = |r: &Row<'_>| Ok(Mark { stream: parsed(r, 0)?, sequence: from_integer(1, r.get(1)?)? });
+    c.prepare_cached(&marks_sql())?.query_map([], mark)?.collect()
 }
 
 /// The entries that announced a bundle's signatures.
@@ -545,7 +577,7 @@ pub(crate) fn announcements(c: &Connection, id: &BundleId) -> rusqlite::Result<V
 
 /// The newest sequence of a stream whose tags were about to move.
 pub(crate) fn newest(c: &Connection, stream: &Stream) -> rusqlite::Result<Option<Sequence>> {
-    let found: Option<i64> = c.prepare_cached(NEWEST)?.query_row([stream.as_str()], |r| r.get(0))?;
+    let found: Option<i64> = c.prepare_cached(&newest_sql())?.query_row([stream.as_str()], |r| r.get(0))?;
     found.map(|n| from_integer(0, n)).transpose()
 }
 
@@ -571,7 +603,7 @@ pub(crate) fn stored(ledger: &Ledger, number: EntryNumber) -> Result<Option<Stor
 pub(crate) fn stored_in(connection: &Connection, path: &Path, number: EntryNumber) -> Result<Option<Stored>, Error> {
     let found = connection
         .prepare_cached(ENTRY)
-        .and_then(|mut s| s.query_row([number.sql()], |r| Ok((r.get::<_, Vec<u8>>(0)?, r.get(1)?))).optional());
+        .and_then(|mut s| s.query_row([i64::from(number)], |r| Ok((r.get::<_, Vec<u8>>(0)?, r.get(1)?))).optional());
     match found.map_err(|e| database(path, e))? {
         None => Ok(None),
         Some((hash, bytes)) => match checked(number, &hash, bytes) {
@@ -583,7 +615,7 @@ pub(crate) fn stored_in(connection: &Connection, path: &Path, number: EntryNumbe
 
 /// Checks an entry's bytes against its hash and its number, and parses them.
 pub(crate) fn checked(number: EntryNumber, hash: &[u8], bytes: Vec<u8>) -> Result<Stored, Fault> {
-    let found = EntryHash::of(&bytes);
+    let found = entry_hash(&bytes);
     if hash != found.as_bytes() {
         let expected = OutsideText::new(manifest_schema::digest::to_hex(hash));
         return Err(Fault::Hash { number, expected, found });
@@ -603,29 +635,26 @@ const KNOWN: &str = "SELECT b.id, b.stream, b.sequence, b.manifest, b.entry, a.t
     FROM bundle b JOIN act a ON a.entry = b.entry AND a.n = 0";
 const RECORDED: &str = "SELECT r.entry, a.time FROM recorded r JOIN act a ON a.entry = r.entry AND a.n = 0
     WHERE r.bundle = ?1";
+const RECEIVED: &str = "SELECT entry FROM received WHERE bundle = ?1";
+const REJECTED: &str = "SELECT r.entry, a.time FROM rejection r JOIN act a ON a.entry = r.entry AND a.n = 0
+    WHERE r.bundle = ?1";
+const APPROVAL: &str = "SELECT entry, bundle FROM approval WHERE statement = ?1";
+const APPROVAL_WITHDRAWN: &str = "SELECT entry FROM approval_withdrawal WHERE statement = ?1 AND approver = ?2";
 const ANNOUNCEMENTS: &str = "SELECT entry FROM signing WHERE bundle = ?1 ORDER BY entry";
-const NEWEST: &str = "SELECT nullif(max(coalesce((SELECT max(sequence) FROM signing WHERE stream = ?1), 0),
-    coalesce((SELECT max(sequence) FROM recorded WHERE stream = ?1), 0),
-    coalesce((SELECT max(sequence) FROM mark WHERE stream = ?1), 0)), 0)";
-const IN_PRODUCTION: &str = "SELECT p.entry, a.time
+const IN_PRODUCTION: &str = "SELECT d.entry, a.time
     FROM (SELECT min(entry) AS entry FROM (SELECT entry FROM signing WHERE bundle = ?1
           UNION ALL SELECT entry FROM promoted WHERE bundle = ?1
-          UNION ALL SELECT entry FROM recorded WHERE bundle = ?1)) p
-    JOIN act a ON a.entry = p.entry AND a.n = 0";
+          UNION ALL SELECT entry FROM recorded WHERE bundle = ?1)) d
+    JOIN act a ON a.entry = d.entry AND a.n = 0";
 const OVERRIDES: &str = "SELECT entry FROM override WHERE bundle = ?1 AND rule = ?2 ORDER BY entry";
 const APPROVALS: &str = "SELECT entry FROM approval WHERE bundle = ?1
-    AND NOT EXISTS (SELECT 1 FROM approval_withdrawal w WHERE w.statement = approval.statement) ORDER BY entry";
+    AND NOT EXISTS (SELECT 1 FROM approval_withdrawal w
+        WHERE w.statement = approval.statement AND w.approver = approval.approver) ORDER BY entry";
+const ALL_APPROVALS: &str = "SELECT entry FROM approval WHERE bundle = ?1 ORDER BY entry";
 const WITHDRAWALS: &str =
     "SELECT w.entry, a.time, w.reference FROM withdrawal w JOIN act a ON a.entry = w.entry AND a.n = 0
     WHERE w.digest = ?1 ORDER BY w.entry, w.n";
 const NEWEST_SIGNED: &str = "SELECT max(time) FROM signed WHERE stream = ?1";
-// Steps from one stream to the next in the indexes.
-const STREAMS: &str = "WITH RECURSIVE
-    b(stream) AS (SELECT (SELECT min(stream) FROM signing) UNION ALL
-        SELECT (SELECT min(stream) FROM signing WHERE stream > b.stream) FROM b WHERE b.stream IS NOT NULL),
-    m(stream) AS (SELECT (SELECT min(stream) FROM mark) UNION ALL
-        SELECT (SELECT min(stream) FROM mark WHERE stream > m.stream) FROM m WHERE m.stream IS NOT NULL)
-    SELECT stream FROM b WHERE stream IS NOT NULL UNION SELECT stream FROM m WHERE stream IS NOT NULL ORDER BY 1";
 const BUNDLE: &str =
     "SELECT b.id, b.stream, b.sequence, b.manifest, b.entry, ba.time, sa.entry, sa.time, ra.entry, ra.time,
         r.images, va.entry, va.time, ja.entry, ja.time,
@@ -638,12 +667,17 @@ const BUNDLE: &str =
     LEFT JOIN act va ON va.entry = v.entry AND va.n = 0
     LEFT JOIN rejection j ON j.bundle = b.id
     LEFT JOIN act ja ON ja.entry = j.entry AND ja.n = 0";
+// Both lists are cut off by themselves, so that a digest that is everywhere costs no more than another. An image that is no
+// index is in both, and shown once.
 const IMAGES_BY_DIGEST: &str = "SELECT i.entry, a.time, i.bundle, i.origin, i.production, i.digest, d.platform
-    FROM (SELECT entry, n, NULL AS platform FROM image WHERE digest = ?1
-          UNION SELECT p.entry, p.image, p.platform FROM platform p JOIN image i ON i.entry = p.entry AND i.n = p.image
-                WHERE p.digest = ?1 AND i.digest <> ?1) d
+    FROM (SELECT * FROM (SELECT entry, n, NULL AS platform, 1 AS itself FROM image WHERE digest = ?1
+              ORDER BY entry DESC, n LIMIT ?2)
+          UNION ALL
+          SELECT * FROM (SELECT DISTINCT entry, image, platform, 0 FROM platform WHERE digest = ?1
+              ORDER BY entry DESC, image LIMIT ?2)) d
     JOIN image i ON i.entry = d.entry AND i.n = d.n
     JOIN act a ON a.entry = i.entry AND a.n = 0
+    WHERE d.itself OR i.digest <> ?1
     ORDER BY i.entry DESC, i.n LIMIT ?2";
 const SIGNATURES_BY_DIGEST: &str = "SELECT s.entry, a.time, s.bundle, s.reference, s.digest, s.path, s.file
     FROM signature s JOIN act a ON a.entry = s.entry AND a.n = 0
@@ -651,6 +685,34 @@ const SIGNATURES_BY_DIGEST: &str = "SELECT s.entry, a.time, s.bundle, s.referenc
 const MOVES_OF_TAG: &str = "SELECT t.entry, a.time, t.bundle, t.digest, t.previous
     FROM tag t JOIN act a ON a.entry = t.entry AND a.n = 0
     WHERE t.tag = ?1 ORDER BY t.entry DESC, t.n LIMIT ?2";
+
+/// The newest sequence of a stream whose tags were about to move; 0 for none.
+fn newest_of(stream: &str) -> String {
+    let newest = |table| format!("coalesce((SELECT max(sequence) FROM {table} WHERE stream = {stream}), 0)");
+    format!("max({})", ["signing", "recorded", "mark"].map(newest).join(", "))
+}
+
+fn newest_sql() -> String {
+    format!("SELECT nullif({}, 0)", newest_of("?1"))
+}
+
+/// Steps from one stream to the next in the indexes.
+fn marks_sql() -> String {
+    let streams = |name: &str, table: &str| {
+        let next = format!("SELECT min(stream) FROM {table} WHERE stream > {name}.stream");
+        format!(
+            "{name}(stream) AS (SELECT (SELECT min(stream) FROM {table}) UNION ALL
+                SELECT ({next}) FROM {name} WHERE {name}.stream IS NOT NULL)"
+        )
+    };
+    format!(
+        "WITH RECURSIVE {}, {} SELECT d.stream, {} FROM (SELECT stream FROM s UNION SELECT stream FROM m) d
+         WHERE d.stream IS NOT NULL ORDER BY d.stream",
+        streams("s", "signing"),
+        streams("m", "mark"),
+        newest_of("d.stream")
+    )
+}
 
 fn bundles_sql(of_stream: bool) -> String {
     let stream = if of_stream { "b.stream = ?3" } else { "?3 IS NULL" };
@@ -693,7 +755,7 @@ fn at(row: &Row<'_>, i: usize) -> rusqlite::Result<At> {
     Ok(At { entry: number(row, i)?, time: parsed(row, i + 1)? })
 }
 
-fn number(row: &Row<'_>, i: usize) -> rusqlite::Result<EntryNumber> {
+pub(crate) fn number(row: &Row<'_>, i: usize) -> rusqlite::Result<EntryNumber> {
     from_integer(i, row.get(i)?)
 }
 

@@ -1,6 +1,6 @@
 use super::*;
-use crate::append::write_entry;
-use crate::{Begun, Checked, Checker, Created, EntryType, Recorded, RecordedImage, Refused, Signing, Stamp, Vouched};
+use crate::scale_tests::Filler;
+use crate::{Begun, Checked, Checker, Created, Recorded, RecordedImage, Refused, Signing, Stamp, Vouched};
 
 /// For a ledger without a key.
 struct Nobody;
@@ -22,8 +22,7 @@ fn large() -> (tempfile::TempDir, Ledger) {
     };
     Ledger::create(&path, &stamp, Created::default(), None).expect("a ledger");
     let mut ledger = Ledger::open(&path, None, None).expect("opens");
-    let mut head = ledger.head().expect("a head");
-    let transaction = ledger.connection.transaction().expect("a transaction");
+    let mut filler = Filler::new(&mut ledger, stamp);
     for n in 1..=5000_u64 {
         let stream = if n % 2 == 0 { "even" } else { "odd" };
         let subject = Subject {
@@ -58,14 +57,10 @@ fn large() -> (tempfile::TempDir, Ledger) {
             Act::Recorded(recorded),
             Act::Refused(Refused { subject: subject.clone(), reason: OutsideText::new("again") }),
         ] {
-            let (number, previous) = (head.number.next(), head.hash);
-            let Stamp { now: time, tool, by } = stamp.clone();
-            let entry = Entry { kind: EntryType::V1, ledger: ledger.id, number, previous, time, tool, by, act };
-            write_entry(&transaction, &ledger.path, &entry).expect("written");
-            head = Head { number, hash: EntryHash::of(&entry.to_bytes().expect("bytes")), ..head };
+            filler.add(act);
         }
     }
-    transaction.commit().expect("committed");
+    filler.commit();
     (folder, ledger)
 }
 
@@ -76,6 +71,8 @@ fn plan(ledger: &Ledger, sql: &str) -> Vec<String> {
     let rows = statement.query_map(rusqlite::params_from_iter(parameters), |r| r.get(3)).expect(sql);
     rows.collect::<rusqlite::Result<_>>().expect(sql)
 }
+
+const OWN: [&str; 4] = ["SCAN d", "SCAN s", "SCAN m", "SCAN CONSTANT ROW"];
 
 #[test]
 fn every_question_is_answered_from_an_index() {
@@ -88,12 +85,28 @@ fn every_question_is_answered_from_an_index() {
             HEAD,
             ENTRY,
             ENTRIES_OF_BUNDLE,
+            RECEIVED,
+            REJECTED,
+            IN_PRODUCTION,
             RECORDED,
+            APPROVAL,
+            APPROVAL_WITHDRAWN,
+            APPROVALS,
+            OVERRIDES,
             ANNOUNCEMENTS,
-            NEWEST,
+            ALL_APPROVALS,
+            NEWEST_SIGNED,
+            WITHDRAWALS,
             IMAGES_BY_DIGEST,
             SIGNATURES_BY_DIGEST,
             MOVES_OF_TAG,
+            tree::NODE,
+            custody::HEAD,
+            custody::KEY,
+            custody::HAS,
+            custody::ADOPTED,
+            &newest_sql(),
+            &marks_sql(),
             &format!("{KNOWN} WHERE b.id = ?1"),
             &format!("{KNOWN} WHERE b.stream = ?1 AND b.sequence = ?2"),
             &format!("{BUNDLE} WHERE b.id = ?1"),
@@ -105,11 +118,13 @@ fn every_question_is_answered_from_an_index() {
         ] {
             let plan = plan(&ledger, sql);
             assert!(plan.iter().any(|l| l.starts_with("SEARCH")), "{sql}: {plan:#?}");
-            let reads_all =
-                |l: &&String| l.starts_with("SCAN") && !["SCAN d", "SCAN CONSTANT ROW"].contains(&l.as_str());
+            // What the query itself put together: a subquery's rows, or the streams that it stepped to.
+            let its_own = |l: &str| l.starts_with("SCAN (subquery") || OWN.contains(&l);
+            let reads_all = |l: &&String| l.starts_with("SCAN") && !its_own(l);
             assert_eq!(plan.iter().find(reads_all), None, "{sql}: {plan:#?}");
             let sorts = plan.iter().any(|l| l.contains("TEMP B-TREE FOR ORDER BY"));
-            assert!(!sorts || sql == IMAGES_BY_DIGEST, "{sql}: {plan:#?}");
+            // A page of images from two lists, and the streams, of which there are few.
+            assert!(!sorts || sql == IMAGES_BY_DIGEST || sql == marks_sql(), "{sql}: {plan:#?}");
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::schema::Table;
 
 /// The rows of an entry and of the nodes that it completes, in the order of [`Table::ALL`], and in each table by `n`.
 pub(crate) fn of(entry: &Entry, nodes: &[TreeHash]) -> Vec<(Table, Vec<Value>)> {
-    let mut rows = Rows { entry: entry.number.sql(), rows: Vec::new() };
+    let mut rows = Rows { entry: entry.number.into(), rows: Vec::new() };
     let bundle = entry.act.subject().map_or(Value::Null, |s| text(s.bundle));
     rows.add(Table::Act, 0, [text(entry.act.kind()), text(entry.time), bundle]);
     for (level, node) in nodes.iter().enumerate() {
@@ -46,7 +46,9 @@ impl Rows {
             }
             Act::Received(a) => self.add(Table::Received, 0, [bundle, count(a.images.len())]),
             Act::Approved(a) => self.add(Table::Approval, 0, [bundle, text(&a.approver), text(a.statement)]),
-            Act::ApprovalWithdrawn(a) => self.add(Table::ApprovalWithdrawal, 0, [bundle, text(a.approval)]),
+            Act::ApprovalWithdrawn(a) => {
+                self.add(Table::ApprovalWithdrawal, 0, [bundle, text(&a.approver), text(a.approval)]);
+            }
             Act::Rejected(_) => self.add(Table::Rejection, 0, [bundle]),
             Act::Overridden(a) => {
                 for (n, rule) in a.rules.iter().enumerate() {
@@ -110,7 +112,7 @@ impl Rows {
             Act::Adopted(a) => {
                 for (n, head) in a.heads.iter().enumerate() {
                     let hash = Value::Blob(head.hash.as_bytes().to_vec());
-                    self.add(Table::Adoption, n, [Value::Integer(head.number.sql()), hash]);
+                    self.add(Table::Adoption, n, [Value::Integer(head.number.into()), hash]);
                 }
                 for (n, mark) in a.marks.iter().enumerate() {
                     let sequence = Value::Integer(mark.sequence.get().cast_signed());

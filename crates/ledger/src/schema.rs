@@ -145,9 +145,12 @@ impl Table {
                 &["statement"],
                 &["bundle, entry"],
             ),
-            Table::ApprovalWithdrawal => {
-                three("approval_withdrawal", "bundle TEXT NOT NULL, statement TEXT NOT NULL", &["statement"], &[])
-            }
+            Table::ApprovalWithdrawal => three(
+                "approval_withdrawal",
+                "bundle TEXT NOT NULL, approver TEXT NOT NULL, statement TEXT NOT NULL",
+                &["statement, approver"],
+                &[],
+            ),
             Table::Rejection => three("rejection", "bundle TEXT NOT NULL", &["bundle"], &[]),
             Table::Override => {
                 three("override", "bundle TEXT NOT NULL, rule TEXT NOT NULL", &[], &["bundle, rule, entry"])
@@ -343,8 +346,8 @@ fn third(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(
         "CREATE TABLE head (only INTEGER PRIMARY KEY CHECK (only = 1), statement BLOB NOT NULL,
              certificate BLOB NOT NULL) STRICT;
-         CREATE TABLE kept (bundle TEXT NOT NULL, digest TEXT NOT NULL, bytes BLOB NOT NULL,
-             PRIMARY KEY (bundle, digest)) STRICT;
+         CREATE TABLE kept (bundle TEXT NOT NULL, name TEXT NOT NULL, bytes BLOB NOT NULL,
+             PRIMARY KEY (bundle, name)) STRICT;
          CREATE TABLE shown (number INTEGER NOT NULL, hash BLOB NOT NULL, head TEXT NOT NULL,
              PRIMARY KEY (number, hash)) STRICT, WITHOUT ROWID;",
     )

@@ -5,15 +5,15 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::names::{EntryNumber, TreeHash};
+use crate::names::{EntryNumber, TreeHash, tree_hash};
 
 /// The hash of a leaf: an entry's bytes.
 pub fn leaf(bytes: &[u8]) -> TreeHash {
-    TreeHash::of(&[&[0], bytes])
+    tree_hash(&[&[0], bytes])
 }
 
 fn join(left: &TreeHash, right: &TreeHash) -> TreeHash {
-    TreeHash::of(&[&[1], left.as_bytes(), right.as_bytes()])
+    tree_hash(&[&[1], left.as_bytes(), right.as_bytes()])
 }
 
 /// The complete nodes at a tree's right edge, from the largest to the smallest: all that is needed to go on.
@@ -58,11 +58,12 @@ impl Edge {
     }
 }
 
+pub(crate) const NODE: &str = "SELECT hash FROM node WHERE entry = ?1 AND n = ?2";
+
 /// The complete node of a level whose last leaf is entry `end`.
 fn kept(connection: &Connection, level: u32, end: u64) -> rusqlite::Result<Option<TreeHash>> {
-    let sql = "SELECT hash FROM node WHERE entry = ?1 AND n = ?2";
     let found = connection
-        .prepare_cached(sql)?
+        .prepare_cached(NODE)?
         .query_row((end.cast_signed(), level), |row| row.get::<_, Vec<u8>>(0))
         .optional()?;
     Ok(found.and_then(|hash| TreeHash::try_from(hash.as_slice()).ok()))

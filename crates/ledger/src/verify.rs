@@ -88,7 +88,7 @@ fn walk(view: &Connection, ledger: &Ledger, checker: &dyn Checker) -> Result<Ver
             entries.next().and_then(|row| row.map(|r| Ok((r.get(0)?, r.get::<_, Vec<u8>>(1)?, r.get(2)?))).transpose());
         let Some((found, hash, bytes)) = read.map_err(|e| tampered(broken("entry", after)(e)))? else { break };
         let number = last.map_or(EntryNumber::FIRST, |h| h.number.next());
-        if found != number.sql() {
+        if found != i64::from(number) {
             return Err(tampered(Fault::Gap { expected: number, found }));
         }
         let stored = checked(number, &hash, bytes).map_err(tampered)?;
@@ -189,7 +189,7 @@ fn compare(entry: &Entry, nodes: &[TreeHash], cursors: &mut [Cursor<'_>]) -> Res
             }
             row += 1;
         }
-        if let Some(found) = cursor.peek(after)?.filter(|f| integer(f, 0) <= number.sql()) {
+        if let Some(found) = cursor.peek(after)?.filter(|f| integer(f, 0) <= i64::from(number)) {
             return Err(Fault::ExtraRow { table: table.name(), entry: integer(found, 0) });
         }
     }

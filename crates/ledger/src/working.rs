@@ -66,15 +66,15 @@ impl Ledger {
         Ok(())
     }
 
-    /// Keeps small files of a bundle that waits for its promotion, by their digests. They are believed as little as
-    /// anything else here: who reads them checks them again.
+    /// Keeps small files of a bundle that waits for its promotion, by their names. They are believed as little as anything
+    /// else here: who reads them checks them again.
     ///
     /// # Errors
     /// What `files` returns; [`Error::ReadOnly`], [`Error::Busy`], [`Error::Full`], [`Error::Database`]. Nothing is kept then.
     pub fn keep<E: From<Error>>(
         &mut self,
         subject: &Subject,
-        files: impl FnOnce(&mut dyn FnMut(&Digest, &[u8]) -> Result<(), Error>) -> Result<(), E>,
+        files: impl FnOnce(&mut dyn FnMut(&str, &[u8]) -> Result<(), Error>) -> Result<(), E>,
     ) -> Result<(), E> {
         let path = &self.path;
         if self.lock.is_none() {
@@ -83,11 +83,10 @@ impl Ledger {
         let sql = |e| database(path, e);
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql)?;
         let bundle = subject.bundle.to_string();
-        files(&mut |digest, bytes| {
-            let insert = "INSERT OR REPLACE INTO kept (bundle, digest, bytes) VALUES (?1, ?2, ?3)";
-            let inserted = transaction
-                .prepare_cached(insert)
-                .and_then(|mut insert| insert.execute((&bundle, digest.to_string(), bytes)));
+        files(&mut |name, bytes| {
+            let insert = "INSERT OR REPLACE INTO kept (bundle, name, bytes) VALUES (?1, ?2, ?3)";
+            let inserted =
+                transaction.prepare_cached(insert).and_then(|mut insert| insert.execute((&bundle, name, bytes)));
             inserted.map(|_| ()).map_err(sql)
         })?;
         Ok(transaction.commit().map_err(sql)?)
@@ -97,9 +96,9 @@ impl Ledger {
     ///
     /// # Errors
     /// [`Error::Database`], [`Error::Damaged`].
-    pub fn kept(&self, subject: &Subject, digest: &Digest) -> Result<Option<Vec<u8>>, Error> {
-        let sql = "SELECT bytes FROM kept WHERE bundle = ?1 AND digest = ?2";
-        let parameters = (subject.bundle.to_string(), digest.to_string());
+    pub fn kept(&self, subject: &Subject, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let sql = "SELECT bytes FROM kept WHERE bundle = ?1 AND name = ?2";
+        let parameters = (subject.bundle.to_string(), name);
         let found = self.connection.prepare_cached(sql);
         self.sql(found.and_then(|mut select| select.query_row(parameters, |row| row.get(0)).optional()))
     }

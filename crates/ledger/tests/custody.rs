@@ -5,7 +5,9 @@ mod common;
 use std::fs;
 
 use common::*;
-use ledger::{Act, Error, Fault, Head, HeadStanding, HeadStatement, KeptHead, Ledger, Refusal, Rule, Standing};
+use ledger::{
+    Act, ApprovalWithdrawn, Error, Fault, Head, HeadStanding, HeadStatement, KeptHead, Ledger, Refusal, Rule, Standing,
+};
 use manifest_schema::OutsideText;
 
 fn reason() -> OutsideText {
@@ -31,7 +33,7 @@ fn every_entry_brings_a_signed_head_into_the_database_and_the_second_file() {
     assert_eq!(marks, [("api".into(), 2), ("payments".into(), 7)]);
     let KeptHead { statement, certificate } = ledger.signed_head().expect("read").expect("a head");
     assert_eq!(statement, fs::read(place.custody().second).expect("the second file"));
-    assert_eq!(certificate, b"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n");
+    assert_eq!(certificate, place.custody().signer.certificate().expect("the certificate"));
     let verified = ledger.verify(&Keys).expect("right");
     assert_eq!((verified.head, verified.key), (head, Some(ledger_key('A'))));
     // Nothing new, nothing signed.
@@ -291,8 +293,8 @@ fn a_bundle_waits_is_approved_and_promoted_in_parts() {
     let entry = ledger.received(&stamp(2), received(&s)).expect("received");
     assert_eq!(ledger.received(&stamp(3), received(&s)).expect("again"), entry);
     assert_eq!(status(&ledger), Some("received"));
-    let kept = |ledger: &Ledger| ledger.kept(&s, &digest("small")).expect("read");
-    ledger.keep(&s, |keep| keep(&digest("small"), b"bytes")).expect("kept");
+    let kept = |ledger: &Ledger| ledger.kept(&s, "small").expect("read");
+    ledger.keep(&s, |keep| keep("small", b"bytes")).expect("kept");
     assert_eq!(kept(&ledger), Some(b"bytes".to_vec()));
     ledger.refused(&stamp(3), refused(&s)).expect("a later refusal");
     assert_eq!(kept(&ledger), Some(b"bytes".to_vec()), "a refusal does not end the wait");
@@ -304,7 +306,11 @@ fn a_bundle_waits_is_approved_and_promoted_in_parts() {
     assert!(matches!(dead, Err(Error::Refusal(Refusal::ApprovalWithdrawn { .. }))));
     let counted = |ledger: &Ledger| ledger.approvals(&s.bundle).expect("read").len();
     assert_eq!(counted(&ledger), 1);
-    ledger.approval_withdrawn(&stamp(7), approval_withdrawn(&s, 'B')).expect("withdrawn");
+    let by = |letter| ApprovalWithdrawn { approver: ledger_key(letter), ..approval_withdrawn(&s, 'B') };
+    ledger.approval_withdrawn(&stamp(7), by('C')).expect("written");
+    assert_eq!(counted(&ledger), 1, "nobody takes back what somebody else approved");
+    let entry = ledger.approval_withdrawn(&stamp(7), by('B')).expect("withdrawn");
+    assert_eq!(ledger.approval_withdrawn(&stamp(8), by('B')).expect("again"), entry);
     assert_eq!(counted(&ledger), 0);
 
     ledger.promoted(&stamp(8), recorded(&s)).expect_err("not announced");
@@ -329,10 +335,10 @@ fn a_rejected_bundle_goes_no_further() {
     let s = subject("payments", 1);
     let _ = ledger.begin(&stamp(1), begun(&s)).expect("begun");
     ledger.received(&stamp(2), received(&s)).expect("received");
-    ledger.keep(&s, |keep| keep(&digest("small"), b"bytes")).expect("kept");
+    ledger.keep(&s, |keep| keep("small", b"bytes")).expect("kept");
     let entry = ledger.rejected(&stamp(3), rejected(&s)).expect("rejected");
     assert_eq!(ledger.rejected(&stamp(4), rejected(&s)).expect("again"), entry);
-    assert_eq!(ledger.kept(&s, &digest("small")).expect("read"), None);
+    assert_eq!(ledger.kept(&s, "small").expect("read"), None);
     let is_rejected = |e: Error| matches!(e, Error::Refusal(Refusal::Rejected { .. }));
     assert!(is_rejected(ledger.begin(&stamp(5), begun(&s)).expect_err("rejected")));
     assert!(is_rejected(ledger.received(&stamp(5), received(&s)).expect_err("rejected")));

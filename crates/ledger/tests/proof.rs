@@ -199,7 +199,7 @@ fn what_is_in_a_tree_must_be_an_entry_of_that_ledger_in_its_place() {
         let (text, about) = (OutsideText::whole(""), About::Entry(number));
         let entries = vec![ProofEntry { number, path: vec![], entry }];
         let proof = Proof { kind: ProofType::V1, about, head: text.clone(), certificate: text, entries };
-        let (hash, root) = (ledger::EntryHash::of(bytes), ledger::leaf(bytes));
+        let (hash, root) = (ledger::entry_hash(bytes), ledger::leaf(bytes));
         proof.included(&Head { ledger: place.id, number, hash, root, time: stamp(0).now })
     };
     let first = stored(&place, 1);

@@ -13,7 +13,7 @@ fn a_head_that_it_lacks_stops_a_ledger_without_a_key() {
     let place = place();
     import(&mut place.open(), "payments", 1, 10);
     let good = place.read().head().expect("a head");
-    let other = Head { hash: ledger::EntryHash::of(b"another entry"), ..good };
+    let other = Head { hash: ledger::entry_hash(b"another entry"), ..good };
     Ledger::refuse_from_now_on(&place.path, Some(&place.id), &other).expect("noted");
     assert!(matches!(place.try_open(), Err(Error::Forked { head, .. }) if *head == other));
     let _ = place.read().verify(&Keys).expect("it is still read, and right by itself");
@@ -78,7 +78,8 @@ fn keys_and_certificates_of_the_past_are_found() {
         place.read().keys().expect("read").into_iter().map(|(entry, key)| (entry.get(), key.to_string())).collect();
     assert_eq!(keys, [(1, "A".repeat(40)), (5, "B".repeat(40)), (6, "C".repeat(40))]);
     let certificates = String::from_utf8(place.read().certificates().expect("read")).expect("text");
-    let lines: Vec<_> = certificates.lines().map(|line| line.chars().next().expect("a letter")).collect();
+    let lines = certificates.lines().map(|line| line.chars().next().expect("a letter"));
+    let lines: Vec<_> = lines.filter(|letter| *letter != 'x').collect();
     assert_eq!(lines, ['A', 'B', 'B', 'C', 'C']);
 }
 

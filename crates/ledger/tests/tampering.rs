@@ -258,7 +258,7 @@ fn the_chain_holds_even_if_hashes_are_made_again() {
     drop_triggers(&raw);
     let bytes: Vec<u8> = raw.query_row("SELECT bytes FROM entry WHERE number = 3", [], |r| r.get(0)).expect("bytes");
     let changed = String::from_utf8(bytes).expect("text").replace("sealift-import 0.1.0", "sealift-import 0.1.1");
-    let hash = ledger::EntryHash::of(changed.as_bytes());
+    let hash = ledger::entry_hash(changed.as_bytes());
     raw.execute("UPDATE entry SET hash = ?1, bytes = ?2 WHERE number = 3", (hash.as_bytes(), changed.as_bytes()))
         .expect("changed");
     assert!(matches!(fault(&place), Fault::Row { table: "node", entry, .. } if entry.get() == 3), "the tree holds too");

@@ -3,7 +3,8 @@
 mod common;
 
 use common::*;
-use ledger::{Error, Ledger, Standing, Subject};
+use ledger::{Error, Fault, Ledger, Standing, Subject};
+use manifest_schema::OutsideText;
 
 const REPOSITORY: &str = "registry.prod.example/payments/api";
 
@@ -150,10 +151,18 @@ fn a_ledger_of_schema_1_is_migrated_to_be_written() {
     assert!(matches!(read, Err(Error::Older { found: 1, needed: 3, .. })), "{read:?}");
     let version = || place.raw().pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)).expect("read");
     assert_eq!(version(), 1, "reading changes nothing");
-    let mut ledger = place.open();
+    let refused = place.try_open();
+    assert!(
+        matches!(refused, Err(Error::Tampered { fault: Fault::Head { .. }, .. })),
+        "nobody signed for it: {refused:?}"
+    );
     assert_eq!(version(), 3);
-    assert_eq!(ledger.head().expect("a head"), before.head, "with the same tree");
-    assert_eq!(ledger.key().expect("read"), Some(ledger_key('A')));
+    let reader = place.read();
+    assert_eq!(reader.head().expect("a head"), before.head, "with the same tree");
+    assert_eq!(reader.key().expect("read"), Some(ledger_key('A')));
+    let reason = OutsideText::new("it is from before heads were signed");
+    Ledger::adopt(&place.path, None, place.custody(), &stamp(15), reason).expect("adopted");
+    let mut ledger = place.open();
     import(&mut ledger, "payments", 2, 20);
     let after = ledger.verify(&Keys).expect("right, with a signed head");
     assert_eq!(after.key, Some(ledger_key('A')));

@@ -84,8 +84,15 @@ impl Certificates {
     /// # Errors
     /// As [`Certificates::load`].
     pub fn from_bytes(bytes: &[u8], origin: &Path) -> Result<Self, Error> {
+        Self::from_files([(origin, bytes)])
+    }
+
+    /// Reads certificates from files that were read before, as [`Certificates::load`] does.
+    pub(crate) fn from_files<'a>(files: impl IntoIterator<Item = (&'a Path, &'a [u8])>) -> Result<Self, Error> {
         let mut reading = Reading::default();
-        reading.file(origin, bytes)?;
+        for (path, bytes) in files {
+            reading.file(path, bytes)?;
+        }
         reading.finish()
     }
 
@@ -203,6 +210,26 @@ pub(crate) fn read_key_file(path: &Path) -> Result<Vec<u8>, Error> {
 
 /// The certificates, secret keys and revocations of one key file.
 pub(crate) fn read_certs(path: &Path, bytes: &[u8]) -> Result<(Vec<Cert>, Vec<Signature>), Error> {
+    let (mut certs, mut revocations) = (Vec::new(), Vec::new());
+    for block in read_blocks(path, bytes)? {
+        match block {
+            Block::Certificates(more) => certs.extend(more),
+            Block::Revocations(more) => revocations.extend(more),
+        }
+    }
+    Ok((certs, revocations))
+}
+
+/// A part of a key file: all of a binary one, or one armored block.
+pub(crate) enum Block {
+    /// Certificates, or secret keys.
+    Certificates(Vec<Cert>),
+    /// Revocations without the certificates that they revoke.
+    Revocations(Vec<Signature>),
+}
+
+/// The blocks of a key file, in their order.
+pub(crate) fn read_blocks(path: &Path, bytes: &[u8]) -> Result<Vec<Block>, Error> {
     let unreadable = |reason: OutsideText| Error::Unreadable { path: path.into(), reason };
     let blocks: Vec<&[u8]> = if is_binary(bytes) {
         vec![bytes]
@@ -221,7 +248,7 @@ pub(crate) fn read_certs(path: &Path, bytes: &[u8]) -> Result<(Vec<Cert>, Vec<Si
         // People keep notes beside their keys; a block of another kind is refused by what is in it.
         armored.blocks.iter().map(|(_, block)| block.as_bytes()).collect()
     };
-    let (mut certs, mut revocations) = (Vec::new(), Vec::new());
+    let mut read = Vec::new();
     for block in blocks {
         let packets = packets(block, FILE_PACKETS).map_err(unreadable)?;
         if packets.iter().any(|packet| matches!(packet, Packet::CompressedData(_))) {
@@ -229,17 +256,23 @@ pub(crate) fn read_certs(path: &Path, bytes: &[u8]) -> Result<(Vec<Cert>, Vec<Si
         }
         let lone = |packet: &Packet| matches!(packet, Packet::Signature(s) if s.typ() == SignatureType::KeyRevocation);
         if !packets.is_empty() && packets.iter().all(lone) {
-            revocations.extend(packets.into_iter().filter_map(|packet| match packet {
+            let revocations = packets.into_iter().filter_map(|packet| match packet {
                 Packet::Signature(signature) => Some(signature),
                 _ => None,
-            }));
+            });
+            read.push(Block::Revocations(revocations.collect()));
             continue;
         }
-        for cert in CertParser::from(packets) {
-            certs.push(cert.map_err(|e| unreadable(outside(&e)))?);
-        }
+        let certs = CertParser::from(packets).collect::<Result<_, _>>();
+        read.push(Block::Certificates(certs.map_err(|e| unreadable(outside(&e)))?));
     }
-    Ok((certs, revocations))
+    Ok(read)
+}
+
+/// Whether a revocation revokes a certificate.
+pub(crate) fn revokes(revocation: &Signature, cert: &Cert) -> bool {
+    let primary = cert.primary_key();
+    revocation.verify_primary_key_revocation(primary.key(), primary.key()).is_ok()
 }
 
 #[derive(Default)]
@@ -278,10 +311,7 @@ impl Reading {
     fn finish(mut self) -> Result<Certificates, Error> {
         for (path, revocation) in self.revocations {
             let stray = || Error::StrayRevocation { path: path.clone() };
-            let fits = |entry: &&mut Entry| {
-                let primary = entry.cert.primary_key();
-                revocation.verify_primary_key_revocation(primary.key(), primary.key()).is_ok()
-            };
+            let fits = |entry: &&mut Entry| revokes(&revocation, &entry.cert);
             let entry = self.certificates.values_mut().find(fits).ok_or_else(stray)?;
             let (revoked, _) = entry.cert.clone().insert_packets(revocation.clone()).map_err(|_| stray())?;
             entry.cert = revoked;

@@ -203,6 +203,14 @@ pub enum Error {
         /// The reference.
         reference: String,
     },
+    /// A document that cannot be signed as a statement.
+    #[error("a statement: expected {expected}, found {found}")]
+    Statement {
+        /// What it has to be.
+        expected: &'static str,
+        /// What it is.
+        found: &'static str,
+    },
     /// A user id that would not simply appear.
     #[error("`{}` cannot be a key's user id: expected one printable line of 1 to 256 bytes", escape(.0))]
     UserId(String),

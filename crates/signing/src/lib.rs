@@ -7,6 +7,8 @@
 //! |---|---|
 //! | a signature by a key nobody configured, or one broken in any byte | `trust::Trust::judge` |
 //! | a key that has expired or been revoked since it signed; a signature dated back to when it was alive | `judge`: keys are judged now, never at the signature's own time |
+//! | a key revoked after the bundle was received and before it was promoted | [`Trust::as_received`]: what expires is judged as of the receive, revocations as of now |
+//! | a certification moved to another key or user id, made in another's name, or taken back | `certification::judge` |
 //! | a signature dated in the future, to outlive a revocation | `judge`: one clock tolerance |
 //! | SHA-1 or another weak hash, a short key | `judge`: sequoia's policy at the reference time |
 //! | one key signing twice to reach a threshold of two | `Trust::count`: distinct primary fingerprints |
@@ -18,6 +20,9 @@
 //! | a signature that a server withholds | `fetch`: what is not simply missing fails the whole read |
 //! | one key in two roles | [`distinct_roles`] |
 //! | something else than gpg-agent behind its socket: endless answers, a signature by another key | `agent::assuan` bounds every answer; [`SecretKey::usable`] verifies a trial signature |
+//! | something unsigned beside a signed statement | `statement::split_statement` takes a line and one armored block, nothing else |
+//! | a withdrawal that is cut short, so that a withdrawn signature comes back or a good one is hidden | `lookaside::Plan` |
+//! | asking whose a signature is, taken for trust in it | [`made_by`] gives a fingerprint, never an [`Authentic`] |
 //! | symbolic links in a lookaside tree | [`Lookaside`] opens every component without following links |
 //! | cosign signatures, sigstore bundles, certificates and logs | the table of [`sigstore`] |
 
@@ -51,12 +56,16 @@ pub use fingerprint::{Fingerprint, FingerprintError};
 pub use generate::{Algorithm, GeneratedKey, KeyRequest, generate};
 pub use lookaside::{Lookaside, LookasideError};
 pub use packets::join_signatures;
-pub use policy::{ImagePolicy, PolicyError, PolicyImage, PolicyName, PolicyVerdict, RequirementVerdict};
+pub use policy::{
+    Demand, ImagePolicy, KeyFile, KeySource, Moved, MovedIdentity, PolicyError, PolicyImage, PolicyName, PolicyVerdict,
+    RequirementVerdict, Unmovable,
+};
 pub use registries_d::{IgnoredMember, RegistriesD, RegistriesDError};
 pub use rejected::{Fault, Reason, Rejected};
 pub use secret::{KeyWarning, SecretKey};
 pub use sigstore::{
     SigstoreKey, SigstorePayload, SigstoreRejected, SigstoreSecretKey, SigstoreSignature, verify_sigstore,
 };
-pub use simple::{PayloadError, SimpleSignature, UntrustedSimple, payload, peek_simple, read_simple};
+pub use simple::{PayloadError, SimpleSignature, UntrustedSimple, made_by, payload, peek_simple, read_simple};
+pub use statement::{join_statements, split_statement};
 pub use trust::{Authentic, DEFAULT_CLOCK_TOLERANCE, Signer, Trust};

@@ -17,7 +17,15 @@ pub enum Rejected {
         /// The limit in bytes.
         limit: u64,
     },
-    /// Another form of OpenPGP data than is needed here.
+    /// A document that is larger than is accepted here.
+    #[error("the document has {found} bytes; at most {limit} are accepted")]
+    LongDocument {
+        /// Its size in bytes.
+        found: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// Another form of data than is needed here.
     #[error("expected {expected}, found {found}")]
     Form {
         /// What is needed.

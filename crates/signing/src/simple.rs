@@ -8,8 +8,10 @@ use manifest_schema::{Digest, OutsideText, Reference, Timestamp};
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use crate::packets::{self, Inline};
+use crate::policy::SignatureFile;
 use crate::rejected::Rejected;
-use crate::trust::{Authentic, Signer, Trust};
+use crate::trust::{self, Authentic, Signer, Trust};
+use crate::{Certificates, Fingerprint};
 
 const TYPE: &str = "atomic container signature";
 
@@ -103,6 +105,27 @@ pub fn read_simple(bytes: &[u8], trust: &Trust) -> Result<Authentic<SimpleSignat
     Ok(content.parse(|bytes| read_payload(bytes, signer))?)
 }
 
+/// Which of these certificates made a simple signature for this image, so that it can be taken out; `None` if none did. The
+/// reference may be any if there is none.
+///
+/// This is no trust: expired, revoked and weak keys count too, and when it was signed doesn't matter. [`read_simple`]
+/// verifies.
+pub fn made_by(
+    bytes: &[u8],
+    certificates: &Certificates,
+    reference: Option<&Reference>,
+    digest: &Digest,
+) -> Option<Fingerprint> {
+    let SignatureFile::Simple(message) = SignatureFile::read(bytes).ok()? else { return None };
+    let Inline { content, signature } = packets::inline(message).ok()?;
+    let fingerprint = trust::maker(&signature.ok()?, certificates)?;
+    let Document { critical, .. } = document_of(&content).ok()?;
+    let wanted = critical.kind == TYPE
+        && critical.image.digest == digest.to_string()
+        && reference.is_none_or(|reference| critical.identity.reference == reference.to_string());
+    wanted.then_some(fingerprint)
+}
+
 /// What a simple signature claims. Anybody can write that; it is for tables, where no key is at hand.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
 pub struct UntrustedSimple {
@@ -132,10 +155,7 @@ pub fn peek_simple(bytes: &[u8]) -> Result<UntrustedSimple, Rejected> {
 }
 
 fn read_payload(bytes: &[u8], signer: Signer) -> Result<SimpleSignature, PayloadError> {
-    let json = |e: serde_json::Error| PayloadError::Json(OutsideText::new(e.to_string()));
-    let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let document: Document = object(&mut reader).map_err(json)?;
-    reader.end().map_err(json)?;
+    let document = document_of(bytes).map_err(|e| PayloadError::Json(OutsideText::new(e.to_string())))?;
     let Critical { kind, image, identity } = document.critical;
     if kind != TYPE {
         return Err(PayloadError::Type(OutsideText::new(kind)));
@@ -144,6 +164,14 @@ fn read_payload(bytes: &[u8], signer: Signer) -> Result<SimpleSignature, Payload
     let timestamp = document.optional.timestamp.map(seconds).transpose()?;
     let creator = document.optional.creator.map(OutsideText::new);
     Ok(SimpleSignature { reference: OutsideText::new(identity.reference), digest, creator, timestamp, signer })
+}
+
+/// The document, and nothing behind it.
+fn document_of(bytes: &[u8]) -> Result<Document, serde_json::Error> {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let document = object(&mut reader)?;
+    reader.end()?;
+    Ok(document)
 }
 
 /// A whole number of seconds, also if it is written as `1.5e9`: JSON has one kind of number.

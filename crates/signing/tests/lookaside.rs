@@ -6,9 +6,9 @@ mod common;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use common::{Gpg, from_now, have, key, request, trust};
+use common::{Gpg, certificates, from_now, have, key, request, trust};
 use manifest_schema::{Digest, LIMITS, Reference, Repository, Timestamp};
-use signing::{Lookaside, LookasideError};
+use signing::{KeyRequest, Lookaside, LookasideError, made_by};
 
 fn repository() -> Repository {
     "registry.example:5000/payments/api".parse().unwrap()
@@ -273,4 +273,218 @@ fn what_a_killed_process_left_behind_is_removed() {
     tree.add(&repository(), &digest(), &bytes).unwrap();
     assert!(!dead.exists() && alive.exists());
     assert_eq!(tree.read(&repository(), &digest()).unwrap().len(), 2);
+}
+
+#[test]
+fn signatures_are_taken_out_and_the_others_move_down() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = Lookaside::new(folder.path().join("tree"));
+    assert_eq!(tree.remove(&repository(), &digest(), |_| true).unwrap(), 0);
+    assert!(!tree.root().exists(), "nothing is made");
+    for bytes in [b"\x90a", b"\x90b", b"\x90c", b"\x90d"] {
+        tree.add(&repository(), &digest(), bytes).unwrap();
+    }
+    assert_eq!(tree.remove(&repository(), &digest(), |bytes| bytes == b"\x90x").unwrap(), 0);
+    assert_eq!(tree.remove(&repository(), &digest(), |bytes| bytes[1] % 2 == 1).unwrap(), 2);
+    assert_eq!(tree.read(&repository(), &digest()).unwrap(), [b"\x90b", b"\x90d"]);
+    let directory = tree.root().join(Lookaside::path_for(&repository(), &digest()));
+    assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 2, "nothing temporary stays");
+    let mode = std::fs::metadata(directory.join("signature-1")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o644);
+    // A file that no reader takes is as good as any other here, and goes only if it is meant.
+    std::fs::write(directory.join("signature-3"), b"<html>").unwrap();
+    assert_eq!(tree.remove(&repository(), &digest(), |bytes| bytes == b"\x90b").unwrap(), 1);
+    assert_eq!(tree.read(&repository(), &digest()).unwrap(), [&b"\x90d"[..], b"<html>"]);
+    assert_eq!(tree.remove(&repository(), &digest(), |_| true).unwrap(), 2);
+    assert!(!directory.exists() && directory.parent().unwrap().exists());
+    assert_eq!(tree.add(&repository(), &digest(), b"\x90e").unwrap(), 1);
+
+    // What else lies in the directory stays, and so does the directory.
+    let others = ["signature-0", "signature-02", "signature-2.bak"].map(|name| directory.join(name));
+    others.iter().for_each(|other| std::fs::write(other, "").unwrap());
+    assert_eq!(tree.remove(&repository(), &digest(), |_| true).unwrap(), 1);
+    assert!(others.iter().all(|other| other.exists()) && !directory.join("signature-1").exists());
+
+    tree.add_release(&digest(), b"\x90r").unwrap();
+    assert_eq!(tree.remove_release(&digest(), |_| true).unwrap(), 1);
+    assert!(!tree.root().join(Lookaside::release_path(&digest())).exists() && tree.root().exists());
+}
+
+#[test]
+fn nothing_is_taken_out_through_links() {
+    let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let tree = Lookaside::new(folder.path());
+    let relative = Lookaside::path_for(&repository(), &digest());
+    std::fs::create_dir_all(outside.path().join(relative.file_name().unwrap())).unwrap();
+    let there = outside.path().join(relative.file_name().unwrap()).join("signature-1");
+    std::fs::write(&there, b"\x90").unwrap();
+    symlink(outside.path(), folder.path().join("payments")).unwrap();
+    let refused = |error| matches!(error, LookasideError::NotPlain { .. });
+    assert!(refused(tree.remove(&repository(), &digest(), |_| true).unwrap_err()));
+    assert!(there.exists());
+
+    std::fs::remove_file(folder.path().join("payments")).unwrap();
+    tree.add(&repository(), &digest(), b"\x90").unwrap();
+    symlink(&there, folder.path().join(&relative).join("signature-2")).unwrap();
+    assert!(refused(tree.remove(&repository(), &digest(), |_| true).unwrap_err()));
+    assert!(there.exists() && folder.path().join(&relative).join("signature-1").exists(), "nothing was begun");
+}
+
+#[test]
+fn what_a_killed_process_left_behind_is_removed_with_the_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = Lookaside::new(folder.path());
+    tree.add(&repository(), &digest(), b"\x90").unwrap();
+    let directory = folder.path().join(Lookaside::path_for(&repository(), &digest()));
+    std::fs::write(directory.join(".signature.4194305.0"), "half").unwrap();
+    assert_eq!(tree.remove(&repository(), &digest(), |_| true).unwrap(), 1);
+    assert!(!directory.exists());
+    // Killed before the last step: an empty directory.
+    std::fs::create_dir(&directory).unwrap();
+    assert_eq!(tree.remove(&repository(), &digest(), |_| true).unwrap(), 0);
+    assert!(!directory.exists());
+}
+
+#[test]
+fn more_files_than_readers_take_are_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = Lookaside::new(folder.path());
+    let directory = folder.path().join(Lookaside::path_for(&repository(), &digest()));
+    std::fs::create_dir_all(&directory).unwrap();
+    for number in 1..=128 {
+        std::fs::write(directory.join(format!("signature-{number}")), [0x90, number]).unwrap();
+    }
+    let full = tree.remove(&repository(), &digest(), |_| true);
+    assert!(matches!(full, Err(LookasideError::Full { limit: 127, .. })));
+    std::fs::remove_file(directory.join("signature-128")).unwrap();
+    assert_eq!(tree.remove(&repository(), &digest(), |bytes| bytes[1] != 127).unwrap(), 126);
+    assert_eq!(tree.read(&repository(), &digest()).unwrap(), [[0x90, 127]]);
+}
+
+#[test]
+fn who_writes_waits_for_others_who_write() {
+    use rustix::fs::{FlockOperation, flock};
+    let folder = tempfile::tempdir().unwrap();
+    let tree = &Lookaside::new(folder.path());
+    let directory = &folder.path().join(Lookaside::path_for(&repository(), &digest()));
+    let wait = || std::thread::sleep(std::time::Duration::from_millis(50));
+    let locked = || {
+        let directory = std::fs::File::open(directory).unwrap();
+        flock(&directory, FlockOperation::LockExclusive).unwrap();
+        directory
+    };
+    tree.add(&repository(), &digest(), b"\x90one").unwrap();
+    std::thread::scope(|scope| {
+        let lock = locked();
+        let adding = scope.spawn(|| tree.add(&repository(), &digest(), b"\x90two").unwrap());
+        wait();
+        assert!(!adding.is_finished());
+        assert_eq!(tree.read(&repository(), &digest()).unwrap(), [b"\x90one"]);
+        drop(lock);
+        assert_eq!(adding.join().unwrap(), 2);
+
+        let lock = locked();
+        let removing = scope.spawn(|| tree.remove(&repository(), &digest(), |_| true).unwrap());
+        wait();
+        assert!(!removing.is_finished());
+        assert_eq!(tree.read(&repository(), &digest()).unwrap().len(), 2);
+        // Another process takes everything out, or puts another directory in its place: it is what counts afterwards.
+        std::fs::remove_dir_all(directory).unwrap();
+        drop(lock);
+        assert_eq!(removing.join().unwrap(), 0);
+        for again in [false, true] {
+            std::fs::create_dir(directory).unwrap();
+            let lock = locked();
+            let adding = scope.spawn(|| tree.add(&repository(), &digest(), b"\x90").unwrap());
+            wait();
+            std::fs::remove_dir_all(directory).unwrap();
+            if again {
+                std::fs::create_dir(directory).unwrap();
+                std::fs::write(directory.join("signature-1"), b"\x90").unwrap();
+            }
+            drop(lock);
+            assert_eq!(adding.join().unwrap(), if again { 2 } else { 1 });
+            assert!(directory.join("signature-1").exists());
+            std::fs::remove_dir_all(directory).unwrap();
+        }
+    });
+}
+
+/// Signatures come and go at once, the directory too; none that stays is lost, and none ends up behind a hole.
+#[test]
+fn adding_and_removing_at_once_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = &Lookaside::new(folder.path());
+    let remove = || tree.remove(&repository(), &digest(), |bytes| bytes[1] == b'g').unwrap();
+    let writers = 4;
+    std::thread::scope(|scope| {
+        let add = |writer: u8| {
+            scope.spawn(move || {
+                for i in 0..12 {
+                    tree.add(&repository(), &digest(), &[0x90, b'g', writer, i]).unwrap();
+                    if i % 4 == 0 {
+                        tree.add(&repository(), &digest(), &[0x90, b's', writer, i]).unwrap();
+                    }
+                }
+            })
+        };
+        let adding: Vec<_> = (0..writers).map(add).collect();
+        while !adding.iter().all(|thread| thread.is_finished()) {
+            remove();
+            tree.read(&repository(), &digest()).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    });
+    remove();
+    let mut left = tree.read(&repository(), &digest()).unwrap();
+    left.sort();
+    let expected: Vec<_> = (0..writers).flat_map(|w| [0, 4, 8].map(|i| vec![0x90, b's', w, i])).collect();
+    assert_eq!(left, expected);
+    let directory = folder.path().join(Lookaside::path_for(&repository(), &digest()));
+    assert_eq!(std::fs::read_dir(directory).unwrap().count(), expected.len());
+}
+
+/// The directory is removed as often as it is made.
+#[test]
+fn a_directory_that_goes_away_is_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = &Lookaside::new(folder.path());
+    std::thread::scope(|scope| {
+        let adds = scope.spawn(move || {
+            for i in 0..100 {
+                tree.add(&repository(), &digest(), &[0x90, i]).unwrap();
+            }
+        });
+        while !adds.is_finished() {
+            tree.remove(&repository(), &digest(), |_| true).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        tree.remove(&repository(), &digest(), |_| true).unwrap();
+    });
+    assert!(tree.read(&repository(), &digest()).unwrap().is_empty());
+}
+
+#[test]
+fn what_one_key_made_for_one_reference_is_taken_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = Lookaside::new(folder.path());
+    let expires = Some(from_now(-86400));
+    let (made, secret) = key(&KeyRequest { created: from_now(-10 * 86400), expires, ..request("production") });
+    let (_, other) = key(&request("other"));
+    let reference: Reference = "registry.example:5000/payments/api:1".parse().unwrap();
+    let second: Reference = "registry.example:5000/payments/api:2".parse().unwrap();
+    let sign = |key: &signing::SecretKey, reference: &Reference, at: Timestamp| {
+        let bytes = key.sign_simple(reference, &digest(), at, "x").unwrap();
+        tree.add(&repository(), &digest(), &bytes).unwrap();
+        bytes
+    };
+    let then = from_now(-2 * 86400);
+    sign(&secret, &reference, then);
+    let kept = [sign(&other, &reference, from_now(-1)), sign(&secret, &second, then)];
+    sign(&secret, &reference, from_now(-3 * 86400));
+    // The key has expired meanwhile, so that nothing of it would count.
+    let own = certificates(&[&made.certificate_armored]);
+    let gone = |bytes: &[u8]| made_by(bytes, &own, Some(&reference), &digest()).is_some();
+    assert_eq!(tree.remove(&repository(), &digest(), gone).unwrap(), 2);
+    assert_eq!(tree.read(&repository(), &digest()).unwrap(), kept);
 }

@@ -16,10 +16,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ledger::{Checked, Checker, Created, Custody, Fingerprint, Ledger, Signer, Stamp};
-use manifest_schema::{Digest, OutsideText, Timestamp};
+use manifest_schema::{Digest, LIMITS, OutsideText, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
-use signing::{Algorithm, Certificates, KeyRequest, SecretKey};
+use signing::{Algorithm, Certificates, KeyRequest, SecretKey, Trust};
 use tempfile::TempDir;
 
 use crate::layout::{API, Layout, fixtures, repository_and_tag};
@@ -210,6 +210,20 @@ impl Site {
         self.import_dir().join("sigstore")
     }
 
+    /// The ledger, to write into it what no program would.
+    pub fn open_ledger(&self) -> Ledger {
+        let path = self.import_dir().join("ledger.db");
+        let open = || Ledger::open(&path, None, Some(ledger_custody(&self.ledger_key.secret, &self.import_dir())));
+        // A program that another test has just started holds this process's lock for a moment.
+        for _ in 0..50 {
+            match open() {
+                Err(ledger::Error::Busy { .. }) => std::thread::sleep(std::time::Duration::from_millis(100)),
+                other => return other.expect("the ledger"),
+            }
+        }
+        open().expect("the ledger")
+    }
+
     /// Another folder, made on first use.
     pub fn scratch(&self, name: &str) -> PathBuf {
         let path = self.folder.path().join("scratch").join(name);
@@ -367,16 +381,22 @@ fn ledger_custody(key: &SecretKey, folder: &Path) -> Custody {
             self.0.certificate_armored().map_err(|e| OutsideText::new(e.to_string()))
         }
         fn sign(&self, document: &[u8]) -> Result<Vec<u8>, OutsideText> {
-            self.0.sign_statement(document).map_err(|e| OutsideText::new(e.to_string()))
+            self.0.sign_statement(document, Timestamp::now()).map_err(|e| OutsideText::new(e.to_string()))
         }
     }
-    struct Nothing;
-    impl Checker for Nothing {
-        fn check(&self, _: &[u8], _: &[u8], _: Timestamp) -> Result<Checked, OutsideText> {
-            Err(OutsideText::new("nothing is checked here"))
+    struct Statements;
+    impl Checker for Statements {
+        fn check(&self, statement: &[u8], certificates: &[u8], now: Timestamp) -> Result<Checked, OutsideText> {
+            let certificates = Certificates::from_bytes(certificates, Path::new("ledger")).expect("certificates");
+            let trust = Trust::new(certificates, 1, now).expect("trust");
+            let verified = trust.verify_statement(statement, LIMITS.config);
+            let authentic = verified.map_err(|e| OutsideText::new(e.to_string()))?;
+            let signers = authentic.signers().iter().map(|s| s.fingerprint.as_str().parse().expect("a fingerprint"));
+            Ok(Checked { document: authentic.get().clone(), signers: signers.collect() })
         }
     }
-    Custody { signer: Box::new(Ours(key.clone())), checker: Box::new(Nothing), second: folder.join("ledger.db.head") }
+    let second = folder.join("ledger.db.head");
+    Custody { signer: Box::new(Ours(key.clone())), checker: Box::new(Statements), second }
 }
 
 fn write_secret(path: &Path, text: &str) {

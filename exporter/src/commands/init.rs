@@ -109,6 +109,8 @@ images: []
 # The largest file (fat32, none, or a size), what one medium holds (cd, dvd, dvd-dl, bd, bd-dl, or a size), and recovery data.
 # volumes: {size: fat32, media: dvd, recovery: 10%}
 
-# An earlier bundle that the other side has received, of which no layer is carried again.
+# An earlier bundle that the other side has received, of which no layer is carried again: its name, or `latest` for the newest
+# that production's receipts (`sealift-export receipts add`) say is there. They count with the certificate of its ledger.
 # base: payments-41
+# receipts: {certificates: [ledger.asc]}
 "#;

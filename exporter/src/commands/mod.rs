@@ -3,4 +3,5 @@
 pub mod init;
 pub mod pack;
 pub mod plan;
+pub mod receipts;
 pub mod sign;

@@ -53,11 +53,12 @@ impl Pack {
             None => Request::resolve(self.request.clone())?,
         };
         request.recipients()?;
+        let progress = Progress::new(quiet);
+        request.say_remarks(&progress);
         let keys = request.unlock().map_err(|e| match e {
             Error::Missing("a release key") if planned.is_some() => Error::NoSealKey,
             other => other,
         })?;
-        let progress = Progress::new(quiet);
         for warning in keys.iter().flat_map(|key| key.warnings(Timestamp::now())) {
             progress.warn(format_args!("release key: {warning}"));
         }

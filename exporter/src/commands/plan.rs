@@ -8,6 +8,7 @@ use console::{Failure, Progress};
 use manifest_schema::BundleId;
 use serde::Serialize;
 
+use crate::base::file_named;
 use crate::config::SequenceSpec;
 use crate::error::Error;
 use crate::media::VolumeSize;
@@ -42,7 +43,9 @@ impl Plan {
 
     fn plan(self, quiet: bool) -> Result<(), Error> {
         let request = Request::resolve(self.request)?;
-        let plan = crate::make_plan(&request, &Progress::new(quiet))?;
+        let progress = Progress::new(quiet);
+        request.say_remarks(&progress);
+        let plan = crate::make_plan(&request, &progress)?;
         if let Some(path) = &self.lock {
             let text = lock_file(&request, plan.report())?;
             console::write_new(path, text.as_bytes()).map_err(|source| Error::Output { path: path.clone(), source })?;
@@ -87,8 +90,8 @@ fn text(report: &Report) -> String {
         console::bytes(report.bytes),
         console::bytes(report.shared_bytes)
     );
-    if let Some(left) = report.base_bytes {
-        text += &format!("{} are left to the base\n", console::bytes(left));
+    if let (Some(base), Some(left)) = (&report.base, report.base_bytes) {
+        text += &format!("{} are left to the base {}-{}\n", console::bytes(left), base.stream, base.sequence);
     }
     for volume in &report.volumes {
         text += &format!("volume {}: at most {}", volume.number, console::bytes(volume.at_most_bytes));
@@ -191,6 +194,8 @@ fn lock_file(request: &Request, report: &Report) -> Result<String, Error> {
         #[serde(skip_serializing_if = "Option::is_none")]
         base: Option<String>,
         #[serde(skip_serializing_if = "Option::is_none")]
+        receipts: Option<serde_json::Value>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         with_importer: Option<PathBuf>,
     }
     let absolute = |p: &PathBuf| std::path::absolute(p).unwrap_or_else(|_| p.clone());
@@ -234,9 +239,13 @@ fn lock_file(request: &Request, report: &Report) -> Result<String, Error> {
         output: None,
         volumes: volumes(request),
         // A name stands for itself, a file is found from anywhere.
-        base: request.base_name.clone().map(|base| match base.contains('/') || base.ends_with(".json") {
-            true => absolute(&base.into()).display().to_string(),
-            false => base,
+        base: request.base_name.clone().map(|base| match file_named(&base, Path::new("")) {
+            Some(file) => absolute(&file).display().to_string(),
+            None => base,
+        }),
+        receipts: (!request.receipt_trust.is_empty()).then(|| {
+            let certificates: Vec<PathBuf> = request.receipt_trust.iter().map(absolute).collect();
+            serde_json::json!({ "certificates": certificates })
         }),
         with_importer: request.with_importer.as_ref().map(absolute),
     };

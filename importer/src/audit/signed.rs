@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ledger::{EntryNumber, Head, HeadStatement, Ledger, Proof};
-use manifest_schema::{LIMITS, OutsideText, Timestamp};
+use manifest_schema::{LIMITS, OutsideText, Receipt, ReceiptHead, Timestamp};
 use serde::Serialize;
 use signing::{Certificates, Fingerprint, Trust};
 
@@ -71,11 +71,17 @@ struct Claim {
 type Take = fn(&[u8]) -> Result<Claim, OutsideText>;
 
 /// The statements that carry a head: how each begins, and how the head is taken from it. The ledger key signs all of them.
-const STATEMENTS: [(&str, Take); 1] = [(r#"{"type":"sealift/ledger-head/"#, head)];
+const STATEMENTS: [(&str, Take); 2] = [(r#"{"type":"sealift/ledger-head/"#, of_head), (Receipt::BEGINNING, of_receipt)];
 
-fn head(document: &[u8]) -> Result<Claim, OutsideText> {
+fn of_head(document: &[u8]) -> Result<Claim, OutsideText> {
     let HeadStatement { head, key, .. } = HeadStatement::parse(document)?;
     Ok(Claim { head, key: Some(key) })
+}
+
+fn of_receipt(document: &[u8]) -> Result<Claim, OutsideText> {
+    let Receipt { ledger, head, .. } = Receipt::parse(document).map_err(|e| OutsideText::new(e.to_string()))?;
+    let ReceiptHead { number, hash, root, time } = head;
+    Ok(Claim { head: Head { ledger, number, hash, root, time }, key: None })
 }
 
 impl LedgerKeys {
@@ -138,7 +144,7 @@ impl LedgerKeys {
         Ok(SignedHead { head, key, user_id, signed_at })
     }
 
-    /// Reads and judges a file that carries a head: a statement, or a proof.
+    /// Reads and judges a file that carries a head: a statement (a head, a receipt), or a proof.
     ///
     /// # Errors
     /// [`AuditError::Read`], [`AuditError::NoHead`].

@@ -155,6 +155,10 @@ on_existing_tag: fail
 # Certificates of couriers whose statements of custody count as signed by someone known.
 # couriers: [trust/couriers/]
 
+# Who must approve a bundle before its images are signed for production, and how many of them. Each makes a key of his own with
+# `sealift-import keygen approver`. With exclude_promoter, an approval by whoever promotes does not count.
+# approvers: {certificates: [trust/approvers/], threshold: 2, exclude_promoter: true}
+
 # Let `receive --watch` receive into production whatever medium has a good seal, without a person.
 # watch: {into: production}
 "#;

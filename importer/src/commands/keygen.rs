@@ -4,7 +4,7 @@ use clap::Args;
 use commands::keygen;
 use console::Failure;
 
-/// Makes a key: production, cosign, ledger or identity
+/// Makes a key: production, cosign, ledger, approver or identity
 #[derive(Debug, Args)]
 #[group(id = "role-and-key")]
 pub struct Keygen {
@@ -23,6 +23,8 @@ enum RoleArg {
     Cosign,
     /// Signs the ledger's heads and receipts
     Ledger,
+    /// Approves bundles, or promotes them; each person makes one of his own
+    Approver,
     /// Opens bundles (age)
     Identity,
 }
@@ -37,6 +39,7 @@ impl Keygen {
             RoleArg::Production => keygen::Role::Production,
             RoleArg::Cosign => keygen::Role::Cosign,
             RoleArg::Ledger => keygen::Role::Ledger,
+            RoleArg::Approver => keygen::Role::Approver,
             RoleArg::Identity => keygen::Role::Identity,
         })
     }

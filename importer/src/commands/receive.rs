@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use console::{Failure, Progress};
+use ledger::{ReceivedImage, RecordedImage};
 use manifest_schema::{Digest, TagRef};
 use serde::Serialize;
 
@@ -13,10 +14,11 @@ use crate::authenticate::authenticate;
 use crate::commands::watch;
 use crate::error::Error;
 use crate::media::{AllHere, AsFarAsNeeded, Wait, Wanted};
+use crate::overrides::Overrides;
 use crate::site::{ProductionArgs, Site, SiteArgs};
-use crate::{From, Received, admit, record};
+use crate::{From, Received, admit, record, wait};
 
-/// Verifies a bundle, pushes its images, signs them and records it
+/// Verifies a bundle, pushes its images, signs them and records it; or lets them wait for `promote`
 #[derive(Debug, Args)]
 pub struct Receive {
     /// The bundle's folder; several if it is on several media; `-` reads a stream from stdin
@@ -26,7 +28,7 @@ pub struct Receive {
     #[arg(long)]
     prompt: bool,
     /// Receive what is mounted below this folder, one bundle after the other, and never ask; the configuration must allow it
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["bundle", "prompt", "dry_run"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["bundle", "prompt", "dry_run", "rules"])]
     watch: Option<PathBuf>,
     /// Show what would be pushed; write nothing
     #[arg(long)]
@@ -34,6 +36,8 @@ pub struct Receive {
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    overrides: Overrides,
     #[command(flatten)]
     production: ProductionArgs,
     #[command(flatten)]
@@ -63,8 +67,8 @@ impl Receive {
         let asks = self.prompt || (std::io::stdin().is_terminal() && std::io::stderr().is_terminal());
         let wait: Box<dyn Wait> =
             if asks { Box::new(Prompt { folders: self.bundle.clone() }) } else { Box::new(AllHere) };
-        let received = crate::receive(&site, from(&self.bundle, wait)?, &progress, state)?;
-        print(received, self.json)
+        let received = crate::receive(&site, from(&self.bundle, wait)?, &self.overrides, &progress, state)?;
+        print(received, "received", self.json)
     }
 }
 
@@ -77,48 +81,64 @@ pub(crate) fn from(paths: &[PathBuf], wait: Box<dyn Wait>) -> Result<From, Error
     }
 }
 
-/// Says what was received.
-pub(crate) fn print(received: Received, json: bool) -> Result<(), Error> {
-    {
-        let print = match (received, json) {
-            (Received::Before(before), json) => return already(&before, json),
-            (Received::Now(recorded), true) => {
-                console::print_json(&serde_json::json!({ "result": "received", "bundle": recorded }))
-            }
-            (Received::Now(recorded), false) => {
-                let rows: Vec<_> = recorded
-                    .record
-                    .images
-                    .iter()
-                    .map(|i| vec![i.production.to_string(), i.digest.to_string(), i.origin.to_string()])
-                    .collect();
-                let s = &recorded.record.subject;
-                let mut text = console::table(&["PRODUCTION", "DIGEST", "ORIGIN (AS CLAIMED)"], &rows);
-                for tag in &recorded.skipped {
-                    text += &format!("left out: {tag} names another image\n");
-                }
-                text += &format!(
-                    "\nreceived: {} {} (bundle {}), {} signatures by {}, ledger entry {}\n",
-                    s.stream,
-                    s.sequence,
-                    s.bundle,
-                    recorded.record.signatures.len(),
-                    recorded.production,
-                    recorded.entry
-                );
-                console::print(&text)
-            }
-        };
-        print.map_err(Error::Stdout)
+/// Says what was done; `done` is the word for it.
+pub(crate) fn print(received: Received, done: &str, json: bool) -> Result<(), Error> {
+    match received {
+        Received::Before(before) => already(&before, done, json),
+        Received::Now(recorded) => published(&recorded, done, json),
+        Received::Waits(waiting) => waits(&waiting, json),
     }
 }
 
-fn already(before: &record::Before, json: bool) -> Result<(), Error> {
+fn published(recorded: &record::Recorded, done: &str, json: bool) -> Result<(), Error> {
+    if json {
+        let value = serde_json::json!({ "result": done, "bundle": recorded });
+        return console::print_json(&value).map_err(Error::Stdout);
+    }
+    let row = |i: &RecordedImage| vec![i.production.to_string(), i.digest.to_string(), i.origin.to_string()];
+    let rows: Vec<_> = recorded.record.images.iter().map(row).collect();
+    let s = &recorded.record.subject;
+    let mut text = console::table(&["PRODUCTION", "DIGEST", "ORIGIN (AS CLAIMED)"], &rows);
+    for tag in &recorded.skipped {
+        text += &format!("left out: {tag} names another image\n");
+    }
+    text += &format!(
+        "\n{done}: {} {} (bundle {}), {} signatures by {}, ledger entry {}\n",
+        s.stream,
+        s.sequence,
+        s.bundle,
+        recorded.record.signatures.len(),
+        recorded.production,
+        recorded.entry
+    );
+    console::print(&text).map_err(Error::Stdout)
+}
+
+fn waits(waiting: &wait::Waiting, json: bool) -> Result<(), Error> {
+    if json {
+        let value = serde_json::json!({ "result": "waits", "bundle": waiting });
+        return console::print_json(&value).map_err(Error::Stdout);
+    }
+    let row = |waits: &ReceivedImage| {
+        let place = waits.staging.as_ref().map_or_else(|| "without a tag".into(), ToString::to_string);
+        vec![place, waits.image.digest.to_string(), waits.image.production.to_string()]
+    };
+    let rows: Vec<_> = waiting.record.images.iter().map(row).collect();
+    let s = &waiting.record.subject;
+    let mut text = console::table(&["WAITS AT", "DIGEST", "FOR"], &rows);
+    text += &format!(
+        "\nreceived: {} {} (bundle {}), ledger entry {}; it waits for `sealift-import promote {}-{}`\n",
+        s.stream, s.sequence, s.bundle, waiting.entry, s.stream, s.sequence
+    );
+    console::print(&text).map_err(Error::Stdout)
+}
+
+fn already(before: &record::Before, done: &str, json: bool) -> Result<(), Error> {
     let print = if json {
-        console::print_json(&serde_json::json!({ "result": "already received", "bundle": before }))
+        console::print_json(&serde_json::json!({ "result": format!("already {done}"), "bundle": before }))
     } else {
         console::print(&format!(
-            "already received: {} {} (bundle {}) at {}, ledger entry {}; nothing to do\n",
+            "already {done}: {} {} (bundle {}) at {}, ledger entry {}; nothing to do\n",
             before.subject.stream, before.subject.sequence, before.subject.bundle, before.at, before.entry
         ))
     };
@@ -140,7 +160,7 @@ fn dry_run(site: &Site, from: From, json: bool, progress: &Progress) -> Result<(
     if let Some(ledger) = &ledger
         && let Some(before) = record::before(ledger, &authenticated)?
     {
-        return already(&before, json);
+        return already(&before, "received", json);
     }
     let placement = admit::examine(site, ledger.as_ref(), &authenticated, progress, Probe::Leave)?;
     let moves: Vec<Move<'_>> = placement.images().iter().map(describe).collect();

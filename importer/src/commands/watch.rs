@@ -13,6 +13,7 @@ use manifest_schema::{BundleId, Digest, LIMITS};
 use crate::commands::receive;
 use crate::error::Error;
 use crate::media::{AllHere, Wait, Wanted};
+use crate::overrides::Overrides;
 use crate::site::Site;
 use crate::{From, Received, open};
 
@@ -78,7 +79,7 @@ pub(crate) fn watch(
         let outcome = site().and_then(|site| receive(&site, paths, wait, progress, state));
         let failed = matches!(outcome, Err(_) | Ok(Outcome::LeftAlone));
         match outcome {
-            Ok(Outcome::Received(received)) => receive::print(*received, json)?,
+            Ok(Outcome::Received(received)) => receive::print(*received, "received", json)?,
             Ok(Outcome::ReceivedBefore | Outcome::LeftAlone) => {}
             Err(e) => progress.warn(format_args!("{}: {}; {state}", new.path.display(), console::chain(&e))),
         }
@@ -112,7 +113,8 @@ fn receive(
     }
     let Some(shown) = ours.first().map(|path| path.display().to_string()) else { return Ok(Outcome::LeftAlone) };
     progress.say(format_args!("receiving {shown}"));
-    crate::receive(site, From::Folders(ours, Box::new(wait)), progress, state).map(|r| Outcome::Received(Box::new(r)))
+    let from = From::Folders(ours, Box::new(wait));
+    crate::receive(site, from, &Overrides::default(), progress, state).map(|r| Outcome::Received(Box::new(r)))
 }
 
 /// The folders with a seal.

@@ -31,7 +31,7 @@ fn secret(path: &std::path::Path) -> SecretKey {
 fn signed_again(statement: &str, key: &SecretKey, change: impl FnOnce(&mut HeadStatement)) -> Vec<u8> {
     let mut head = HeadStatement::parse(statement.lines().next().unwrap().as_bytes()).unwrap();
     change(&mut head);
-    key.sign_statement(&serde_json::to_vec(&head).unwrap()).unwrap()
+    key.sign_statement(&serde_json::to_vec(&head).unwrap(), manifest_schema::Timestamp::now()).unwrap()
 }
 
 #[test]
@@ -68,8 +68,9 @@ fn a_head_kept_elsewhere_shows_an_old_copy_and_stops_it_until_somebody_says_why(
     let early = keep_head(&desk, "early");
     let saved = desk.save();
     bring_in(&mut desk.open(), "payments", 2);
-    let late = keep_head(&desk, "late");
-    for file in [&early, &late] {
+    let (late, receipt) = (keep_head(&desk, "late"), desk.file("receipt"));
+    testkit::run_ok(&mut desk.import(&["receipt", "payments-2", "-o", text(&receipt)]));
+    for file in [&early, &late, &receipt] {
         let has = verify(&desk, &["--head", text(file)]).expect_code(0);
         assert!(has.stdout.contains("which the ledger has"), "{has}");
     }
@@ -84,6 +85,7 @@ fn a_head_kept_elsewhere_shows_an_old_copy_and_stops_it_until_somebody_says_why(
     behind.expect_stderr("state: noted in the ledger: nothing is written to it from now on");
     let json = verify(&desk, &["--head", text(&late), "--json"]).expect_code(1).json();
     assert_eq!(json["heads"][0]["standing"], "behind");
+    verify(&desk, &["--head", text(&receipt)]).expect_code(1).expect_stderr("but had entry 7");
 
     // From now on whatever writes is refused, and reading goes on.
     desk.ledger(&["certify"]).expect_code(1).expect_stderr("ends with entry 4, but had entry 7");
@@ -132,17 +134,27 @@ fn a_head_that_is_not_validly_signed_is_refused_and_the_ledger_stays_as_it_is() 
     let named = |key: &SecretKey| key.fingerprint().as_str().parse::<ledger::Fingerprint>().unwrap();
     let far = |head: &mut HeadStatement| head.head.number = 99.try_into().unwrap();
     let foreign = Desk::new();
-    let unknown = own.sign_statement(br#"{"type":"sealift/receipt/9","head":{"number":99}}"#).unwrap();
+    let unknown = own
+        .sign_statement(br#"{"type":"sealift/other/1","head":{"number":99}}"#, manifest_schema::Timestamp::now())
+        .unwrap();
     let spaced = kept.lines().next().unwrap().replacen("\"number\":4", "\"number\": 9", 1);
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
         ("changed", kept.replacen("\"number\":4", "\"number\":9", 1).into_bytes(), "not a head that a key of"),
-        ("without a signature", (kept.lines().next().unwrap().to_string() + "\n").into_bytes(), "no armored signature"),
-        ("empty", Vec::new(), "no armored signature"),
+        (
+            "without a signature",
+            (kept.lines().next().unwrap().to_string() + "\n").into_bytes(),
+            "not a head that a key of this ledger signed",
+        ),
+        ("empty", Vec::new(), "not a head that a key of this ledger signed"),
         ("by another key", signed_again(&kept, &other, |h| (far(h), h.key = named(&other)).1), "unknown key"),
         ("by another key in the name of ours", signed_again(&kept, &other, far), "unknown key"),
         ("in the name of another", signed_again(&kept, &own, |h| (far(h), h.key = named(&other)).1), "though it names"),
         ("another kind of statement", unknown, "of a type that carries no head"),
-        ("not in its only form", own.sign_statement(spaced.as_bytes()).unwrap(), "not in canonical form"),
+        (
+            "not in its only form",
+            own.sign_statement(spaced.as_bytes(), manifest_schema::Timestamp::now()).unwrap(),
+            "not in canonical form",
+        ),
         ("another ledger's", signed_again(&kept, &own, |h| h.head.ledger = *foreign.read().id()), "a head of ledger"),
     ];
     let mut wrong = Vec::new();

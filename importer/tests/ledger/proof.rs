@@ -142,7 +142,8 @@ fn what_was_changed_exchanged_or_signed_by_somebody_else_is_refused() {
     let made_up = |proof: &mut Proof, key: &SecretKey| {
         let mut head = HeadStatement::parse(proof.head.raw().lines().next().unwrap().as_bytes()).unwrap();
         head.key = key.fingerprint().as_str().parse().unwrap();
-        let statement = key.sign_statement(&serde_json::to_vec(&head).unwrap()).unwrap();
+        let statement =
+            key.sign_statement(&serde_json::to_vec(&head).unwrap(), manifest_schema::Timestamp::now()).unwrap();
         proof.head = whole(statement);
     };
     let replaced = |from: &'static str, to: &'static str| {

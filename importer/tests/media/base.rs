@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use manifest_schema::Digest;
 use testkit::layout::noise;
-use testkit::{Opened, Site, need, run, sealift_import};
+use testkit::{Layout, Opened, Site, need, run, sealift_import};
 
 use crate::{packed, receive};
 
@@ -233,4 +233,31 @@ fn verify_asks_the_ledger_for_a_base_only_where_receive_does() {
     let verified = run(&mut flags).expect_code(0);
     assert!(verified.stdout.contains("good     expiry"), "{verified}");
     assert!(!verified.stdout.contains("sequence") && !verified.stdout.contains("base"), "{verified}");
+}
+
+/// A large SBOM, which is not needed for admission, has not changed.
+#[test]
+fn what_is_attached_to_an_image_is_left_to_the_base_too() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let digest = site.list_layers("1", &[&noise(1, 1000)]);
+    let mut layout = Layout::new();
+    let name = "registry.dev.example/payments/large:sbom";
+    let sbom = layout.image(&[&noise(7, 6 * BIG)]);
+    layout.name(name, &sbom);
+    site.origin.load_layout(layout.path(), name, "payments/large", &format!("sha256-{}.sbom", digest.hex()));
+    let first = packed(&site, 1, &[]);
+    receive(&site, &[&first], &[]).expect_code(0);
+    let second = packed(&site, 2, &["--base", "payments-1"]);
+    assert!(bytes(&first) > 6 * BIG as u64 && bytes(&second) < 50_000, "{} {}", bytes(&first), bytes(&second));
+    let layer = shared(&site, &second);
+    receive(&site, &[&second], &["--dry-run"]).expect_code(0);
+    site.production.lose_blob(&layer);
+    let ran = receive(&site, &[&second], &[]).expect_code(3);
+    assert!(ran.stderr.contains("production lacks"), "{ran}");
+    let content = Opened::open(&first, 1, &site.identity).content(&layer.layout_path()).to_vec();
+    site.production.put_blob("payments/large", &layer, &content);
+    receive(&site, &[&second], &[]).expect_code(0);
 }

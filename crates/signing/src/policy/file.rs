@@ -10,6 +10,7 @@ use manifest_schema::{LIMITS, OutsideText};
 
 use super::identity::{Named, SignedIdentity, is_prefix};
 use super::json::{Members, Value, unexpected, within};
+use super::moved::{KeyFile, KeySource, Unmovable};
 use super::{PolicyError, scope};
 use crate::certificates::read_key_file;
 use crate::{Certificates, SigstoreKey};
@@ -36,25 +37,32 @@ pub(super) enum Requirement {
 
 #[derive(Debug)]
 pub(super) enum GpgKeys {
-    Certificates(Certificates),
+    Certificates {
+        certificates: Certificates,
+        /// What they were read from, or why nobody else could read them.
+        source: Result<KeySource, Unmovable>,
+    },
     /// A `keyType` that containers/image knows and has never implemented.
     Unimplemented(String),
 }
 
 #[derive(Debug)]
 pub(super) enum CosignKeys {
-    Keys(Vec<SigstoreKey>),
-    /// Keys that are not all that the requirement needs: what else, which we cannot check.
-    Unsupported {
-        needs: &'static str,
+    Keys {
         keys: Vec<SigstoreKey>,
+        /// What they were read from.
+        source: KeySource,
     },
+    /// Keys that are not all that the requirement needs: what else, which we cannot check.
+    Unsupported { needs: &'static str, keys: Vec<SigstoreKey> },
 }
 
 /// Where keys come from.
 enum Source {
-    Files(Vec<String>),
-    Data(Vec<Vec<u8>>),
+    Path(String),
+    Paths(Vec<String>),
+    Data(Vec<u8>),
+    Datas(Vec<Vec<u8>>),
 }
 
 /// Reads a policy; `base` is the folder that paths of keys begin in.
@@ -132,7 +140,7 @@ impl Reading<'_> {
         let identity = signed_identity(members)?;
         let [(name, source)] = exactly_one(place, sources, "keyPath, keyPaths and keyData")?;
         let keys = match kind.as_str() {
-            "GPGKeys" => GpgKeys::Certificates(self.certificates(source, &within(place, name))?),
+            "GPGKeys" => self.certificates(source, &within(place, name))?,
             "signedByGPGKeys" | "X509Certificates" | "signedByX509CAs" => GpgKeys::Unimplemented(kind),
             other => {
                 let reason = format_args!("keyType `{}` is unknown", escape(other));
@@ -142,15 +150,32 @@ impl Reading<'_> {
         Ok(Requirement::SignedBy { keys, identity })
     }
 
-    fn certificates(&self, source: Source, place: &str) -> Result<Certificates, PolicyError> {
+    fn certificates(&self, source: Source, place: &str) -> Result<GpgKeys, PolicyError> {
         let failed = |source| PolicyError::Keys { place: place.into(), source };
-        match source {
-            Source::Files(paths) => {
-                let paths: Vec<PathBuf> = paths.iter().map(|path| self.base.join(path)).collect();
-                Certificates::load(&paths).map_err(failed)
-            }
-            Source::Data(data) => Certificates::from_bytes(&data.concat(), Path::new("keyData")).map_err(failed),
+        let folder = |path: &String| Some(self.base.join(path)).filter(|path| path.is_dir());
+        if let Some(folder) = source.paths().iter().find_map(folder) {
+            let paths: Vec<PathBuf> = source.paths().iter().map(|path| self.base.join(path)).collect();
+            let certificates = Certificates::load(&paths).map_err(failed)?;
+            return Ok(GpgKeys::Certificates { certificates, source: Err(Unmovable::Folder { path: folder }) });
         }
+        let source = self.read(source, place)?;
+        let certificates = Certificates::from_files(source.files()).map_err(failed)?;
+        Ok(GpgKeys::Certificates { certificates, source: source.for_gpg() })
+    }
+
+    /// Reads the files of keys.
+    fn read(&self, source: Source, place: &str) -> Result<KeySource, PolicyError> {
+        let read = |path: String| {
+            let path = self.base.join(path);
+            let bytes = read_key_file(&path).map_err(|source| PolicyError::Keys { place: place.into(), source })?;
+            Ok(KeyFile { path, bytes })
+        };
+        Ok(match source {
+            Source::Path(path) => KeySource::Path(read(path)?),
+            Source::Paths(paths) => KeySource::Paths(paths.into_iter().map(read).collect::<Result<_, _>>()?),
+            Source::Data(data) => KeySource::Data(data),
+            Source::Datas(datas) => KeySource::Datas(datas),
+        })
     }
 
     fn sigstore_signed(&self, members: &mut Members, place: &str) -> Result<Requirement, PolicyError> {
@@ -189,33 +214,35 @@ impl Reading<'_> {
             None => unsupported("certificates of a PKI (`pki`)", Vec::new()),
             // The keys are read all the same, so that a missing file is noticed now.
             Some((name, source)) => {
-                let keys = self.sigstore_keys(source, &within(place, name))?;
+                let place = within(place, name);
+                let source = self.read(source, &place)?;
+                let keys = sigstore_keys(&source, &place)?;
                 match rekor.is_empty() {
-                    true => CosignKeys::Keys(keys),
+                    true => CosignKeys::Keys { keys, source },
                     false => unsupported("entries in a Rekor log (`rekorPublicKey...`)", keys),
                 }
             }
         };
         Ok(Requirement::SigstoreSigned { keys, identity })
     }
+}
 
-    fn sigstore_keys(&self, source: Source, place: &str) -> Result<Vec<SigstoreKey>, PolicyError> {
-        let failed = |path: &Path, source| PolicyError::SigstoreKey { place: place.into(), path: path.into(), source };
-        match source {
-            Source::Files(paths) => paths
-                .iter()
-                .map(|path| {
-                    let path = self.base.join(path);
-                    let bytes =
-                        read_key_file(&path).map_err(|source| PolicyError::Keys { place: place.into(), source })?;
-                    SigstoreKey::from_pem(&bytes).map_err(|e| failed(&path, e))
-                })
-                .collect(),
-            Source::Data(data) => {
-                data.iter().map(|d| SigstoreKey::from_pem(d).map_err(|e| failed(Path::new("keyData"), e))).collect()
-            }
+impl Source {
+    fn paths(&self) -> &[String] {
+        match self {
+            Source::Path(path) => std::slice::from_ref(path),
+            Source::Paths(paths) => paths,
+            Source::Data(_) | Source::Datas(_) => &[],
         }
     }
+}
+
+fn sigstore_keys(source: &KeySource, place: &str) -> Result<Vec<SigstoreKey>, PolicyError> {
+    let key = |(path, bytes): (&Path, &[u8])| {
+        let failed = |source| PolicyError::SigstoreKey { place: place.into(), path: path.into(), source };
+        SigstoreKey::from_pem(bytes).map_err(failed)
+    };
+    source.files().into_iter().map(key).collect()
 }
 
 /// The members that name keys, by the four forms there are.
@@ -235,7 +262,7 @@ fn sources(
             if path.is_empty() {
                 return Err(PolicyError::format(&place, "the path is empty"));
             }
-            found.push((name, Source::Files(vec![path])));
+            found.push((name, Source::Path(path)));
         }
     }
     if let Some(name) = paths {
@@ -244,13 +271,13 @@ fn sources(
             if paths.is_empty() || paths.iter().any(String::is_empty) {
                 return Err(PolicyError::format(&place, "the list or a path in it is empty"));
             }
-            found.push((name, Source::Files(paths)));
+            found.push((name, Source::Paths(paths)));
         }
     }
     if let Some(name) = data {
         let place = members.place(name);
         if let Some(text) = members.text(name)? {
-            found.push((name, Source::Data(vec![decode(&place, &text)?])));
+            found.push((name, Source::Data(decode(&place, &text)?)));
         }
     }
     if let Some(name) = datas {
@@ -260,7 +287,7 @@ fn sources(
                 return Err(PolicyError::format(&place, "the list is empty"));
             }
             let data = texts.iter().map(|text| decode(&place, text)).collect::<Result<_, _>>()?;
-            found.push((name, Source::Data(data)));
+            found.push((name, Source::Datas(data)));
         }
     }
     Ok(found)
@@ -439,8 +466,8 @@ mod tests {
         let signed: Vec<_> = document.transports["docker"]["r.example/a"]
             .iter()
             .map(|requirement| match requirement {
-                Requirement::SignedBy { keys: GpgKeys::Certificates(keys), identity } => {
-                    (keys.count(), identity.kind())
+                Requirement::SignedBy { keys: GpgKeys::Certificates { certificates, .. }, identity } => {
+                    (certificates.count(), identity.kind())
                 }
                 Requirement::SignedBy { keys: GpgKeys::Unimplemented(_), identity } => (0, identity.kind()),
                 Requirement::SignedBaseLayer => (0, "base layer"),
@@ -461,7 +488,9 @@ mod tests {
         let cosign: Vec<_> = document.transports["docker"]["*.example"]
             .iter()
             .map(|requirement| match requirement {
-                Requirement::SigstoreSigned { keys: CosignKeys::Keys(keys), identity } => (keys.len(), identity.kind()),
+                Requirement::SigstoreSigned { keys: CosignKeys::Keys { keys, .. }, identity } => {
+                    (keys.len(), identity.kind())
+                }
                 Requirement::SigstoreSigned { keys: CosignKeys::Unsupported { .. }, .. } => (0, "unsupported"),
                 other => panic!("{other:?}"),
             })

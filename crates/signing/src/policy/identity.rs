@@ -74,6 +74,11 @@ impl Named {
         &self.name
     }
 
+    /// Whether it has a tag.
+    pub fn has_tag(&self) -> bool {
+        self.tag.is_some()
+    }
+
     /// Whether it has neither a tag nor a digest.
     pub fn is_name_only(&self) -> bool {
         self.tag.is_none() && self.digest.is_none()
@@ -116,7 +121,7 @@ impl SignedIdentity {
             Self::ExactReference(wanted) => exact(wanted, &signed),
             Self::ExactRepository(wanted) => wanted.name == signed.name,
             Self::RemapIdentity { prefix, signed_prefix } => image
-                .and_then(|image| remapped(image, prefix, signed_prefix))
+                .and_then(|image| renamed(image, prefix, signed_prefix))
                 .is_some_and(|image| repository_digest_or_exact(&image, &signed)),
         }
     }
@@ -141,7 +146,7 @@ impl SignedIdentity {
             (Self::ExactRepository(wanted), _) => return format!("{kind} wants {}", wanted.name),
             (_, None) => return format!("{kind} accepts none for an image without a Docker reference"),
             (Self::RemapIdentity { prefix, signed_prefix }, Some(image)) => {
-                match remapped(image, prefix, signed_prefix) {
+                match renamed(image, prefix, signed_prefix) {
                     Some(image) => image,
                     None => return format!("{kind} makes no reference of {image}"),
                 }
@@ -173,12 +178,16 @@ fn repository_digest_or_exact(image: &Named, signed: &Named) -> bool {
     }
 }
 
-/// The image's name with `prefix` replaced; the same name if it does not lie below `prefix`.
-fn remapped(image: &Named, prefix: &str, signed_prefix: &str) -> Option<Named> {
-    let rest = image.name.strip_prefix(prefix).filter(|rest| rest.is_empty() || rest.starts_with('/'));
-    let Some(rest) = rest else { return Some(image.clone()) };
-    let renamed = Named { name: format!("{signed_prefix}{rest}"), ..image.clone() };
-    Named::parse_full(&renamed.to_string())
+/// The image's name with `prefix` replaced, if that is a name; the same name if it does not lie below `prefix`.
+pub(super) fn renamed(image: &Named, prefix: &str, signed_prefix: &str) -> Option<Named> {
+    let Some(name) = rename(&image.name, prefix, signed_prefix) else { return Some(image.clone()) };
+    Named::parse_full(&Named { name, ..image.clone() }.to_string())
+}
+
+/// A name with `prefix` replaced, if it lies below it.
+pub(super) fn rename(name: &str, prefix: &str, signed_prefix: &str) -> Option<String> {
+    let rest = name.strip_prefix(prefix).filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
+    Some(format!("{signed_prefix}{rest}"))
 }
 
 /// What `remapIdentity` may have as a prefix: a host, or a name that begins with one.

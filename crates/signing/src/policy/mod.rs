@@ -13,6 +13,7 @@
 mod file;
 mod identity;
 mod json;
+mod moved;
 mod scope;
 mod signature_file;
 
@@ -30,6 +31,7 @@ use crate::{
 use file::{CosignKeys, Document, GpgKeys, Requirement};
 pub(crate) use identity::Named;
 use identity::SignedIdentity;
+pub use moved::{Demand, KeyFile, KeySource, Moved, MovedIdentity, Unmovable};
 pub(crate) use scope::docker_scopes;
 pub(crate) use signature_file::{SignatureFile, looks_like_message};
 
@@ -210,7 +212,7 @@ impl ImagePolicy {
     /// The OpenPGP certificates of all its requirements.
     pub fn certificates(&self) -> Vec<&Certificates> {
         let certificates = |requirement| match requirement {
-            &Requirement::SignedBy { keys: GpgKeys::Certificates(ref certificates), .. } => Some(certificates),
+            &Requirement::SignedBy { keys: GpgKeys::Certificates { ref certificates, .. }, .. } => Some(certificates),
             _ => None,
         };
         self.all_requirements().filter_map(certificates).collect()
@@ -220,7 +222,7 @@ impl ImagePolicy {
     pub fn sigstore_keys(&self) -> Vec<&SigstoreKey> {
         let keys = |requirement| match requirement {
             &Requirement::SigstoreSigned {
-                keys: CosignKeys::Keys(ref keys) | CosignKeys::Unsupported { ref keys, .. },
+                keys: CosignKeys::Keys { ref keys, .. } | CosignKeys::Unsupported { ref keys, .. },
                 ..
             } => keys.as_slice(),
             _ => &[],
@@ -263,11 +265,16 @@ impl ImagePolicy {
 
     /// The requirements of the most specific scope, and its name.
     fn requirements(&self, name: PolicyName<'_>, named: Option<&Named>) -> (String, &[Requirement]) {
-        let (transport, mut scopes) = match (name, named) {
+        let (transport, scopes) = match (name, named) {
             (PolicyName::Other { transport, scope }, _) => (transport, scope::other_scopes(scope)),
             (PolicyName::Docker(_), Some(named)) => ("docker", docker_scopes(named)),
             (PolicyName::Docker(reference), None) => ("docker", docker_scopes(&Named::of(reference))),
         };
+        self.first(transport, scopes)
+    }
+
+    /// The requirements of the first of these scopes that the policy has; those for what has no scope otherwise.
+    fn first(&self, transport: &str, mut scopes: Vec<String>) -> (String, &[Requirement]) {
         scopes.push(String::new());
         if let Some(known) = self.document.transports.get(transport) {
             for scope in scopes {
@@ -349,7 +356,7 @@ impl Judging<'_> {
             Requirement::SignedBy { keys: GpgKeys::Unimplemented(kind), .. } => {
                 never("signedBy", &format!("nothing meets keyType {kind}, in containers/image neither"))
             }
-            Requirement::SignedBy { keys: GpgKeys::Certificates(certificates), identity } => {
+            Requirement::SignedBy { keys: GpgKeys::Certificates { certificates, .. }, identity } => {
                 let trust = Trust::new(certificates.clone(), 1, self.now)
                     .map(|trust| trust.as_received(self.received).with_clock_tolerance(self.clock_tolerance));
                 let signatures = self.found.simple.iter().map(|(number, bytes)| {
@@ -364,7 +371,7 @@ impl Judging<'_> {
             Requirement::SigstoreSigned { keys: CosignKeys::Unsupported { needs, .. }, .. } => {
                 never("sigstoreSigned", &format!("it demands {needs}, which is not supported"))
             }
-            Requirement::SigstoreSigned { keys: CosignKeys::Keys(keys), identity } => {
+            Requirement::SigstoreSigned { keys: CosignKeys::Keys { keys, .. }, identity } => {
                 let signatures = self.found.sigstore.iter().map(|(name, signature)| {
                     let judged = self.sigstore(signature, keys, identity);
                     judged.map_err(|reason| format!("{name}: {reason}"))

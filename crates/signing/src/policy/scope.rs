@@ -5,8 +5,12 @@ use super::identity::Named;
 /// The scopes that could be meant for an image of the `docker` transport, the most specific first: the reference, its
 /// repository, every parent, the host with its port, then `*.` and every parent domain of the host.
 pub(crate) fn docker_scopes(image: &Named) -> Vec<String> {
-    let mut scopes = vec![image.to_string()];
-    let mut name = image.name();
+    [vec![image.to_string()], name_scopes(image.name())].concat()
+}
+
+/// The scopes that could be meant for all that lies below a host, or a host and a path, from that name on.
+pub(super) fn name_scopes(mut name: &str) -> Vec<String> {
+    let mut scopes = Vec::new();
     loop {
         scopes.push(name.into());
         match name.rsplit_once('/') {

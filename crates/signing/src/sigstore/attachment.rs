@@ -170,6 +170,16 @@ impl Attachment {
         self
     }
 
+    /// Takes cosign signatures out; other layers, and the order, stay. Without any layer left, what remains is a manifest that
+    /// a reader takes for no signature.
+    ///
+    /// [`SigstoreKey::has_signed`](super::SigstoreKey::has_signed) tells whose they are, once their payloads are fetched.
+    #[must_use]
+    pub fn without(&self, is_gone: impl Fn(&AttachedLayer) -> bool) -> Self {
+        let stays = |layer: &&AttachedLayer| !(layer.is_signature() && is_gone(layer));
+        Self { layers: self.layers.iter().filter(stays).cloned().collect(), other: self.other.clone() }
+    }
+
     /// The configuration and manifest, in the form containers/image writes. The same layers give the same bytes.
     ///
     /// The configuration is written anew; it lists the layers, and nothing reads it.

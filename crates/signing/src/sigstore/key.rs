@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use manifest_schema::{LIMITS, OutsideText};
+use manifest_schema::{Digest, LIMITS, OutsideText, Reference};
 use p256::ecdsa::signature::hazmat::PrehashVerifier;
 use p256::ecdsa::{Signature, VerifyingKey};
 use ring::signature::{
@@ -12,8 +12,7 @@ use ring::signature::{
 use spki::der::{Decode, Reader, SliceReader, asn1::UintRef};
 use spki::{ObjectIdentifier, SubjectPublicKeyInfoRef};
 
-use super::SigstoreError;
-use super::pem;
+use super::{SigstoreError, SigstoreSignature, pem, verify_sigstore};
 
 pub(crate) const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 pub(crate) const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
@@ -108,6 +107,16 @@ impl SigstoreKey {
     /// The SubjectPublicKeyInfo in DER.
     pub fn as_der(&self) -> &[u8] {
         &self.spki
+    }
+
+    /// Whether this key made the signature, for this image: under this reference, or under any if there is none.
+    ///
+    /// Certificates and log entries beside the signature are neither needed nor looked at.
+    pub fn has_signed(&self, signature: &SigstoreSignature, reference: Option<&Reference>, digest: &Digest) -> bool {
+        verify_sigstore(signature, std::slice::from_ref(self)).is_ok_and(|payload| {
+            let fits = |reference: &Reference| payload.reference.raw() == reference.to_string();
+            reference.is_none_or(fits) && payload.digest == *digest
+        })
     }
 
     /// Whether this key signed the message.

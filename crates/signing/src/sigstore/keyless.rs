@@ -1,6 +1,7 @@
 //! Signatures with short-lived certificates (Fulcio) whose use a public log has recorded (Rekor), verified offline.
 //!
-//! The library `sigstore-verify` does it, with none of its checks switched off.
+//! The library `sigstore-verify` does it, with none of its checks switched off. It judges a certificate at the time that the log
+//! has recorded: a bundle that was good when it was received is good later, under the same trusted root and identities.
 
 use manifest_schema::{Digest, LIMITS, OutsideText};
 use sigstore_verify::crypto::parse_certificate_info;

@@ -16,7 +16,7 @@ use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::verify::SIGNATURE_ANNOTATION;
-use super::{SigstoreKey, SigstoreSignature, key, payload, pem, verify_sigstore};
+use super::{SigstoreKey, SigstoreSignature, key, payload, pem};
 use crate::certificates::read_key_file;
 use crate::error::shown;
 
@@ -188,8 +188,7 @@ impl SigstoreSecretKey {
 
     /// Whether a signature that is there already says the same, so that no other is needed.
     pub fn has_signed(&self, signature: &SigstoreSignature, reference: &Reference, manifest_digest: &Digest) -> bool {
-        verify_sigstore(signature, std::slice::from_ref(&self.public))
-            .is_ok_and(|payload| payload.reference.raw() == reference.to_string() && payload.digest == *manifest_digest)
+        self.public.has_signed(signature, Some(reference), manifest_digest)
     }
 
     fn sign(&self, message: &[u8]) -> Vec<u8> {

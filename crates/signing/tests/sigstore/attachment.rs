@@ -1,9 +1,17 @@
 //! The manifest under an image's `.sig` tag.
 
-use signing::SigstoreSignature;
-use signing::sigstore::{Attachment, AttachmentError, SIGNATURE_ANNOTATION};
+use std::path::Path;
 
-use crate::support::{attached, payload};
+use manifest_schema::Reference;
+use secrecy::ExposeSecret;
+use signing::sigstore::{
+    AttachedLayer, Attachment, AttachmentError, GeneratedSigstoreKey, SIGNATURE_ANNOTATION, SigstoreSecretError,
+    generate_sigstore,
+};
+use signing::{SigstoreKey, SigstoreSecretKey, SigstoreSignature};
+
+use crate::common::time;
+use crate::support::{attached, digest, payload, reference};
 
 const PAYLOAD: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 
@@ -78,6 +86,70 @@ fn nothing_that_is_there_is_lost() {
     assert_eq!(value["annotations"]["k"], "v");
     assert_eq!(value["layers"].as_array().unwrap().len(), 3);
     assert!(String::from_utf8(bytes.manifest).unwrap().contains(r#""a":"\u003c\u0026\u003e""#), "as Go escapes it");
+}
+
+#[test]
+fn signatures_are_taken_out_and_nothing_else() {
+    let other = format!(
+        r#"{{"mediaType":"application/vnd.example","digest":"{}","size":3,"urls":["https://x.example"]}}"#,
+        blobs::sha256(b"abc")
+    );
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{}","size":2}},"layers":[{},{other},{}],"annotations":{{"k":"v"}}}}"#,
+        blobs::sha256(b"{}"),
+        layer(&one()),
+        layer(&attached(&payload(), b"second"))
+    );
+    let read = Attachment::parse(manifest.as_bytes()).unwrap();
+    let first = |layer: &AttachedLayer| layer.annotations[SIGNATURE_ANNOTATION] == "Zmlyc3Q=";
+    let less = read.without(first);
+    assert_eq!((less.layers().len(), less.payload_descriptors().count()), (2, 1));
+    assert_eq!(less.without(first), less);
+    let none = less.without(|_| true);
+    let value: serde_json::Value = serde_json::from_slice(&none.to_bytes().unwrap().manifest).unwrap();
+    assert_eq!(value["layers"], serde_json::from_str::<serde_json::Value>(&format!("[{other}]")).unwrap());
+    assert_eq!(value["annotations"]["k"], "v");
+
+    let empty = Attachment::new().with(&one()).unwrap().without(|_| true);
+    assert_eq!(empty, Attachment::new());
+    let bytes = empty.to_bytes().unwrap();
+    assert!(Attachment::parse(&bytes.manifest).unwrap().layers().is_empty());
+}
+
+#[test]
+fn the_signatures_of_one_public_key_are_found() {
+    let made: Vec<_> = (0..2).map(|_| generate_sigstore(None).unwrap()).collect();
+    let secret = |made: &GeneratedSigstoreKey| {
+        let bytes = made.secret_pem.expose_secret().as_bytes();
+        SigstoreSecretKey::from_bytes(bytes, Path::new("key"), || Err(SigstoreSecretError::Generate("asked"))).unwrap()
+    };
+    let second = Reference::parse_normalized("registry.prod.example/payments/api:2.3.2").unwrap();
+    let sign = |made, reference, digest| {
+        secret(made).sign_image(reference, digest, time("2026-01-02T03:04:05Z"), "test").unwrap()
+    };
+    let another = blobs::sha256(b"another manifest");
+    let signatures = [
+        sign(&made[0], &reference(), &digest()),
+        sign(&made[1], &reference(), &digest()),
+        sign(&made[0], &second, &digest()),
+        sign(&made[0], &reference(), &another),
+    ];
+    let public = SigstoreKey::from_pem(made[0].public_pem.as_bytes()).unwrap();
+    let found = |reference: Option<&Reference>| {
+        signatures.each_ref().map(|signature| public.has_signed(signature, reference, &digest()))
+    };
+    assert_eq!(found(Some(&reference())), [true, false, false, false]);
+    assert_eq!(found(None), [true, false, true, false]);
+
+    // As an importer does: it has the layers, and fetches their payloads.
+    let all = signatures.iter().fold(Attachment::new(), |all, signature| all.with(signature).unwrap());
+    let fetched = |layer: &AttachedLayer| {
+        let payload = signatures.iter().map(|s| &s.payload).find(|payload| blobs::sha256(payload) == layer.digest);
+        SigstoreSignature { payload: payload.unwrap().clone(), annotations: layer.annotations.clone() }
+    };
+    let left = all.without(|layer| public.has_signed(&fetched(layer), Some(&reference()), &digest()));
+    let expected = signatures[1..].iter().fold(Attachment::new(), |all, signature| all.with(signature).unwrap());
+    assert_eq!(left, expected);
 }
 
 #[test]

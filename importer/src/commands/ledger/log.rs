@@ -29,7 +29,7 @@ fn newest(ledger: &Ledger, before: Option<EntryNumber>, limit: u32) -> Result<Ve
     let last = before.map_or(last, |before| last.min(before.get() - 1));
     let mut entries = Vec::new();
     for number in (1..=last).rev().take(limit as usize) {
-        let number = EntryNumber::try_from(number).map_err(Error::LedgerName)?;
+        let Ok(number) = EntryNumber::try_from(number) else { break };
         let missing = || ledger::Error::NoSuchEntry(number);
         entries.push(ledger.entry(number)?.ok_or_else(missing)?.entry);
     }

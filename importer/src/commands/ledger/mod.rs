@@ -103,7 +103,7 @@ impl Context {
     }
 
     fn access(&self) -> Result<LedgerAccess, Error> {
-        LedgerAccess::find(self.ledger.clone(), self.configuration()?.as_ref().map(|c| &c.ledger))
+        LedgerAccess::named(self.ledger.clone(), self.config.as_deref())
     }
 
     fn read(&self) -> Result<Ledger, Error> {

@@ -65,7 +65,7 @@ impl Export {
         };
         match written {
             Ok(()) => output.finish(),
-            Err(Failed::Ledger(e)) => Err(e),
+            Err(Failed::Ledger(e)) => Err(*e),
             Err(Failed::Write(e)) => output.error(e).map_or(Ok(()), Err),
         }
     }
@@ -73,7 +73,7 @@ impl Export {
 
 /// What stops an export.
 enum Failed {
-    Ledger(Error),
+    Ledger(Box<Error>),
     Write(io::Error),
 }
 
@@ -85,7 +85,7 @@ impl From<io::Error> for Failed {
 
 impl From<ledger::Error> for Failed {
     fn from(error: ledger::Error) -> Self {
-        Self::Ledger(error.into())
+        Self::Ledger(Box::new(error.into()))
     }
 }
 

@@ -1,0 +1,65 @@
+//! `withdraw`: an image may not run any more.
+
+use clap::Args;
+use console::{Failure, Progress};
+use manifest_schema::{OutsideText, Reference};
+
+use crate::error::Error;
+use crate::site::{ProductionArgs, Site, SiteArgs};
+use crate::withdraw::{Done, withdraw};
+
+/// Takes an image's production signatures away, so that clusters refuse it, and records why
+#[derive(Debug, Args)]
+pub struct Withdraw {
+    /// Production references: with a tag, what that was last made to name; with a digest, that under every tag
+    #[arg(value_name = "IMAGE", required = true)]
+    images: Vec<Reference>,
+    /// Why
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    production: ProductionArgs,
+    #[command(flatten)]
+    site: SiteArgs,
+}
+
+impl Withdraw {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// A failure with its exit code.
+    pub fn run(self, quiet: bool) -> Result<(), Failure> {
+        self.withdraw(quiet).map_err(|e| Failure::new(&e))
+    }
+
+    fn withdraw(self, quiet: bool) -> Result<(), Error> {
+        let progress = Progress::new(quiet);
+        let reason = self.reason.trim();
+        if reason.is_empty() {
+            return Err(Error::NoReason);
+        }
+        let site = Site::resolve(self.site, self.production)?;
+        let mut ledger = site.open_ledger()?;
+        for image in &self.images {
+            let done = withdraw(&site, &mut ledger, image, OutsideText::new(reason), &progress)?;
+            let print = match self.json {
+                true => console::print_json(
+                    &serde_json::json!({ "result": "withdrawn", "image": image, "withdrawn": done }),
+                ),
+                false => console::print(&text(image, &done)),
+            };
+            print.map_err(Error::Stdout)?;
+        }
+        Ok(())
+    }
+}
+
+fn text(image: &Reference, done: &Done) -> String {
+    let rows: Vec<_> = done.images.iter().map(|i| vec![i.reference.to_string(), i.digest.to_string()]).collect();
+    let entry = done.entry.map_or("withdrawn before".into(), |entry| format!("ledger entry {entry}"));
+    let table = console::table(&["REFERENCE", "DIGEST"], &rows);
+    format!("{table}\nwithdrawn: {image}, {} signatures taken away, {entry}\n", done.removed)
+}

@@ -1,0 +1,89 @@
+//! What clusters need so that they accept what this site vouches for: files for their nodes, made from `import.yaml`.
+//!
+//! [`staging`] is for clusters that try out what waits in the staging registry. What each kind of cluster accepts is a module of
+//! its own; names ([`places`]), policy.json and keys ([`policy`]), where signatures lie ([`registries_d`]) and the folder that is
+//! handed over ([`folder`]) are shared.
+
+pub mod folder;
+pub mod places;
+pub mod policy;
+mod readme;
+pub mod registries_d;
+pub mod staging;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use serde::Serialize;
+
+use policy::KeyRow;
+use registries_d::Section;
+
+/// What was made, for people and programs.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Where the key files must lie on the nodes.
+    pub key_dir: String,
+    /// What the policy says, scope by scope.
+    pub scopes: Vec<ScopeRow>,
+    /// The key files.
+    pub keys: Vec<KeyRow>,
+    /// Where signatures are looked for.
+    pub lookaside: Vec<Section>,
+    /// What clusters will refuse although something of the kind may be received.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// One scope of the policy.
+#[derive(Debug, Serialize)]
+pub struct ScopeRow {
+    /// The scope.
+    pub scope: String,
+    /// What it demands: the types of the requirements.
+    pub demands: Vec<&'static str>,
+    /// What signatures have to call the images, where they are asked for.
+    pub identities: Vec<signing::MovedIdentity>,
+    /// The origins whose images lie there; none if none do.
+    pub origins: Vec<OriginRow>,
+}
+
+impl ScopeRow {
+    /// Whether no signature is asked for.
+    pub fn accepts_anything(&self) -> bool {
+        self.demands.iter().all(|demand| *demand == "insecureAcceptAnything")
+    }
+}
+
+/// A part of an origin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OriginRow {
+    /// The stream that brings its images.
+    pub stream: String,
+    /// The scope or reference.
+    pub origin: String,
+    /// The part of the stream's image policy that decides; `None` if there is no policy.
+    pub policy: Option<String>,
+}
+
+/// Something that clusters will refuse.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LeftOut {
+    /// The scope, if it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    /// The streams.
+    pub streams: Vec<String>,
+    /// Why.
+    pub reason: String,
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let streams = self.streams.join(", ");
+        match &self.scope {
+            Some(scope) => write!(f, "{scope} (stream {streams}): {}", self.reason),
+            None => write!(f, "stream {streams}: {}", self.reason),
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! A policy.json for nodes, and the key files that it names.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use manifest_schema::OutsideText;
+use serde::Serialize;
+use signing::sigstore::SigstoreKey;
+use signing::{Certificates, Demand, KeyFile, KeySource, MovedIdentity};
+
+/// A policy.json that refuses what it does not name.
+#[derive(Debug, Serialize)]
+pub struct NodePolicy<'a> {
+    default: [Requirement; 1],
+    transports: BTreeMap<&'static str, &'a BTreeMap<String, Vec<Requirement>>>,
+}
+
+impl<'a> NodePolicy<'a> {
+    /// A policy for images of registries.
+    pub fn new(docker: &'a BTreeMap<String, Vec<Requirement>>) -> Self {
+        Self { default: [Requirement::Reject], transports: BTreeMap::from([("docker", docker)]) }
+    }
+}
+
+/// A requirement, as policy.json has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Requirement {
+    /// Every image.
+    InsecureAcceptAnything,
+    /// No image.
+    Reject,
+    /// A simple signature.
+    SignedBy {
+        /// The kind of keys.
+        key_type: &'static str,
+        /// The keys.
+        #[serde(flatten)]
+        keys: NodeKeys,
+        /// What it calls the image.
+        signed_identity: MovedIdentity,
+    },
+    /// A cosign signature.
+    SigstoreSigned {
+        /// The keys.
+        #[serde(flatten)]
+        keys: NodeKeys,
+        /// What it calls the image.
+        signed_identity: MovedIdentity,
+    },
+}
+
+/// Keys, as policy.json names them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum NodeKeys {
+    /// A file.
+    KeyPath(String),
+    /// Files.
+    KeyPaths(Vec<String>),
+    /// Base64.
+    KeyData(String),
+    /// Base64.
+    KeyDatas(Vec<String>),
+}
+
+impl Requirement {
+    /// Its type.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::InsecureAcceptAnything => "insecureAcceptAnything",
+            Self::Reject => "reject",
+            Self::SignedBy { .. } => "signedBy",
+            Self::SigstoreSigned { .. } => "sigstoreSigned",
+        }
+    }
+
+    /// What it demands signatures to say, if it asks for any.
+    pub fn identity(&self) -> Option<&MovedIdentity> {
+        match self {
+            Self::InsecureAcceptAnything | Self::Reject => None,
+            Self::SignedBy { signed_identity, .. } | Self::SigstoreSigned { signed_identity, .. } => {
+                Some(signed_identity)
+            }
+        }
+    }
+}
+
+/// The key files that nodes need, under names that two of them share only if their content is the same.
+#[derive(Debug)]
+pub struct Keys {
+    /// The folder that holds them on the nodes.
+    folder: String,
+    files: BTreeMap<String, Key>,
+}
+
+#[derive(Debug)]
+struct Key {
+    bytes: Vec<u8>,
+    kind: &'static str,
+    fingerprints: Vec<String>,
+    from: BTreeSet<OutsideText>,
+}
+
+/// A key file, for people.
+#[derive(Debug, Serialize)]
+pub struct KeyRow {
+    /// Its name in the folder of keys.
+    pub file: String,
+    /// What it holds: `OpenPGP` or `cosign`.
+    pub kind: &'static str,
+    /// The fingerprints of the keys in it.
+    pub fingerprints: Vec<String>,
+    /// The names of the files that it was copied from.
+    pub from: Vec<OutsideText>,
+}
+
+impl Keys {
+    /// No keys yet; `folder` is where they will lie on the nodes.
+    pub fn new(folder: &str) -> Self {
+        Self { folder: folder.into(), files: BTreeMap::new() }
+    }
+
+    /// Takes in the keys of a demand.
+    pub fn requirement(&mut self, demand: &Demand<'_>) -> Requirement {
+        match demand {
+            Demand::Anything => Requirement::InsecureAcceptAnything,
+            Demand::Reject => Requirement::Reject,
+            Demand::SignedBy { keys, identity } => Requirement::SignedBy {
+                key_type: "GPGKeys",
+                keys: self.keys(keys, openpgp),
+                signed_identity: identity.clone(),
+            },
+            Demand::SigstoreSigned { keys, identity } => {
+                Requirement::SigstoreSigned { keys: self.keys(keys, cosign), signed_identity: identity.clone() }
+            }
+        }
+    }
+
+    fn keys(&mut self, source: &KeySource, of: impl Fn(&KeyFile) -> (&'static str, Key)) -> NodeKeys {
+        let mut path = |file: &KeyFile| {
+            let (ending, key) = of(file);
+            let name = format!("{}.{ending}", blobs::sha256(&file.bytes).hex());
+            // Without its folder, which depends on where the configuration is read from.
+            let from = OutsideText::new(file.path.file_name().unwrap_or_default().to_string_lossy());
+            let path = format!("{}/{name}", self.folder);
+            self.files.entry(name).or_insert(key).from.insert(from);
+            path
+        };
+        match source {
+            KeySource::Path(file) => NodeKeys::KeyPath(path(file)),
+            KeySource::Paths(files) => NodeKeys::KeyPaths(files.iter().map(path).collect()),
+            KeySource::Data(data) => NodeKeys::KeyData(STANDARD.encode(data)),
+            KeySource::Datas(datas) => NodeKeys::KeyDatas(datas.iter().map(|data| STANDARD.encode(data)).collect()),
+        }
+    }
+
+    /// The files, by name.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.files.iter().map(|(name, key)| (name.as_str(), key.bytes.as_slice()))
+    }
+
+    /// What they are.
+    pub fn rows(&self) -> Vec<KeyRow> {
+        let row = |(name, key): (&String, &Key)| KeyRow {
+            file: name.clone(),
+            kind: key.kind,
+            fingerprints: key.fingerprints.clone(),
+            from: key.from.iter().cloned().collect(),
+        };
+        self.files.iter().map(row).collect()
+    }
+}
+
+fn openpgp(file: &KeyFile) -> (&'static str, Key) {
+    let certificates = Certificates::from_bytes(&file.bytes, Path::new(""));
+    // A file with a revocation alone has none.
+    let fingerprints = certificates.map(|c| c.fingerprints().iter().map(ToString::to_string).collect());
+    let armored = std::str::from_utf8(&file.bytes).is_ok();
+    (if armored { "asc" } else { "gpg" }, key(file, "OpenPGP", fingerprints.unwrap_or_default()))
+}
+
+fn cosign(file: &KeyFile) -> (&'static str, Key) {
+    let key_in_it = SigstoreKey::from_pem(&file.bytes);
+    ("pub", key(file, "cosign", key_in_it.map(|key| vec![key.fingerprint()]).unwrap_or_default()))
+}
+
+fn key(file: &KeyFile, kind: &'static str, fingerprints: Vec<String>) -> Key {
+    Key { bytes: file.bytes.clone(), kind, fingerprints, from: BTreeSet::new() }
+}

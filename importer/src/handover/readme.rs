@@ -1,0 +1,86 @@
+//! README.txt: what each file is, where it goes, and what was left out.
+
+use manifest_schema::text::escape;
+use signing::MovedIdentity;
+
+use super::{OriginRow, Report, ScopeRow};
+
+/// For clusters that pull from staging. No date and no path of this machine but those that nodes need: the same configuration
+/// gives the same text.
+pub fn staging(report: &Report) -> String {
+    let mut text = "For clusters that pull from the staging registry. With these files their nodes accept an image if the image policy of its\n\
+        stream accepts it under the name that it had at its origin, and refuse every other.\n\n\
+        On every node, in this order:\n\n"
+        .to_string();
+    let mut steps = Vec::new();
+    if !report.keys.is_empty() {
+        steps.push(vec!["keys/*".into(), format!("{}/", report.key_dir)]);
+    }
+    steps.push(vec!["registries.d/sealift-staging.yaml".into(), "/etc/containers/registries.d/".into()]);
+    steps.push(vec!["policy.json".into(), "/etc/containers/policy.json".into()]);
+    text += &console::table(&["FILE", "GOES TO"], &steps);
+    text += "\npolicy.json comes last: a policy whose keys are missing refuses every pull. It takes the place of the node's own policy, and\n\
+        refuses every registry that it does not name. If nodes pull from others too, their policy needs all of its scopes under\n\
+        `transports: docker:`, also those that say `reject`: each may stand below one that accepts.\n\n\
+        When the image policies, their keys or the mappings change, run the command again, and replace the files.\n";
+    text += &format!("\nWhat is accepted (policy.json)\n\n{}", scopes(&report.scopes));
+    text += "\nAn image that came by digest has the tag sealift-<digest> in staging, which no signature names: pull it by digest.\n";
+    text += &format!("\nWhere signatures are (registries.d)\n\n{}", lookaside(report));
+    if !report.keys.is_empty() {
+        let row = |key: &super::KeyRow| {
+            let from: Vec<_> = key.from.iter().map(|from| from.escaped().to_string()).collect();
+            format!("{}\n    {}, from {}\n", key.file, key.kind, from.join(", "))
+                + &key.fingerprints.iter().map(|fingerprint| format!("    {fingerprint}\n")).collect::<String>()
+        };
+        text += &format!("\nKeys, by the SHA-256 of the file\n\n{}", report.keys.iter().map(row).collect::<String>());
+    }
+    text += "\nWhat was left out\n\n";
+    if report.left_out.is_empty() {
+        text += "Nothing.\n";
+    }
+    for left in &report.left_out {
+        text += &format!("{}\n", escape(&left.to_string()));
+    }
+    text
+}
+
+fn scopes(scopes: &[ScopeRow]) -> String {
+    if scopes.is_empty() {
+        return "Nothing.\n".into();
+    }
+    let row = |scope: &ScopeRow| {
+        let mut text = format!("{}\n    {}\n", scope.scope, scope.demands.join(" and "));
+        for identity in &scope.identities {
+            text += &format!("    signed as {}\n", named(identity));
+        }
+        for OriginRow { stream, origin, policy } in &scope.origins {
+            let policy = policy.as_deref().unwrap_or("no image policy");
+            text += &format!("    stream {stream}, from {origin}, by {}\n", escape(policy));
+        }
+        if scope.origins.is_empty() {
+            text += "    no stream has its images there\n";
+        }
+        text
+    };
+    scopes.iter().map(row).collect()
+}
+
+fn named(identity: &MovedIdentity) -> String {
+    match identity {
+        MovedIdentity::ExactReference { docker_reference } => docker_reference.clone(),
+        MovedIdentity::ExactRepository { docker_repository } => format!("any reference of {docker_repository}"),
+        MovedIdentity::RemapIdentity { prefix, signed_prefix } => format!("{signed_prefix}... instead of {prefix}..."),
+    }
+}
+
+fn lookaside(report: &Report) -> String {
+    let mut text = String::new();
+    for section in &report.lookaside {
+        let cosign = if section.use_sigstore_attachments { ", and cosign's in the registry" } else { "" };
+        text += &format!("{}\n    {}{cosign}\n", section.scope, section.lookaside);
+    }
+    if report.lookaside.iter().any(|section| section.lookaside.starts_with("file:")) {
+        text += "\nfile:// is a folder of the node itself: mount it there, or serve it and name the URL with `staging: lookaside_url:`.\n";
+    }
+    text
+}
