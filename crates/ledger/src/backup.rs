@@ -46,8 +46,8 @@ impl Ledger {
             StepResult::Done => {}
             _ => return Err(Error::Busy { path: self.path.clone(), process: None }),
         }
-        // A log beside it would be a second file, and needs shared memory. (It also stays out of SQLite's own hands: with an
-        // exclusive lock, WAL mode needs none.)
+        // Like the ledger, the copy would have a log beside it: a second file. With an exclusive lock, leaving that mode needs
+        // no shared memory, which not every file system has.
         copy.pragma_update(None, "locking_mode", "exclusive").map_err(sql)?;
         let mode: String = copy.pragma_update_and_check(None, "journal_mode", "delete", |r| r.get(0)).map_err(sql)?;
         if mode != "delete" {

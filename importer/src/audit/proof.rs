@@ -25,8 +25,9 @@ use crate::error::Error;
 /// Only [`check`] makes one:
 ///
 /// ```compile_fail
-/// fn forged(head: importer::audit::signed::SignedHead) -> importer::audit::proof::Proven {
-///     importer::audit::proof::Proven { head, entries: Vec::new() }
+/// use importer::audit::{proof::Proven, signed::SignedHead};
+/// fn forged(head: SignedHead, proven: Proven) -> Proven {
+///     Proven { head, ..proven }
 /// }
 /// ```
 #[must_use]

@@ -1,20 +1,21 @@
 //! Heads that a ledger key signed, wherever they were kept.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use ledger::{Head, HeadStatement, Ledger, Proof};
-use manifest_schema::{LIMITS, OutsideText, Timestamp};
+use ledger::{EntryNumber, Head, HeadStatement, Ledger, Proof};
+use manifest_schema::{LIMITS, OutsideText, Receipt, ReceiptHead, Timestamp};
 use serde::Serialize;
 use signing::{Certificates, Fingerprint, Trust};
 
 use super::{AuditError, read};
 use crate::error::Error;
 
-/// The keys whose signature on a head counts.
+/// The keys whose signature on a head counts, each with the entry by which another key took over: it signs for none from there
+/// on.
 pub struct LedgerKeys {
     certificates: Certificates,
-    counting: BTreeSet<Fingerprint>,
+    counting: BTreeMap<Fingerprint, Option<EntryNumber>>,
 }
 
 /// A head that a ledger key signed.
@@ -70,11 +71,17 @@ struct Claim {
 type Take = fn(&[u8]) -> Result<Claim, OutsideText>;
 
 /// The statements that carry a head: how each begins, and how the head is taken from it. The ledger key signs all of them.
-const STATEMENTS: [(&str, Take); 1] = [(r#"{"type":"sealift/ledger-head/"#, head)];
+const STATEMENTS: [(&str, Take); 2] = [(r#"{"type":"sealift/ledger-head/"#, of_head), (Receipt::BEGINNING, of_receipt)];
 
-fn head(document: &[u8]) -> Result<Claim, OutsideText> {
+fn of_head(document: &[u8]) -> Result<Claim, OutsideText> {
     let HeadStatement { head, key, .. } = HeadStatement::parse(document)?;
     Ok(Claim { head, key: Some(key) })
+}
+
+fn of_receipt(document: &[u8]) -> Result<Claim, OutsideText> {
+    let Receipt { ledger, head, .. } = Receipt::parse(document).map_err(|e| OutsideText::new(e.to_string()))?;
+    let ReceiptHead { number, hash, root, time } = head;
+    Ok(Claim { head: Head { ledger, number, hash, root, time }, key: None })
 }
 
 impl LedgerKeys {
@@ -84,8 +91,10 @@ impl LedgerKeys {
     /// If the ledger cannot be read, or has no key.
     pub fn of(ledger: &Ledger, known: Option<&Certificates>) -> Result<Self, Error> {
         let not_signed = || ledger::Error::NotSigned(ledger.path().into());
-        let mut counting: BTreeSet<Fingerprint> =
-            ledger.keys()?.iter().filter_map(|(_, key)| key.as_str().parse().ok()).collect();
+        let keys = ledger.keys()?;
+        let ends = keys.iter().skip(1).map(|(entry, _)| Some(*entry)).chain([None]);
+        let mut counting: BTreeMap<Fingerprint, _> =
+            keys.iter().zip(ends).filter_map(|((_, key), end)| Some((key.as_str().parse().ok()?, end))).collect();
         if counting.is_empty() {
             return Err(not_signed().into());
         }
@@ -93,7 +102,7 @@ impl LedgerKeys {
         if let Some(known) = known {
             for fingerprint in known.fingerprints() {
                 bytes.extend(known.armored(&fingerprint)?);
-                counting.insert(fingerprint);
+                counting.entry(fingerprint).or_insert(None);
             }
         }
         let certificates = Certificates::from_bytes(&bytes, Path::new("the ledger's certificates"))?;
@@ -102,7 +111,7 @@ impl LedgerKeys {
 
     /// All these certificates.
     pub fn all(certificates: Certificates) -> Self {
-        let counting = certificates.fingerprints().into_iter().collect();
+        let counting = certificates.fingerprints().into_iter().map(|key| (key, None)).collect();
         Self { certificates, counting }
     }
 
@@ -119,17 +128,23 @@ impl LedgerKeys {
         let (_, take) = known.ok_or_else(|| OutsideText::new("the statement is of a type that carries no head"))?;
         let Claim { head, key } = take(document)?;
         let named = |signer: &Fingerprint| key.as_ref().is_none_or(|key| key.as_str() == signer.as_str());
-        let counts = |signer: &Fingerprint| self.counting.contains(signer) && named(signer);
+        let counts = |signer: &Fingerprint| self.counting.contains_key(signer) && named(signer);
         let Some(signer) = authentic.signers().iter().find(|signer| counts(&signer.fingerprint)) else {
             let signers: Vec<_> = authentic.signers().iter().map(|s| s.fingerprint.to_string()).collect();
             let expected = key.map_or_else(String::new, |key| format!(", though it names {key}"));
             return Err(OutsideText::new(format!("it is signed by {}{expected}", signers.join(", "))));
         };
+        if let Some(end) = self.counting.get(&signer.fingerprint).copied().flatten().filter(|end| head.number >= *end) {
+            let (key, number) = (&signer.fingerprint, head.number);
+            return Err(OutsideText::new(format!(
+                "it is of entry {number}, and key {key} signs for none from entry {end} on"
+            )));
+        }
         let (key, user_id, signed_at) = (signer.fingerprint.clone(), signer.user_id.clone(), signer.signed_at);
         Ok(SignedHead { head, key, user_id, signed_at })
     }
 
-    /// Reads and judges a file that carries a head: a statement, or a proof.
+    /// Reads and judges a file that carries a head: a statement (a head, a receipt), or a proof.
     ///
     /// # Errors
     /// [`AuditError::Read`], [`AuditError::NoHead`].

@@ -68,8 +68,9 @@ fn a_head_kept_elsewhere_shows_an_old_copy_and_stops_it_until_somebody_says_why(
     let early = keep_head(&desk, "early");
     let saved = desk.save();
     bring_in(&mut desk.open(), "payments", 2);
-    let late = keep_head(&desk, "late");
-    for file in [&early, &late] {
+    let (late, receipt) = (keep_head(&desk, "late"), desk.file("receipt"));
+    testkit::run_ok(&mut desk.import(&["receipt", "payments-2", "-o", text(&receipt)]));
+    for file in [&early, &late, &receipt] {
         let has = verify(&desk, &["--head", text(file)]).expect_code(0);
         assert!(has.stdout.contains("which the ledger has"), "{has}");
     }
@@ -84,6 +85,7 @@ fn a_head_kept_elsewhere_shows_an_old_copy_and_stops_it_until_somebody_says_why(
     behind.expect_stderr("state: noted in the ledger: nothing is written to it from now on");
     let json = verify(&desk, &["--head", text(&late), "--json"]).expect_code(1).json();
     assert_eq!(json["heads"][0]["standing"], "behind");
+    verify(&desk, &["--head", text(&receipt)]).expect_code(1).expect_stderr("but had entry 7");
 
     // From now on whatever writes is refused, and reading goes on.
     desk.ledger(&["certify"]).expect_code(1).expect_stderr("ends with entry 4, but had entry 7");
@@ -133,7 +135,7 @@ fn a_head_that_is_not_validly_signed_is_refused_and_the_ledger_stays_as_it_is() 
     let far = |head: &mut HeadStatement| head.head.number = 99.try_into().unwrap();
     let foreign = Desk::new();
     let unknown = own
-        .sign_statement(br#"{"type":"sealift/receipt/9","head":{"number":99}}"#, manifest_schema::Timestamp::now())
+        .sign_statement(br#"{"type":"sealift/other/1","head":{"number":99}}"#, manifest_schema::Timestamp::now())
         .unwrap();
     let spaced = kept.lines().next().unwrap().replacen("\"number\":4", "\"number\": 9", 1);
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
@@ -226,6 +228,11 @@ fn heads_of_earlier_keys_count_and_so_do_those_of_a_certificate_that_is_given() 
     desk.ledger(&["rotate-key", "--new-key", text(&new)]).expect_code(0);
     let has = verify(&desk, &["--head", text(&early)]).expect_code(0);
     assert!(has.stdout.contains("entry 4, which the ledger has"), "{has}");
+    // But it signs for nothing that came after it.
+    let old = secret(&desk.file("ledger.secret.asc"));
+    let late = signed_again(&fs::read_to_string(&early).unwrap(), &old, |h| h.head.number = 5.try_into().unwrap());
+    fs::write(desk.file("late"), late).unwrap();
+    verify(&desk, &["--head", "late"]).expect_code(3).expect_stderr("signs for none from entry 5 on");
     // Who knows the key of before knows the one of now; so does who has the production key's certificate.
     let known = verify(&desk, &["--certificate", "ledger.asc"]).expect_code(0);
     assert!(known.stdout.contains("by changes that both keys signed"), "{known}");

@@ -65,11 +65,16 @@ impl RotateKey {
         let to = new.fingerprint();
         let mut ledger = access.open(now)?;
         let entry = ledger.change_key(&stamp()?, Box::new(LedgerKey(new)), join)?;
+        let absolute =
+            |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string();
         let sign = match (&self.new_key, &self.new_by) {
-            (Some(path), _) => format!("key: {}", std::path::absolute(path).unwrap_or_else(|_| path.clone()).display()),
+            (Some(path), _) => format!("key: {}", absolute(path)),
             (None, by) => format!("by: {}", by.as_ref().map_or("", Fingerprint::as_str)),
         };
         console::say(&format!("from now on, in import.yaml under `ledger:` or with the flags: sign: {{{sign}}}"));
+        if let Some(file) = &file {
+            console::say(&format!("and if `certificate:` is there: certificate: {}", absolute(file)));
+        }
         console::say("keep the old key's certificate: what was kept elsewhere is signed by it");
         let report = Report { entry, from: from.to_string(), to: to.to_string() };
         context.print(&report, |r| {

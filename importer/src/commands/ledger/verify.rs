@@ -21,7 +21,7 @@ use crate::error::Error;
 /// A ledger that lacks a head which one of its keys signed is not written to from then on, until `adopt` says why.
 #[derive(Debug, Args)]
 pub(super) struct Verify {
-    /// A head that was kept elsewhere: what `ledger head` printed, the second file, or a proof; several may be given
+    /// A head that was kept elsewhere: what `ledger head` printed, the second file, a receipt, or a proof; several may be given
     #[arg(long, value_name = "FILE")]
     head: Vec<PathBuf>,
     /// Whose key must have signed: the ledger key's certificate, or the production key's, which certified it; several may be
