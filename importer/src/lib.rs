@@ -63,7 +63,7 @@ use std::path::PathBuf;
 use approvals::{Promoter, PromoterArgs};
 use authenticate::Authenticated;
 use console::Progress;
-use ledger::Ledger;
+use ledger::{Ledger, Status, Subject};
 use media::Wait;
 use overrides::Overrides;
 use record::Rest;
@@ -115,7 +115,7 @@ pub fn receive(
     progress: &Progress,
     state: &mut String,
 ) -> Result<Received, Error> {
-    *state = "nothing was published".into();
+    *state = NOTHING.into();
     let mut ledger = site.open_ledger()?;
     let opened = from.open(site)?;
     let authenticated = authenticate::authenticate(opened)?;
@@ -124,10 +124,7 @@ pub fn receive(
     if let Some(before) = record::before(&ledger, &authenticated)? {
         return Ok(Received::Before(before));
     }
-    let known = ledger.state_of(&subject.stream, subject.sequence)?;
-    if known.is_some_and(|row| row.subject == subject && row.status == ledger::Status::Signing) {
-        *state = "an earlier run may have published some of it; this run published nothing".into();
-    }
+    *state = earlier(&ledger, &subject)?.into();
     custody::warn(&authenticated.media.handover(), progress);
     let refusal = record::Refusal::of(&authenticated);
     let result = match site.stage() {
@@ -206,7 +203,7 @@ pub fn promote(
     progress: &Progress,
     state: &mut String,
 ) -> Result<Received, Error> {
-    *state = "nothing was published".into();
+    *state = earlier(ledger, &asked.subject)?.into();
     if let Some(before) = promotion::before(ledger, asked)? {
         return Ok(Received::Before(before));
     }
@@ -234,6 +231,18 @@ pub fn promote(
         Err(error) => record::Refusal::of_subject(&asked.subject).note(ledger, error),
     }
     result.map(|recorded| Received::Now(Box::new(recorded)))
+}
+
+const NOTHING: &str = "nothing was published";
+
+/// What an earlier run may have published of a bundle.
+fn earlier(ledger: &Ledger, subject: &Subject) -> Result<&'static str, Error> {
+    let row = ledger.state_of(&subject.stream, subject.sequence)?;
+    Ok(match row.filter(|row| row.subject == *subject).map(|row| row.status) {
+        Some(Status::Signing) => "an earlier run may have published some of it; this run published nothing",
+        Some(Status::Promoted) => "images that were promoted before are published; this run published nothing",
+        _ => NOTHING,
+    })
 }
 
 fn production(site: &Site, progress: &Progress) -> Result<site::Production, Error> {

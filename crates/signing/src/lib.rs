@@ -22,7 +22,6 @@
 //! | something else than gpg-agent behind its socket: endless answers, a signature by another key | `agent::assuan` bounds every answer; [`SecretKey::usable`] verifies a trial signature |
 //! | something unsigned beside a signed statement | `statement::split_statement` takes a line and one armored block, nothing else |
 //! | a withdrawal that is cut short, so that a withdrawn signature comes back or a good one is hidden | `lookaside::Plan` |
-//! | asking whose a signature is, taken for trust in it | [`made_by`] gives a fingerprint, never an [`Authentic`] |
 //! | symbolic links in a lookaside tree | [`Lookaside`] opens every component without following links |
 //! | cosign signatures, sigstore bundles, certificates and logs | the table of [`sigstore`] |
 
@@ -66,6 +65,6 @@ pub use secret::{KeyWarning, SecretKey};
 pub use sigstore::{
     SigstoreKey, SigstorePayload, SigstoreRejected, SigstoreSecretKey, SigstoreSignature, verify_sigstore,
 };
-pub use simple::{PayloadError, SimpleSignature, UntrustedSimple, made_by, payload, peek_simple, read_simple};
+pub use simple::{PayloadError, SimpleSignature, UntrustedSimple, payload, peek_simple, read_simple};
 pub use statement::{join_statements, split_statement};
 pub use trust::{Authentic, DEFAULT_CLOCK_TOLERANCE, Signer, Trust};

@@ -181,14 +181,6 @@ impl Lookaside {
         self.remove_in(&Self::path_for(repository, digest), is_gone)
     }
 
-    /// Takes signatures of a release image out, as [`Lookaside::remove`] does.
-    ///
-    /// # Errors
-    /// As [`Lookaside::remove`].
-    pub fn remove_release(&self, digest: &Digest, is_gone: impl Fn(&[u8]) -> bool) -> Result<usize, LookasideError> {
-        self.remove_in(&Self::release_path(digest), is_gone)
-    }
-
     fn remove_in(&self, relative: &Path, is_gone: impl Fn(&[u8]) -> bool) -> Result<usize, LookasideError> {
         let path = self.root.join(relative);
         let Some(directory) = self.lock(relative, false)? else { return Ok(0) };

@@ -8,10 +8,8 @@ use manifest_schema::{Digest, OutsideText, Reference, Timestamp};
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use crate::packets::{self, Inline};
-use crate::policy::SignatureFile;
 use crate::rejected::Rejected;
-use crate::trust::{self, Authentic, Signer, Trust};
-use crate::{Certificates, Fingerprint};
+use crate::trust::{Authentic, Signer, Trust};
 
 const TYPE: &str = "atomic container signature";
 
@@ -103,27 +101,6 @@ pub fn read_simple(bytes: &[u8], trust: &Trust) -> Result<Authentic<SimpleSignat
     };
     let signer = signer.clone();
     Ok(content.parse(|bytes| read_payload(bytes, signer))?)
-}
-
-/// Which of these certificates made a simple signature for this image, so that it can be taken out; `None` if none did. The
-/// reference may be any if there is none.
-///
-/// This is no trust: expired, revoked and weak keys count too, and when it was signed doesn't matter. [`read_simple`]
-/// verifies.
-pub fn made_by(
-    bytes: &[u8],
-    certificates: &Certificates,
-    reference: Option<&Reference>,
-    digest: &Digest,
-) -> Option<Fingerprint> {
-    let SignatureFile::Simple(message) = SignatureFile::read(bytes).ok()? else { return None };
-    let Inline { content, signature } = packets::inline(message).ok()?;
-    let fingerprint = trust::maker(&signature.ok()?, certificates)?;
-    let Document { critical, .. } = document_of(&content).ok()?;
-    let wanted = critical.kind == TYPE
-        && critical.image.digest == digest.to_string()
-        && reference.is_none_or(|reference| critical.identity.reference == reference.to_string());
-    wanted.then_some(fingerprint)
 }
 
 /// What a simple signature claims. Anybody can write that; it is for tables, where no key is at hand.

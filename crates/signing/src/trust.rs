@@ -9,9 +9,7 @@
 
 use manifest_schema::{OutsideText, Timestamp};
 use openpgp::Cert;
-use openpgp::cert::amalgamation::key::{
-    ErasedKeyAmalgamation, PrimaryKey, SubordinateKeyAmalgamation, ValidErasedKeyAmalgamation,
-};
+use openpgp::cert::amalgamation::key::{ErasedKeyAmalgamation, SubordinateKeyAmalgamation, ValidErasedKeyAmalgamation};
 use openpgp::cert::amalgamation::{ValidAmalgamation, ValidateAmalgamation};
 use openpgp::packet::Signature;
 use openpgp::packet::key::PublicParts;
@@ -258,17 +256,6 @@ pub struct Signer {
     pub signed_at: Timestamp,
     /// The key that signed: the primary key or a subkey.
     pub key: Fingerprint,
-}
-
-/// The certificate of which a key made the signature of an inline message, whatever the state of key and certificate. This
-/// makes nothing authentic.
-pub(crate) fn maker(signature: &Signature, certificates: &Certificates) -> Option<Fingerprint> {
-    let issuers = signature.get_issuers();
-    let mut keys = certificates.iter().flat_map(|cert| cert.keys().key_handles(issuers.iter()));
-    // A subkey belongs to a certificate if that has bound it once.
-    let own = |key: &ErasedKeyAmalgamation<'_, PublicParts>| key.primary() || key.self_signatures().next().is_some();
-    let key = keys.find(|key| own(key) && signature.verify_document(key.key()).is_ok())?;
-    Some(key.cert().fingerprint().into())
 }
 
 /// What can be said of a certificate at a time.

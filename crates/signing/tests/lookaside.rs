@@ -6,9 +6,9 @@ mod common;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use common::{Gpg, certificates, from_now, have, key, request, trust};
+use common::{Gpg, from_now, have, key, request, trust};
 use manifest_schema::{Digest, LIMITS, Reference, Repository, Timestamp};
-use signing::{KeyRequest, Lookaside, LookasideError, made_by};
+use signing::{Lookaside, LookasideError};
 
 fn repository() -> Repository {
     "registry.example:5000/payments/api".parse().unwrap()
@@ -304,10 +304,6 @@ fn signatures_are_taken_out_and_the_others_move_down() {
     others.iter().for_each(|other| std::fs::write(other, "").unwrap());
     assert_eq!(tree.remove(&repository(), &digest(), |_| true).unwrap(), 1);
     assert!(others.iter().all(|other| other.exists()) && !directory.join("signature-1").exists());
-
-    tree.add_release(&digest(), b"\x90r").unwrap();
-    assert_eq!(tree.remove_release(&digest(), |_| true).unwrap(), 1);
-    assert!(!tree.root().join(Lookaside::release_path(&digest())).exists() && tree.root().exists());
 }
 
 #[test]
@@ -462,29 +458,4 @@ fn a_directory_that_goes_away_is_made_again() {
         tree.remove(&repository(), &digest(), |_| true).unwrap();
     });
     assert!(tree.read(&repository(), &digest()).unwrap().is_empty());
-}
-
-#[test]
-fn what_one_key_made_for_one_reference_is_taken_out() {
-    let folder = tempfile::tempdir().unwrap();
-    let tree = Lookaside::new(folder.path());
-    let expires = Some(from_now(-86400));
-    let (made, secret) = key(&KeyRequest { created: from_now(-10 * 86400), expires, ..request("production") });
-    let (_, other) = key(&request("other"));
-    let reference: Reference = "registry.example:5000/payments/api:1".parse().unwrap();
-    let second: Reference = "registry.example:5000/payments/api:2".parse().unwrap();
-    let sign = |key: &signing::SecretKey, reference: &Reference, at: Timestamp| {
-        let bytes = key.sign_simple(reference, &digest(), at, "x").unwrap();
-        tree.add(&repository(), &digest(), &bytes).unwrap();
-        bytes
-    };
-    let then = from_now(-2 * 86400);
-    sign(&secret, &reference, then);
-    let kept = [sign(&other, &reference, from_now(-1)), sign(&secret, &second, then)];
-    sign(&secret, &reference, from_now(-3 * 86400));
-    // The key has expired meanwhile, so that nothing of it would count.
-    let own = certificates(&[&made.certificate_armored]);
-    let gone = |bytes: &[u8]| made_by(bytes, &own, Some(&reference), &digest()).is_some();
-    assert_eq!(tree.remove(&repository(), &digest(), gone).unwrap(), 2);
-    assert_eq!(tree.read(&repository(), &digest()).unwrap(), kept);
 }

@@ -7,9 +7,7 @@ use common::{Gpg, certificates, fingerprint, from_now, have, key, request, time,
 use manifest_schema::{Digest, Reference, Timestamp};
 use secrecy::ExposeSecret;
 use sequoia_openpgp::armor::{Kind, Reader, ReaderMode};
-use signing::{
-    Algorithm, KeyRequest, PayloadError, Reason, Rejected, Trust, made_by, payload, peek_simple, read_simple,
-};
+use signing::{Algorithm, KeyRequest, PayloadError, Reason, Rejected, Trust, payload, peek_simple, read_simple};
 
 const REFERENCE: &str = "registry.example:5000/payments/api:1.2";
 const MANIFEST: &[u8] =
@@ -391,80 +389,4 @@ fn messages_that_unfold_without_end_are_refused() {
     let detached = binary(&secret.sign_detached_armored(&honest).unwrap(), Kind::Signature);
     let many = [detached.repeat(1000), literal(&honest)].concat();
     assert!(matches!(read_simple(&many, &trust), Err(Rejected::Unreadable(_))), "many packets");
-}
-
-#[test]
-fn whose_a_signature_is_does_not_depend_on_the_state_of_the_key() {
-    let (created, expires) = (time("2024-01-01T00:00:00Z"), time("2024-12-31T00:00:00Z"));
-    let (made, secret) = key(&KeyRequest { created, expires: Some(expires), ..request("production") });
-    let (other, _) = key(&request("other"));
-    let both = certificates(&[&other.certificate_armored, &made.certificate_armored]);
-    let signed = |at| secret.sign_simple(&reference(), &digest(), at, "x").unwrap();
-    let bytes = signed(time("2024-06-01T00:00:00Z"));
-    let refused = read_simple(&bytes, &Trust::new(both.clone(), 1, Timestamp::now()).unwrap());
-    assert!(refused.is_err(), "expired");
-    let revoked = certificates(&[&made.certificate_armored, &made.revocation_armored]);
-    for certificates in [&both, &revoked] {
-        for bytes in [&bytes, &signed(from_now(-60)), &signed(from_now(86400))] {
-            for named in [Some(&reference()), None] {
-                assert_eq!(made_by(bytes, certificates, named, &digest()), Some(made.fingerprint.clone()));
-            }
-        }
-    }
-    // As containers/image marks what it stores.
-    let marked = [b"\0simple-signing\n", bytes.as_slice()].concat();
-    assert_eq!(made_by(&marked, &both, None, &digest()), Some(made.fingerprint.clone()));
-
-    let second: Reference = "registry.example:5000/payments/api:1.3".parse().unwrap();
-    assert_eq!(made_by(&bytes, &both, Some(&second), &digest()), None);
-    assert_eq!(made_by(&bytes, &both, None, &blobs::sha256(b"another manifest")), None);
-    assert_eq!(made_by(&bytes, &certificates(&[&other.certificate_armored]), None, &digest()), None);
-    // Anything but that signature, whole, over a simple signature.
-    let creator = bytes.windows(13).position(|w| w == br#""creator":"x""#).unwrap() + 11;
-    for at in [creator, bytes.len() - 1] {
-        let mut changed = bytes.clone();
-        changed[at] ^= 1;
-        assert_eq!(peek_simple(&changed).unwrap().issuer, peek_simple(&bytes).unwrap().issuer);
-        assert_eq!(made_by(&changed, &both, None, &digest()), None, "{at}");
-    }
-    assert_eq!(made_by(b"", &both, None, &digest()), None);
-    let document = secret.sign_detached_at(&honest(), time("2024-06-01T00:00:00Z")).unwrap();
-    let replayed = [binary(&document, Kind::Signature), literal(&honest())].concat();
-    assert_eq!(made_by(&replayed, &both, None, &digest()), None);
-    let (fresh, _) = key(&request("fresh"));
-    let cosign =
-        String::from_utf8(honest()).unwrap().replace("atomic container signature", "cosign container image signature");
-    let trailing = [honest(), b" {}".to_vec()].concat();
-    let fresh_only = certificates(&[&fresh.certificate_armored]);
-    let signed = |payload: &[u8]| common::sign_message(&fresh, payload, from_now(-1));
-    assert_eq!(made_by(&signed(&honest()), &fresh_only, None, &digest()), Some(fresh.fingerprint.clone()));
-    for payload in [cosign.as_bytes(), &trailing, b"{}"] {
-        assert_eq!(made_by(&signed(payload), &fresh_only, None, &digest()), None);
-    }
-}
-
-#[test]
-fn a_subkey_makes_signatures_for_the_certificate_that_has_bound_it() {
-    use openpgp::cert::{CertBuilder, SubkeyRevocationBuilder};
-    use openpgp::parse::Parse;
-    use openpgp::serialize::SerializeInto;
-    use sequoia_openpgp as openpgp;
-    let (cert, _) = CertBuilder::new().add_userid("production").add_signing_subkey().generate().unwrap();
-    let secret = common::unlock(&cert.as_tsk().armored().to_vec().unwrap(), None).unwrap();
-    let bytes = secret.sign_simple(&reference(), &digest(), from_now(1), "x").unwrap();
-    let subkey = cert.keys().subkeys().next().unwrap().key().clone();
-    let mut primary = cert.primary_key().key().clone().parts_into_secret().unwrap().into_keypair().unwrap();
-    let revocation = SubkeyRevocationBuilder::new().build(&mut primary, &cert, &subkey, None).unwrap();
-    let (revoked, _) = cert.clone().insert_packets([openpgp::Packet::from(subkey.clone()), revocation.into()]).unwrap();
-    for cert in [&cert, &revoked] {
-        let public = certificates(&[&cert.clone().strip_secret_key_material().armored().to_vec().unwrap()]);
-        assert_eq!(made_by(&bytes, &public, None, &digest()), Some(secret.fingerprint()));
-    }
-    // Somebody else's certificate, with this subkey put into it.
-    let (other, _) = key(&request("other"));
-    let other = openpgp::Cert::from_bytes(&other.certificate_armored).unwrap();
-    let (adopting, _) = other.insert_packets(openpgp::Packet::from(subkey.take_secret().0)).unwrap();
-    assert_eq!(adopting.keys().count(), 2);
-    let adopting = certificates(&[&adopting.armored().to_vec().unwrap()]);
-    assert_eq!(made_by(&bytes, &adopting, None, &digest()), None);
 }
