@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import re
+import shutil
 import statistics
 
 from .measure import ROOT, output
@@ -109,6 +110,7 @@ def describe_machine(work):
     programs = [(ROOT / "target/release/sealift-export", "--version"), ("rustc", "--version"), ("skopeo", "--version"),
                 ("age", "--version"), ("zstd", "--version"), ("tar", "--version"), ("sha256sum", "--version"),
                 ("openssl", "version"), ("docker-registry", "--version")]
-    versions = [(pathlib.Path(p).name, re.search(r"\d+\.\d[\w.+~-]*", output(p, flag))) for p, flag in programs]
+    versions = [(pathlib.Path(p).name, re.search(r"\d+\.\d[\w.+~-]*", output(p, flag)))
+                for p, flag in programs if shutil.which(p)]
     facts["programs"] = ", ".join(f"{name} {found[0] if found else '?'}" for name, found in versions)
     return facts

@@ -1,0 +1,198 @@
+//! What a ledger is believed for: its key, the head that is kept, the second file.
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+
+use common::*;
+use ledger::{Act, EntryNumber, Error, Fault, Head, HeadStatement, Ledger};
+use manifest_schema::OutsideText;
+
+fn reason() -> OutsideText {
+    OutsideText::new("somebody looked into it")
+}
+
+fn adopt(place: &Place, seconds: i64) -> Result<EntryNumber, Error> {
+    Ledger::adopt(&place.path, Some(&place.id), place.custody(), &stamp(seconds), reason())
+}
+
+fn second(place: &Place) -> Vec<u8> {
+    fs::read(place.custody().second).expect("the second file")
+}
+
+fn head_in(statement: &[u8]) -> HeadStatement {
+    let line = statement.split(|b| *b == b'\n').next().expect("a line");
+    HeadStatement::parse(line).expect("a head")
+}
+
+fn is_head(result: &Result<impl Sized, Error>) -> bool {
+    matches!(result, Err(Error::Tampered { fault: Fault::Head { .. }, .. }))
+}
+
+#[test]
+fn without_a_signed_head_nothing_is_written_until_somebody_says_why() {
+    for second in ["there", "gone"] {
+        let place = place();
+        import(&mut place.open(), "payments", 1, 10);
+        // An entry made up by somebody who has the file, and not the key.
+        place.raw().execute_batch("DELETE FROM head").expect("deleted");
+        if second == "gone" {
+            fs::remove_file(place.custody().second).expect("removed");
+        }
+        let opened = place.try_open();
+        assert!(is_head(&opened), "{second}: {opened:?}");
+        let entry = adopt(&place, 20).expect("adopted");
+        let ledger = place.open();
+        let said = ledger.entry(entry).expect("read").expect("an entry").entry.act;
+        assert!(matches!(said, Act::Adopted(a) if a.reason == reason() && a.heads.is_empty()));
+        let _ = ledger.verify(&Keys).expect("right");
+    }
+}
+
+#[test]
+fn adopting_takes_the_ledger_key_and_a_head_that_it_signed() {
+    let place = place();
+    import(&mut place.open(), "payments", 1, 10);
+    let old = fs::read(&place.path).expect("the file");
+    import(&mut place.open(), "payments", 2, 20);
+    place.put_back(&old);
+    let by = |letter| Ledger::adopt(&place.path, None, custody(&place.path, letter), &stamp(30), reason());
+    assert!(matches!(by('B'), Err(Error::OtherKey { expected: Some(key), .. }) if key == ledger_key('A')));
+    assert_eq!(fs::read(&place.path).expect("the file"), old, "nothing was written");
+
+    // A head that was signed for an earlier state.
+    let earlier: Vec<u8> = {
+        let copy = common::place();
+        copy.raw().query_row("SELECT statement FROM head", [], |r| r.get(0)).expect("a head")
+    };
+    place.raw().execute("UPDATE head SET statement = ?1", [earlier]).expect("changed");
+    assert!(is_head(&by('A')), "{:?}", by('A'));
+}
+
+#[test]
+fn an_act_that_is_there_already_brings_the_second_file_up_to_date() {
+    let place = place();
+    let s = subject("payments", 1);
+    let blocked = place.custody().second.with_extension("head.new");
+    let mut ledger = place.open();
+    let _ = ledger.begin(&stamp(5), begun(&s)).expect("begun");
+    let before = second(&place);
+    fs::create_dir(&blocked).expect("something in its way");
+    assert!(matches!(ledger.signing(&stamp(6), signing(&s)), Err(Error::Io { .. })));
+    assert!(matches!(ledger.signing(&stamp(6), signing(&s)), Err(Error::Io { .. })), "not even if it is there");
+    fs::remove_dir(&blocked).expect("removed");
+    assert_eq!(second(&place), before);
+    assert_eq!(ledger.signing(&stamp(6), signing(&s)).expect("announced").get(), 3);
+    assert_eq!(head_in(&second(&place)).head, ledger.head().expect("a head"), "by the same program");
+    drop(ledger);
+
+    fs::write(place.custody().second, &before).expect("put back");
+    drop(place.open());
+    assert_eq!(head_in(&second(&place)).head, place.read().head().expect("a head"), "by the next one");
+    fs::write(place.custody().second, &before).expect("put back");
+    fs::create_dir(&blocked).expect("something in its way");
+    assert!(matches!(place.try_open(), Err(Error::Io { .. })), "without it nothing is written");
+}
+
+#[test]
+fn the_second_file_of_one_entry_is_made_when_the_ledger_is_opened() {
+    let place = place();
+    fs::remove_file(place.custody().second).expect("`create` was killed before it was written");
+    place.open();
+    assert_eq!(head_in(&second(&place)).head, place.read().head().expect("a head"));
+}
+
+#[test]
+fn the_key_changes_with_its_entry_even_if_the_second_file_fails() {
+    let mut place = place();
+    let blocked = place.custody().second.with_extension("head.new");
+    let mut ledger = place.open();
+    import(&mut ledger, "payments", 1, 10);
+    let by_a = second(&place);
+
+    let refuse = |_: &[u8], _: &[u8]| Err(OutsideText::new("no"));
+    let change = |ledger: &mut Ledger, join: &dyn Fn(&[u8], &[u8]) -> Result<Vec<u8>, OutsideText>| {
+        ledger.change_key(&stamp(20), Box::new(Key(ledger_key('B'))), join)
+    };
+    assert!(matches!(change(&mut ledger, &refuse), Err(Error::Key { .. })));
+    let raw = place.raw();
+    raw.execute_batch("BEGIN IMMEDIATE").expect("another program's transaction");
+    assert!(matches!(change(&mut ledger, &join), Err(Error::Busy { .. })));
+    raw.execute_batch("ROLLBACK").expect("rolled back");
+    import(&mut ledger, "payments", 2, 30);
+    assert_eq!(ledger.verify(&Keys).expect("right").key, Some(ledger_key('A')), "the old one goes on");
+
+    fs::create_dir(&blocked).expect("something in its way");
+    assert!(matches!(change(&mut ledger, &join), Err(Error::Io { .. })));
+    fs::remove_dir(&blocked).expect("removed");
+    assert_eq!(ledger.key().expect("read"), Some(ledger_key('B')));
+    import(&mut ledger, "payments", 3, 40);
+    assert_eq!(ledger.verify(&Keys).expect("right").key, Some(ledger_key('B')));
+    drop(ledger);
+
+    // A second file from before the change: the program was killed between the two.
+    place.key = 'B';
+    fs::write(place.custody().second, by_a).expect("put back");
+    drop(place.open());
+    assert_eq!(head_in(&second(&place)).key, ledger_key('B'));
+}
+
+#[test]
+fn each_key_signs_for_its_own_time() {
+    let mut place = place();
+    let mut ledger = place.open();
+    import(&mut ledger, "payments", 1, 10);
+    let by_a = second(&place);
+    ledger.change_key(&stamp(20), Box::new(Key(ledger_key('B'))), join).expect("changed");
+    drop(ledger);
+    place.key = 'B';
+    let statement = head_in(&by_a);
+    let now = place.read().head().expect("a head");
+    let signed = |letter, head: Head| {
+        let statement = HeadStatement { head, key: ledger_key(letter), ..statement.clone() };
+        let bytes = serde_json::to_vec(&statement).expect("bytes");
+        ledger::Signer::sign(&Key(ledger_key(letter)), &bytes).expect("signed")
+    };
+    let third = Head { number: 3.try_into().expect("a number"), ..now };
+    for (what, file, right) in [
+        ("the old key, then", by_a.clone(), true),
+        ("the new key, now", signed('B', now), true),
+        ("the old key, now", signed('A', now), false),
+        (
+            "the old key, of what is to come",
+            signed('A', Head { number: 99.try_into().expect("a number"), ..now }),
+            false,
+        ),
+        ("the new key, then", signed('B', third), false),
+        ("a key that never was", signed('C', now), false),
+    ] {
+        fs::write(place.custody().second, file).expect("written");
+        let opened = place.try_open().map(|_| ());
+        assert_eq!(opened.is_ok(), right, "{what}: {opened:?}");
+        assert!(right || matches!(opened, Err(Error::BadSecond { .. })), "{what}: {opened:?}");
+    }
+}
+
+#[test]
+fn the_second_file_is_a_file() {
+    let place = place();
+    import(&mut place.open(), "payments", 1, 10);
+    let path = place.custody().second;
+    let elsewhere = place.folder.path().join("elsewhere");
+    fs::rename(&path, &elsewhere).expect("moved");
+    symlink(&elsewhere, &path).expect("a link");
+    let opened = place.try_open();
+    assert!(matches!(opened, Err(Error::Io { .. })), "a link would be replaced: {opened:?}");
+    fs::remove_file(&path).expect("removed");
+    assert!(Command::new("mkfifo").arg(&path).status().expect("mkfifo").success());
+    let opened = place.try_open();
+    assert!(matches!(opened, Err(Error::BadSecond { .. } | Error::Io { .. })), "nobody waits for a pipe: {opened:?}");
+    fs::remove_file(&path).expect("removed");
+    fs::create_dir(&path).expect("a folder");
+    assert!(matches!(place.try_open(), Err(Error::Io { .. })));
+    fs::remove_dir(&path).expect("removed");
+    fs::rename(&elsewhere, &path).expect("moved back");
+    place.open();
+}
