@@ -104,6 +104,9 @@ fn the_second_file_of_one_entry_is_made_when_the_ledger_is_opened() {
     assert_eq!(head_in(&second(&place)).head, place.read().head().expect("a head"));
 }
 
+/// Puts the signatures of two statements behind one document.
+type Join = dyn Fn(&[u8], &[u8]) -> Result<Vec<u8>, OutsideText>;
+
 #[test]
 fn the_key_changes_with_its_entry_even_if_the_second_file_fails() {
     let mut place = place();
@@ -113,9 +116,7 @@ fn the_key_changes_with_its_entry_even_if_the_second_file_fails() {
     let by_a = second(&place);
 
     let refuse = |_: &[u8], _: &[u8]| Err(OutsideText::new("no"));
-    let change = |ledger: &mut Ledger, join: &dyn Fn(&[u8], &[u8]) -> Result<Vec<u8>, OutsideText>| {
-        ledger.change_key(&stamp(20), Box::new(Key(ledger_key('B'))), join)
-    };
+    let change = |ledger: &mut Ledger, join: &Join| ledger.change_key(&stamp(20), Box::new(Key(ledger_key('B'))), join);
     assert!(matches!(change(&mut ledger, &refuse), Err(Error::Key { .. })));
     let raw = place.raw();
     raw.execute_batch("BEGIN IMMEDIATE").expect("another program's transaction");
