@@ -149,6 +149,11 @@ production:
   # Where clusters find the signatures of OpenShift release images.
   # release_signatures: release-signatures/
 
+# A registry before production, by production's names: `receive` lets images wait there, and `promote` goes on.
+# staging:
+#   to: [{from: registry.prod.example, to: registry.qa.example}]
+#   lookaside: qa-sigstore/
+
 # A tag that names another image already: fail, skip or replace.
 on_existing_tag: fail
 
