@@ -213,7 +213,8 @@ impl Ledger {
         let head = query::head(&view, path, self.id)?;
         let statement = sign(&view, path, custody, head)?;
         view.commit().map_err(|e| database(path, e))?;
-        write_second(&custody.second, &statement)
+        self.unsaved = Some(statement);
+        self.save_second()
     }
 
     /// Notes a head that the ledger was shown and does not have. From then on it refuses to be written to.

@@ -297,13 +297,12 @@ fn fill(
     let head = query::head(&transaction, path, id)?;
     let statement = custody.map(|custody| custody::sign(&transaction, path, custody, head)).transpose()?;
     transaction.commit().map_err(sql)?;
-    // Closing would move the log into the file, and not say if that failed.
+    // Closing would move the log into the file as well, and synchronise it, but not say if that failed.
     let moved = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0)).map_err(sql)?;
     if moved != 0 {
         return Err(Error::Busy { path: path.into(), process: None });
     }
     connection.close().map_err(|(_, e)| database(path, e))?;
-    File::open(path).and_then(|f| f.sync_all()).map_err(io(path, "cannot be synchronised"))?;
     Ok(statement)
 }
 
