@@ -13,10 +13,10 @@
 //! | an empty or foreign ledger in place of the real one | [`Error::Missing`], [`Error::OtherLedger`]; [`Ledger::create`] never overwrites |
 //! | made up entries shown to somebody who does not have the ledger | [`Proof::included`]: not in the tree of a signed head |
 //! | an old copy put back, a ledger cut off or written anew | the second file and every other [`Head`] that was kept elsewhere: [`Error::Behind`], [`Error::Forked`] |
-//! | entries made up by someone who has the file and not the key | [`Ledger::verify`]: the kept head is not signed ([`Fault::Head`]) |
+//! | entries made up by someone who has the file and not the key | [`Ledger::open`] and [`Ledger::verify`]: the kept head is not signed, or gone ([`Fault::Head`]) |
 //! | rows changed, deleted or replaced through another program | triggers on every table (`schema.rs`) |
 //! | the same with the triggers dropped, or in the file's bytes | [`Ledger::verify`] names the first entry or row; [`Ledger::open`] refuses other triggers |
-//! | a crash, a kill, a power cut | WAL with full synchronisation; the same call again goes on where it was |
+//! | a crash, a kill, a power cut, a disk that is full or fails | WAL with full synchronisation; the second file whole or not at all, and brought up to date by the next [`Ledger::open`]; the same call again goes on where it was |
 //! | two programs that write at once | [`Error::Busy`] |
 //! | finished volumes or uploads made up | at worst a volume is read again: the registry is asked for every blob |
 //! | a hostile database file | `configure` in `schema.rs`: defensive, untrusted schema, no views, bounded values |

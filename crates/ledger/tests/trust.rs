@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use common::*;
-use ledger::{Act, EntryNumber, Error, Fault, Head, HeadStatement, Ledger};
+use ledger::{Act, EntryNumber, Error, Fault, Head, HeadStanding, HeadStatement, Ledger};
 use manifest_schema::OutsideText;
 
 fn reason() -> OutsideText {
@@ -104,9 +104,6 @@ fn the_second_file_of_one_entry_is_made_when_the_ledger_is_opened() {
     assert_eq!(head_in(&second(&place)).head, place.read().head().expect("a head"));
 }
 
-/// Puts the signatures of two statements behind one document.
-type Join = dyn Fn(&[u8], &[u8]) -> Result<Vec<u8>, OutsideText>;
-
 #[test]
 fn the_key_changes_with_its_entry_even_if_the_second_file_fails() {
     let mut place = place();
@@ -116,17 +113,18 @@ fn the_key_changes_with_its_entry_even_if_the_second_file_fails() {
     let by_a = second(&place);
 
     let refuse = |_: &[u8], _: &[u8]| Err(OutsideText::new("no"));
-    let change = |ledger: &mut Ledger, join: &Join| ledger.change_key(&stamp(20), Box::new(Key(ledger_key('B'))), join);
-    assert!(matches!(change(&mut ledger, &refuse), Err(Error::Key { .. })));
+    let refused = ledger.change_key(&stamp(20), Box::new(Key(ledger_key('B'))), refuse);
+    assert!(matches!(refused, Err(Error::Key { .. })));
+    let change = |ledger: &mut Ledger| ledger.change_key(&stamp(20), Box::new(Key(ledger_key('B'))), join);
     let raw = place.raw();
     raw.execute_batch("BEGIN IMMEDIATE").expect("another program's transaction");
-    assert!(matches!(change(&mut ledger, &join), Err(Error::Busy { .. })));
+    assert!(matches!(change(&mut ledger), Err(Error::Busy { .. })));
     raw.execute_batch("ROLLBACK").expect("rolled back");
     import(&mut ledger, "payments", 2, 30);
     assert_eq!(ledger.verify(&Keys).expect("right").key, Some(ledger_key('A')), "the old one goes on");
 
     fs::create_dir(&blocked).expect("something in its way");
-    assert!(matches!(change(&mut ledger, &join), Err(Error::Io { .. })));
+    assert!(matches!(change(&mut ledger), Err(Error::Io { .. })));
     fs::remove_dir(&blocked).expect("removed");
     assert_eq!(ledger.key().expect("read"), Some(ledger_key('B')));
     import(&mut ledger, "payments", 3, 40);
@@ -196,4 +194,24 @@ fn the_second_file_is_a_file() {
     fs::remove_dir(&path).expect("removed");
     fs::rename(&elsewhere, &path).expect("moved back");
     place.open();
+}
+
+#[test]
+fn what_is_put_back_together_with_its_second_file_shows_against_heads_kept_elsewhere() {
+    let place = place();
+    import(&mut place.open(), "payments", 1, 10);
+    let (old, its_second) = (fs::read(&place.path).expect("the file"), second(&place));
+    import(&mut place.open(), "payments", 2, 20);
+    let receipt = head_in(&second(&place)).head;
+    place.put_back(&old);
+    fs::write(place.custody().second, its_second).expect("put back");
+    let mut ledger = place.open();
+    let _ = ledger.verify(&Keys).expect("by itself it is right");
+    assert_eq!(ledger.newest(&subject("payments", 2).stream).expect("read").map(|n| n.get()), Some(1), "forgotten");
+    assert_eq!(ledger.standing_of(&receipt).expect("read"), HeadStanding::Behind);
+    import(&mut ledger, "payments", 3, 30);
+    assert_eq!(ledger.standing_of(&receipt).expect("read"), HeadStanding::Forked);
+    ledger.note_shown(&receipt).expect("noted");
+    drop(ledger);
+    assert!(matches!(place.try_open(), Err(Error::Forked { head, .. }) if *head == receipt));
 }

@@ -27,8 +27,8 @@ fn killed_at_any_write() {
         return;
     }
     // What changes a file or a folder, and what makes a change last.
-    let names = "pwrite64,write,fsync,?rename,?renameat,renameat2,ftruncate,?unlink,unlinkat,?link,linkat";
-    each(&moments(names, &[], 5), |(call, n)| {
+    let names = "pwrite64,write,fsync,fdatasync,?rename,?renameat,renameat2,ftruncate,?unlink,unlinkat,?link,linkat";
+    each(&moments(names, 5), |(call, n)| {
         about(&format!("{call} {n}: killed"), || {
             let folder = folder();
             let path = ledger_in(&folder);
@@ -85,9 +85,9 @@ fn what_fails_once_is_told_and_can_be_done_again() {
     if !need(&["strace"]) {
         return;
     }
-    failing(&moments("pwrite64", &[], 32), &["ENOSPC", "EIO"], anything, "");
-    failing(&moments("fsync", &[], 1), &["EIO"], anything, "");
-    failing(&moments("?rename,renameat2,ftruncate,?unlink", &[], 1), &["EIO"], anything, "");
+    failing(&moments("pwrite64", 32), &["ENOSPC", "EIO"], anything, "");
+    failing(&moments("fsync,fdatasync", 1), &["EIO"], anything, "");
+    failing(&moments("?rename,renameat2,ftruncate,?unlink", 1), &["EIO"], anything, "");
 }
 
 #[test]
@@ -95,8 +95,8 @@ fn what_fails_for_good_is_told_and_nothing_is_lost() {
     if !need(&["strace"]) {
         return;
     }
-    failing(&moments("pwrite64", &[], 32), &["ENOSPC"], anything, "+");
-    failing(&moments("fsync", &[], 1), &["EIO"], anything, "+");
+    failing(&moments("pwrite64", 32), &["ENOSPC"], anything, "+");
+    failing(&moments("fsync,fdatasync", 1), &["EIO"], anything, "+");
 }
 
 #[test]
@@ -106,18 +106,14 @@ fn a_second_file_that_cannot_be_written_is_told_and_nothing_is_lost() {
     }
     let second = |path: &Path| ["-P".into(), format!("{}.new", custody(path, 'A').second.display())].to_vec();
     for on in ["", "+"] {
-        failing(
-            &(1..=ALL as usize).map(|n| ("write".into(), n)).collect::<Vec<_>>(),
-            &["ENOSPC", "EACCES"],
-            second,
-            on,
-        );
+        let writes: Vec<_> = (1..=ALL as usize).map(|n| ("write".into(), n)).collect();
+        failing(&writes, &["ENOSPC", "EACCES"], second, on);
     }
 }
 
 // --- A disk that is full, and one that cannot be written to.
 
-/// What the shell does with mounts of its own, if it may: with `$writer` for the writer, and `$1` for a folder that stays.
+/// What the shell does with mounts of its own, if it may. `$1` is a folder that outlives them.
 fn with_mounts(script: &str, kept: &Path) -> Option<Output> {
     let unshare = ["--map-root-user", "--mount", "sh", "-euc"];
     let may = run(Command::new("unshare").args(unshare).arg("mount -t tmpfs none /mnt"));
@@ -131,6 +127,7 @@ fn with_mounts(script: &str, kept: &Path) -> Option<Output> {
     Some(run(&mut command))
 }
 
+/// The writer, for the shell.
 const WRITER: &str = r#"writer() { env "$LEDGER=$1" "$program" --exact writer --nocapture --test-threads=1; }"#;
 
 #[test]

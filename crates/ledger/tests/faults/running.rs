@@ -47,11 +47,11 @@ pub fn traced(path: &Path, retries: u64, options: &[&str]) -> Output {
     run(writer_behind("strace", &arguments, path).env(RETRIES, retries.to_string()))
 }
 
-/// How often the writer makes each of these calls. Behind `only`, if it is given, is the one file that counts.
-pub fn calls(names: &str, only: &[&str]) -> BTreeMap<String, usize> {
+/// How often the writer makes each of these calls.
+pub fn calls(names: &str) -> BTreeMap<String, usize> {
     let folder = folder();
     let path = ledger_in(&folder);
-    let output = traced(&path, 0, &[&["-e", &format!("trace={names}")], only].concat());
+    let output = traced(&path, 0, &["-e", &format!("trace={names}")]);
     assert!(output.status.success(), "{output:?}");
     let mut by_thread = BTreeMap::<_, usize>::new();
     for line in std::fs::read_to_string(path.with_extension("trace")).expect("the trace").lines() {
@@ -75,8 +75,8 @@ pub fn all() -> bool {
 }
 
 /// Each of these calls with its number, but of writes to the database every so many only.
-pub fn moments(names: &str, only: &[&str], every: usize) -> Vec<(String, usize)> {
-    let calls = calls(names, only);
+pub fn moments(names: &str, every: usize) -> Vec<(String, usize)> {
+    let calls = calls(names);
     assert!(!calls.is_empty(), "no {names}");
     let every = |call: &str| if call == "pwrite64" && !all() { every } else { 1 };
     calls
