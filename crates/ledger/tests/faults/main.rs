@@ -28,7 +28,7 @@ fn killed_at_any_write() {
     }
     // What changes a file or a folder, and what makes a change last.
     let names = "pwrite64,write,fsync,fdatasync,?rename,?renameat,renameat2,ftruncate,?unlink,unlinkat,?link,linkat";
-    each(&moments(names, 5), |(call, n)| {
+    each(&moments(names, 8), |(call, n)| {
         about(&format!("{call} {n}: killed"), || {
             let folder = folder();
             let path = ledger_in(&folder);
@@ -86,7 +86,7 @@ fn what_fails_once_is_told_and_can_be_done_again() {
         return;
     }
     failing(&moments("pwrite64", 32), &["ENOSPC", "EIO"], anything, "");
-    failing(&moments("fsync,fdatasync", 1), &["EIO"], anything, "");
+    failing(&moments("fsync,fdatasync", 32), &["EIO"], anything, "");
     failing(&moments("?rename,renameat2,ftruncate,?unlink", 1), &["EIO"], anything, "");
 }
 
@@ -96,7 +96,7 @@ fn what_fails_for_good_is_told_and_nothing_is_lost() {
         return;
     }
     failing(&moments("pwrite64", 32), &["ENOSPC"], anything, "+");
-    failing(&moments("fsync,fdatasync", 1), &["EIO"], anything, "+");
+    failing(&moments("fsync,fdatasync", 32), &["EIO"], anything, "+");
 }
 
 #[test]

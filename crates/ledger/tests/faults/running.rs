@@ -74,11 +74,15 @@ pub fn all() -> bool {
     std::env::var_os("SEALIFT_ALL").is_some()
 }
 
-/// Each of these calls with its number, but of writes to the database every so many only.
+/// Each of these calls with its number, but of writes to the database, which are many, every so many only, and of others more.
 pub fn moments(names: &str, every: usize) -> Vec<(String, usize)> {
     let calls = calls(names);
     assert!(!calls.is_empty(), "no {names}");
-    let every = |call: &str| if call == "pwrite64" && !all() { every } else { 1 };
+    let every = |call: &str| match call {
+        _ if all() => 1,
+        "pwrite64" => every,
+        _ => (every / 8).max(1),
+    };
     calls
         .into_iter()
         .flat_map(|(call, times)| (1..=times).step_by(every(&call)).map(move |n| (call.clone(), n)))

@@ -48,6 +48,7 @@ impl Writer {
             Ok(_) | Err(Error::Exists(_)) => Ok(()),
             Err(e) => Err(e),
         })?;
+        let _ = self.again(|w| Ledger::open_read_only(&w.path, None)?.verify(&Keys))?;
         // The last that is there is done once more.
         for number in self.again(Self::entries)?..=entries {
             let entry = self.again(|w| w.act(number))?;
@@ -79,7 +80,7 @@ impl Writer {
     }
 
     fn entries(&mut self) -> Result<u64, Error> {
-        Ok(Ledger::open_read_only(&self.path, None)?.verify(&Keys)?.head.number.get())
+        Ok(Ledger::open_read_only(&self.path, None)?.head()?.number.get())
     }
 
     fn act(&mut self, number: u64) -> Result<u64, Error> {
