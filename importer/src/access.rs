@@ -273,15 +273,15 @@ pub fn join(one: &[u8], two: &[u8]) -> Result<Vec<u8>, OutsideText> {
     Ok([line, &signatures].concat())
 }
 
-/// Checks what ledger keys signed.
+/// Checks what ledger keys signed: a key that has expired since counts, one that was revoked does not.
 pub struct LedgerChecker;
 
 impl Checker for LedgerChecker {
-    fn check(&self, statement: &[u8], certificates: &[u8], now: Timestamp) -> Result<Checked, OutsideText> {
+    fn check(&self, statement: &[u8], certificates: &[u8]) -> Result<Checked, OutsideText> {
         let check = || -> Result<Checked, String> {
             let certificates = Certificates::from_bytes(certificates, Path::new("the ledger's certificates"))
                 .map_err(|e| e.to_string())?;
-            let trust = Trust::new(certificates, 1, now).map_err(|e| e.to_string())?;
+            let trust = Trust::new(certificates, 1, Timestamp::now()).map_err(|e| e.to_string())?.as_signed();
             let authentic = trust.verify_statement(statement, LIMITS.config).map_err(|e| e.to_string())?;
             let signers = authentic.signers().iter().map(|s| to_ledger(&s.fingerprint)).collect();
             Ok(Checked { document: authentic.get().clone(), signers })

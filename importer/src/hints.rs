@@ -582,19 +582,27 @@ fn ledger_hint(error: &ledger::Error) -> Option<String> {
         E::Older { .. } => "`sealift-import receive` and every other command that writes to it does",
         E::NeedsKey { .. } => "name it with --ledger-key or --ledger-by, or as `ledger: {sign: {key: FILE}}`",
         E::OtherKey { expected: None, .. } => "a ledger that was made without a key stays without: leave the key out",
-        E::OtherKey { .. } => "name the right key; to change it, `sealift-import ledger rotate-key`",
+        E::OtherKey { .. } => {
+            "name the right key; to change it, `sealift-import ledger rotate-key`. A ledger that was put back from before its key was \
+             changed needs the key of then"
+        }
         E::NotSigned(_) => "only a ledger that was made with a key can be held against a head, or prove anything",
         E::NoSuchImage(_) => {
             "give the digest of an index or image manifest that is in production; `sealift-import ledger list` shows bundles"
         }
         E::NoSuchEntry(_) => "`sealift-import ledger log` shows the last ones",
-        E::NoSecond { .. } | E::BadSecond { .. } => {
-            "bring the file back from where it was kept; if it is lost, compare the ledger with a receipt or a backup \
-             (`sealift-import ledger verify --head FILE`), then go on with `sealift-import ledger adopt --reason`"
+        E::NoSecond { .. } => {
+            "bring the file back from where it was kept; if it is lost, compare the ledger with the receipts and the heads that were \
+             kept elsewhere (`sealift-import ledger verify --head FILE`), then go on with `sealift-import ledger adopt --reason TEXT`"
+        }
+        E::BadSecond { .. } => {
+            "bring the file back from where it was kept; if the ledger was put back from before its key was changed, go on with \
+             `sealift-import ledger adopt --reason TEXT --certificate FILE` and the certificate of the key that came then; if the file is \
+             beyond repair, move it away: it is lost"
         }
         E::Behind { .. } | E::Forked { .. } => {
             "stop, keep the file as it is, and look for the one that it replaced; if that is lost for good, go on with \
-             `sealift-import ledger adopt --reason`"
+             `sealift-import ledger adopt --reason TEXT`"
         }
         E::NotReceived(_) => "receive it first",
         E::Refusal(R::Rejected { .. }) => "have it released under a new number",

@@ -268,6 +268,11 @@ pub fn signing_hint(error: &signing::Error) -> Option<String> {
             }
             A::Refused(_) | A::Protocol(_) | A::Algorithm(_) => return None,
         },
+        E::Unusable { reason: signing::Reason::Expired { .. }, .. } => {
+            "use another key, or extend this one: `gpg --quick-set-expire FINGERPRINT 1y`, for a key file after `gpg --import`, and \
+             export it anew"
+        }
+        E::Unusable { reason: signing::Reason::Revoked { .. }, .. } => "use another key",
         _ => return None,
     };
     Some(text.into())

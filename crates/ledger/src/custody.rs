@@ -1,22 +1,24 @@
 //! The ledger key and the second file: heads are signed, and a ledger that does not have what it once had is not written to.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use manifest_schema::{OutsideText, Timestamp};
+use manifest_schema::OutsideText;
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::acts::{Adopted, KeyChanged};
 use crate::entry::Act;
 use crate::error::{Error, Fault, database};
 use crate::head::{
-    self, Checker, Custody, Head, HeadStanding, HeadStatement, HeadType, KeyChange, KeyChangeType, Mark, Signer,
+    self, Checker, Custody, Head, HeadStanding, HeadStatement, HeadType, KeyChange, KeyChangeType, Known, LaterKey,
+    Mark, Signer,
 };
 use crate::names::{EntryHash, EntryNumber, Fingerprint};
 use crate::place::{beside, io};
-use crate::{Ledger, Stamp, query};
+use crate::{Ledger, Stamp, query, verify};
 
 /// A signed head as it is kept in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,14 +45,18 @@ pub(crate) fn sign(connection: &Connection, path: &Path, custody: &Custody, head
         return Err(Error::OtherKey { path: path.into(), expected: key, given });
     }
     let failed = |reason| Error::Key { key: given.clone(), reason };
-    let statement = HeadStatement {
+    let said = HeadStatement {
         kind: HeadType::V1,
         head,
         key: given.clone(),
         marks: query::marks(connection).map_err(|e| database(path, e))?,
     };
-    let statement = custody.signer.sign(&statement.to_bytes()).map_err(failed)?;
+    let statement = custody.signer.sign(&said.to_bytes()).map_err(failed)?;
     let certificate = custody.signer.certificate().map_err(failed)?;
+    // A head that nobody will believe is not kept: the key may have expired since it was unlocked.
+    if head::read(&statement, &certificate, custody.checker.as_ref()).map_err(failed)? != said {
+        return Err(failed(OutsideText::new("it signed something else")));
+    }
     connection
         .prepare_cached("INSERT OR REPLACE INTO head (only, statement, certificate) VALUES (1, ?1, ?2)")
         .and_then(|mut insert| insert.execute((&statement, &certificate)))
@@ -108,11 +114,10 @@ pub(crate) fn checked_head(
     ledger: &Ledger,
     view: &Connection,
     checker: &dyn Checker,
-    now: Timestamp,
 ) -> Result<(KeptHead, HeadStatement), Error> {
     let head = query::head(view, &ledger.path, ledger.id)?;
     let key = ledger.sql(current_key(view))?.ok_or_else(|| Error::NotSigned(ledger.path.clone()))?;
-    let statement = ledger.sql(check_kept(view, &head, &key, checker, now))?.map_err(|fault| ledger.tampered(fault))?;
+    let statement = ledger.sql(check_kept(view, &head, &key, checker))?.map_err(|fault| ledger.tampered(fault))?;
     // It was there to be checked.
     let kept = ledger.sql(kept(view))?.ok_or_else(|| Error::NotSigned(ledger.path.clone()))?;
     Ok((kept, statement))
@@ -124,11 +129,10 @@ pub(crate) fn check_kept(
     head: &Head,
     key: &Fingerprint,
     checker: &dyn Checker,
-    now: Timestamp,
 ) -> rusqlite::Result<Result<HeadStatement, Fault>> {
     let fault = |reason: String| Ok(Err(Fault::Head { number: head.number, reason: OutsideText::new(reason) }));
     let Some(kept) = kept(connection)? else { return fault("there is none".into()) };
-    let statement = match head::read(&kept.statement, &kept.certificate, checker, now) {
+    let statement = match head::read(&kept.statement, &kept.certificate, checker) {
         Ok(statement) => statement,
         Err(reason) => return fault(reason.raw().to_string()),
     };
@@ -169,9 +173,9 @@ impl Ledger {
     ///
     /// # Errors
     /// [`Error::NotSigned`]; [`Error::Tampered`], [`Error::Database`], [`Error::Damaged`].
-    pub fn checked_head(&self, checker: &dyn Checker, now: Timestamp) -> Result<(KeptHead, HeadStatement), Error> {
+    pub fn checked_head(&self, checker: &dyn Checker) -> Result<(KeptHead, HeadStatement), Error> {
         let view = self.sql(self.connection.unchecked_transaction())?;
-        checked_head(self, &view, checker, now)
+        checked_head(self, &view, checker)
     }
 
     /// The certificates of the ledger key and of those before it, armored, as the entries that changed the key have them, and
@@ -196,8 +200,8 @@ impl Ledger {
     ///
     /// # Errors
     /// As [`Ledger::note_shown`], and those of [`Ledger::open`] that are not about keys and heads.
-    pub fn refuse_from_now_on(path: &Path, expected: Option<&crate::LedgerId>, head: &Head) -> Result<(), Error> {
-        Self::open_unchecked(path, expected, None)?.note_shown(head)
+    pub fn refuse_from_now_on(path: &Path, expected: Option<&crate::LedgerId>, known: &Known) -> Result<(), Error> {
+        Self::open_unchecked(path, expected, None)?.note_shown(known)
     }
 
     /// Signs the state that the ledger has once more, for a certificate that says more than before.
@@ -221,32 +225,34 @@ impl Ledger {
     ///
     /// # Errors
     /// [`Error::ReadOnly`], [`Error::Busy`], [`Error::Full`], [`Error::Database`].
-    pub fn note_shown(&self, head: &Head) -> Result<(), Error> {
-        let text = serde_json::to_string(head).unwrap_or_default();
+    pub fn note_shown(&self, known: &Known) -> Result<(), Error> {
+        let text = serde_json::to_string(known).unwrap_or_default();
         self.note(
-            "INSERT OR REPLACE INTO shown (number, hash, head) VALUES (?1, ?2, ?3)",
-            (i64::from(head.number), head.hash.as_bytes(), text),
+            "INSERT OR IGNORE INTO shown (number, hash, known) VALUES (?1, ?2, ?3)",
+            (i64::from(known.head.number), known.head.hash.as_bytes(), text),
         )
     }
 
     /// Whether the ledger is what its key signed, and has every head that it was shown. A second file that is behind is
     /// brought up to date: the program may have died before it could do that.
-    pub(crate) fn check_custody(&mut self, now: Timestamp) -> Result<(), Error> {
-        self.check_signed(now)?;
+    pub(crate) fn check_custody(&mut self) -> Result<(), Error> {
+        self.check_signed()?;
         let Some(custody) = &self.custody else { return Ok(()) };
         let last = self.head()?.number;
         let mut missing = self.missing(self.shown()?)?;
-        let second = self.second(custody, now)?;
+        let second = self.second(custody, &[])?;
         match &second {
-            Some((_, statement)) => missing.extend(self.missing(vec![statement.head])?),
+            Some((_, known)) => missing.extend(self.missing(vec![known.clone()])?),
             None if last == EntryNumber::FIRST => {}
             None => return Err(Error::NoSecond { path: self.path.clone(), second: custody.second.clone() }),
         }
         match missing.first() {
             Some((shown, HeadStanding::Forked | HeadStanding::Foreign)) => {
-                return Err(Error::Forked { path: self.path.clone(), head: Box::new(*shown) });
+                return Err(Error::Forked { path: self.path.clone(), head: Box::new(shown.head) });
             }
-            Some((shown, _)) => return Err(Error::Behind { path: self.path.clone(), head: Box::new(*shown), last }),
+            Some((shown, _)) => {
+                return Err(Error::Behind { path: self.path.clone(), head: Box::new(shown.head), last });
+            }
             None => {}
         }
         let kept = self.sql(kept(&self.connection))?.map(|kept| kept.statement);
@@ -255,7 +261,7 @@ impl Ledger {
     }
 
     /// Whether the ledger is what its key signed, and that key was given.
-    fn check_signed(&self, now: Timestamp) -> Result<(), Error> {
+    fn check_signed(&self) -> Result<(), Error> {
         let path = || self.path.clone();
         let key = self.sql(current_key(&self.connection))?;
         let (key, custody) = match (key, &self.custody) {
@@ -270,7 +276,7 @@ impl Ledger {
             return Ok(());
         }
         let head = self.head()?;
-        let kept = self.sql(check_kept(&self.connection, &head, &key, custody.checker.as_ref(), now))?;
+        let kept = self.sql(check_kept(&self.connection, &head, &key, custody.checker.as_ref()))?;
         kept.map(|_| ()).map_err(|fault| self.tampered(fault))
     }
 
@@ -289,36 +295,38 @@ impl Ledger {
     }
 
     /// Of these heads those that the ledger does not have.
-    fn missing(&self, heads: Vec<Head>) -> Result<Vec<(Head, HeadStanding)>, Error> {
+    fn missing(&self, heads: Vec<Known>) -> Result<Vec<(Known, HeadStanding)>, Error> {
         let mut missing = Vec::new();
-        for head in heads {
-            let standing = self.standing_of(&head)?;
+        for known in heads {
+            let standing = self.standing_of(&known.head)?;
             if !matches!(standing, HeadStanding::Has | HeadStanding::Adopted) {
-                missing.push((head, standing));
+                missing.push((known, standing));
             }
         }
         Ok(missing)
     }
 
-    /// The second file, and what it says: a head signed by the key that then signed.
-    fn second(&self, custody: &Custody, now: Timestamp) -> Result<Option<(Vec<u8>, HeadStatement)>, Error> {
+    /// The second file, and what it says: a head signed by the key that then signed, or by one that came later.
+    fn second(&self, custody: &Custody, later: &[LaterKey]) -> Result<Option<(Vec<u8>, Known)>, Error> {
         let Some(bytes) = read_second(&custody.second)? else { return Ok(None) };
         let wrong = |reason| Error::BadSecond { second: custody.second.clone(), reason };
         let failed = |reason| Error::Key { key: custody.signer.fingerprint(), reason };
         let mut certificates = custody.signer.certificate().map_err(failed)?;
         certificates.extend(self.certificates()?);
-        let statement = head::read(&bytes, &certificates, custody.checker.as_ref(), now).map_err(wrong)?;
-        let key = self.sql(key_at(&self.connection, statement.head.number.into()))?;
-        if key.as_ref() != Some(&statement.key) {
-            return Err(wrong(OutsideText::new(format!("{} did not sign then", statement.key))));
+        certificates.extend(later.iter().flat_map(|later| &later.certificate));
+        let statement = head::read(&bytes, &certificates, custody.checker.as_ref()).map_err(wrong)?;
+        let HeadStatement { head, key, marks, .. } = statement;
+        let then = self.sql(key_at(&self.connection, head.number.into()))?;
+        if then.as_ref() != Some(&key) && later.iter().all(|later| later.key != key) {
+            return Err(wrong(OutsideText::new(format!("{key} did not sign then"))));
         }
-        Ok(Some((bytes, statement)))
+        Ok(Some((bytes, Known { head, marks })))
     }
 
-    fn shown(&self) -> Result<Vec<Head>, Error> {
+    fn shown(&self) -> Result<Vec<Known>, Error> {
         let read = self
             .connection
-            .prepare_cached("SELECT head FROM shown ORDER BY number")
+            .prepare_cached("SELECT known FROM shown ORDER BY number")
             .and_then(|mut s| s.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>());
         let wrong = |e: serde_json::Error| {
             let reason = OutsideText::new(format!("a head that was shown: {e}"));
@@ -328,41 +336,47 @@ impl Ledger {
     }
 
     /// Opens a ledger that lacks heads it was shown, and goes on with it: an entry says which, how far streams had come by
-    /// them, and why.
+    /// them, and why. `later` are keys that may have signed the second file though the ledger knows nothing of them.
     ///
     /// # Errors
-    /// [`Error::NothingToAdopt`] if it has them all; and as [`Ledger::open`].
+    /// [`Error::NothingToAdopt`] if it has them all; and as [`Ledger::open`], but that a second file may be lacking. One that
+    /// is there must be good: what it says would be lost.
     pub fn adopt(
         path: &Path,
         expected: Option<&crate::LedgerId>,
         custody: Custody,
         at: &Stamp,
         reason: OutsideText,
+        later: &[LaterKey],
     ) -> Result<EntryNumber, Error> {
         let mut ledger = Self::open_unchecked(path, expected, Some(custody))?;
         // A ledger of before heads were signed, or one whose head was taken away, is adopted as well.
         let is_signed = ledger.sql(kept(&ledger.connection))?.is_some() || ledger.is_unsigned()?;
         if is_signed {
-            ledger.check_signed(at.now)?;
+            ledger.check_signed()?;
         }
         let custody = ledger.custody.as_ref().ok_or_else(|| Error::NothingToAdopt(ledger.path.clone()))?;
-        let mut missing = ledger.missing(ledger.shown()?)?;
-        let (second, marks) = match ledger.second(custody, at.now) {
-            Ok(Some((_, second))) => {
-                missing.extend(ledger.missing(vec![second.head])?);
-                (true, second.marks)
-            }
-            Ok(None) => (ledger.head()?.number == EntryNumber::FIRST, Vec::new()),
-            Err(Error::BadSecond { .. }) => (false, Vec::new()),
-            Err(e) => return Err(e),
-        };
-        if is_signed && second && missing.is_empty() {
+        let second = ledger.second(custody, later)?;
+        let is_kept = second.is_some() || ledger.head()?.number == EntryNumber::FIRST;
+        let known = ledger.shown()?.into_iter().chain(second.map(|(_, known)| known)).collect();
+        let missing = ledger.missing(known)?;
+        if is_signed && is_kept && missing.is_empty() {
             return Err(Error::NothingToAdopt(ledger.path));
         }
-        let now = ledger.sql(query::marks(&ledger.connection))?;
-        let is_above = |mark: &Mark| now.iter().all(|m| m.stream != mark.stream || m.sequence < mark.sequence);
-        let marks = marks.into_iter().filter(is_above).collect();
-        let heads = missing.into_iter().map(|(head, _)| head).collect();
+        let mut marks = BTreeMap::new();
+        let mut heads = Vec::new();
+        for (known, _) in missing {
+            for Mark { stream, sequence } in known.marks {
+                marks.entry(stream).and_modify(|most| *most = sequence.max(*most)).or_insert(sequence);
+            }
+            if !heads.contains(&known.head) {
+                heads.push(known.head);
+            }
+        }
+        for mark in ledger.sql(query::marks(&ledger.connection))? {
+            marks.retain(|stream, sequence| *stream != mark.stream || *sequence > mark.sequence);
+        }
+        let marks = marks.into_iter().map(|(stream, sequence)| Mark { stream, sequence }).collect();
         ledger.transaction(|open| {
             let entry = open.append(at, Act::Adopted(Adopted { reason, heads, marks }))?;
             open.sql(open.connection.execute("DELETE FROM shown", []))?;
@@ -399,6 +413,7 @@ impl Ledger {
         let text = |bytes: Vec<u8>| OutsideText::whole(String::from_utf8_lossy(&bytes).into_owned());
         let act =
             KeyChanged { from: Some(from.clone()), to: to.clone(), certificates: text(certificates), file: text(file) };
+        verify::changes_key(&act, Some(&from), Some(&change.after), old.checker.as_ref()).map_err(by_new)?;
         let old = match &mut self.custody {
             Some(custody) => std::mem::replace(&mut custody.signer, new),
             None => return Err(Error::ReadOnly(self.path.clone())),

@@ -38,6 +38,15 @@ pub struct Mark {
     pub sequence: Sequence,
 }
 
+/// A head that is known from elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// The head.
+    pub head: Head,
+    /// How far streams had come by it, as far as that is known too.
+    pub marks: Vec<Mark>,
+}
+
 /// A signed head's `type`, its first member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HeadType {
@@ -138,12 +147,14 @@ pub struct Checked {
 }
 
 /// Checks statements.
+///
+/// A ledger outlives the keys that sign it: whether a key has expired is judged as of when it signed.
 pub trait Checker {
     /// Checks a statement, as one file of document and signatures, with the certificates given.
     ///
     /// # Errors
     /// Why none of its signatures counts.
-    fn check(&self, statement: &[u8], certificates: &[u8], now: Timestamp) -> Result<Checked, OutsideText>;
+    fn check(&self, statement: &[u8], certificates: &[u8]) -> Result<Checked, OutsideText>;
 }
 
 /// What it takes to write to a ledger: the key that signs its heads, and the second place where they are kept.
@@ -160,6 +171,15 @@ impl fmt::Debug for Custody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Custody").field("key", &self.signer.fingerprint()).field("second", &self.second).finish()
     }
+}
+
+/// A ledger key that a ledger does not know, because it came after what the ledger has.
+#[derive(Debug, Clone)]
+pub struct LaterKey {
+    /// The fingerprint of its certificate.
+    pub key: Fingerprint,
+    /// Its certificate, armored.
+    pub certificate: Vec<u8>,
 }
 
 /// What a ledger has to say of a head.
@@ -179,13 +199,8 @@ pub enum HeadStanding {
 }
 
 /// Reads a signed head from the second file, or one that was kept elsewhere.
-pub(crate) fn read(
-    statement: &[u8],
-    certificates: &[u8],
-    checker: &dyn Checker,
-    now: Timestamp,
-) -> Result<HeadStatement, OutsideText> {
-    let checked = checker.check(statement, certificates, now)?;
+pub(crate) fn read(statement: &[u8], certificates: &[u8], checker: &dyn Checker) -> Result<HeadStatement, OutsideText> {
+    let checked = checker.check(statement, certificates)?;
     let head = HeadStatement::parse(&checked.document)?;
     if checked.signers.contains(&head.key) {
         Ok(head)

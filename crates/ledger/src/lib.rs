@@ -65,7 +65,8 @@ pub use custody::KeptHead;
 pub use entry::{Act, Entry, EntryError, EntryType};
 pub use error::{Error, Fault, Refusal};
 pub use head::{
-    Checked, Checker, Custody, Head, HeadStanding, HeadStatement, HeadType, KeyChange, KeyChangeType, Mark, Signer,
+    Checked, Checker, Custody, Head, HeadStanding, HeadStatement, HeadType, KeyChange, KeyChangeType, Known, LaterKey,
+    Mark, Signer,
 };
 pub use names::{EntryHash, EntryNumber, Fingerprint, FingerprintError, LedgerId, TreeHash, entry_hash};
 pub use proof::{About, Included, Proof, ProofEntry, ProofError, ProofType};

@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use manifest_schema::{OutsideText, Timestamp};
+use manifest_schema::OutsideText;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use crate::acts::Created;
@@ -53,7 +53,7 @@ impl Ledger {
     /// those of [`Ledger::open_read_only`].
     pub fn open(path: &Path, expected: Option<&LedgerId>, custody: Option<Custody>) -> Result<Self, Error> {
         let mut ledger = Self::open_unchecked(path, expected, custody)?;
-        ledger.check_custody(Timestamp::now())?;
+        ledger.check_custody()?;
         Ok(ledger)
     }
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use manifest_schema::{Digest, LIMITS, OutsideText, Timestamp};
+use manifest_schema::{Digest, LIMITS, OutsideText};
 use serde::{Deserialize, Serialize};
 
 use crate::acts::Subject;
@@ -221,10 +221,10 @@ impl Ledger {
     ///
     /// # Errors
     /// [`Error::NoSuchImage`], [`Error::NoSuchEntry`]; as [`Ledger::checked_head`].
-    pub fn prove(&self, about: About, limit: u32, checker: &dyn Checker, now: Timestamp) -> Result<Proof, Error> {
+    pub fn prove(&self, about: About, limit: u32, checker: &dyn Checker) -> Result<Proof, Error> {
         // One view for all of it, even if another program writes meanwhile.
         let view = self.sql(self.connection.unchecked_transaction())?;
-        let (kept, statement) = custody::checked_head(self, &view, checker, now)?;
+        let (kept, statement) = custody::checked_head(self, &view, checker)?;
         let numbers = match about {
             About::Digest(digest) => self.of_image(&digest, limit)?,
             About::Entry(number) => self.of_entry(number)?,

@@ -6,7 +6,7 @@ use crate::{Begun, Checked, Checker, Created, Recorded, RecordedImage, Refused, 
 struct Nobody;
 
 impl Checker for Nobody {
-    fn check(&self, _: &[u8], _: &[u8], _: Timestamp) -> Result<Checked, OutsideText> {
+    fn check(&self, _: &[u8], _: &[u8]) -> Result<Checked, OutsideText> {
         Err(OutsideText::new("nobody signs"))
     }
 }

@@ -343,8 +343,8 @@ fn third(connection: &Connection) -> rusqlite::Result<()> {
              certificate BLOB NOT NULL) STRICT;
          CREATE TABLE kept (bundle TEXT NOT NULL, name TEXT NOT NULL, bytes BLOB NOT NULL,
              PRIMARY KEY (bundle, name)) STRICT;
-         CREATE TABLE shown (number INTEGER NOT NULL, hash BLOB NOT NULL, head TEXT NOT NULL,
-             PRIMARY KEY (number, hash)) STRICT, WITHOUT ROWID;",
+         CREATE TABLE shown (number INTEGER NOT NULL, hash BLOB NOT NULL, known TEXT NOT NULL,
+             PRIMARY KEY (number, hash, known)) STRICT, WITHOUT ROWID;",
     )
 }
 

@@ -67,7 +67,7 @@ impl Ledger {
     fn compare(&self, view: &Connection, checker: &dyn Checker) -> Result<Verified, Error> {
         let verified = walk(view, self, checker).map_err(|fault| self.tampered(fault))?;
         if let Some(key) = &verified.key {
-            let kept = custody::check_kept(view, &verified.head, key, checker, Timestamp::now());
+            let kept = custody::check_kept(view, &verified.head, key, checker);
             let kept = kept.map_err(|e| self.tampered(broken("head", verified.head.number.get())(e)))?;
             kept.map_err(|fault| self.tampered(fault))?;
         }
@@ -217,7 +217,7 @@ impl Walk {
         let number = entry.number;
         if let Act::KeyChanged(change) = &entry.act {
             let before = self.last.and_then(|last| last.head(ledger.id, &self.edge));
-            let checked = changes_key(change, entry.time, self.key.as_ref(), before.as_ref(), checker);
+            let checked = changes_key(change, self.key.as_ref(), before.as_ref(), checker);
             checked.map_err(|reason| Fault::KeyChange { number, reason })?;
         }
         let nodes = self.edge.push(leaf);
@@ -255,11 +255,9 @@ fn follows(entry: &Entry, last: Option<&Last>, ledger: &Ledger) -> Result<(), Fa
     Ok(())
 }
 
-/// Whether a change of the ledger key is signed by both keys: judged as of then, since a key that was replaced may have
-/// expired since.
-fn changes_key(
+/// Whether a change of the ledger key is signed by both keys.
+pub(crate) fn changes_key(
     change: &KeyChanged,
-    at: Timestamp,
     key: Option<&Fingerprint>,
     last: Option<&Head>,
     checker: &dyn Checker,
@@ -270,7 +268,7 @@ fn changes_key(
         return wrong(format!("it changes from {}, expected {}", name(change.from.as_ref()), name(key)));
     }
     let (file, certificates) = (change.file.raw().as_bytes(), change.certificates.raw().as_bytes());
-    let checked = checker.check(file, certificates, at)?;
+    let checked = checker.check(file, certificates)?;
     if let Some(missing) = change.from.iter().chain([&change.to]).find(|key| !checked.signers.contains(key)) {
         return wrong(format!("{missing} did not sign it"));
     }

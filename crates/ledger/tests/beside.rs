@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::*;
 use ledger::{Checked, Checker, Error, HeadStanding, Ledger};
-use manifest_schema::{OutsideText, Timestamp};
+use manifest_schema::OutsideText;
 use rusqlite::TransactionBehavior;
 
 fn begin(ledger: &mut Ledger, sequence: u64) -> Result<ledger::Standing, Error> {
@@ -44,7 +44,7 @@ fn a_second_writer_is_told_who_writes() {
     let busy = place.try_open().expect_err("the first one writes").to_string();
     let expected = format!("another program is writing to this ledger (process {})", std::process::id());
     assert!(busy.ends_with(&expected), "{busy}");
-    let adopt = Ledger::adopt(&place.path, None, place.custody(), &stamp(5), OutsideText::new("why not"));
+    let adopt = Ledger::adopt(&place.path, None, place.custody(), &stamp(5), OutsideText::new("why not"), &[]);
     assert!(matches!(adopt, Err(Error::Busy { .. })), "{adopt:?}");
     let _ = begin(&mut writer, 1).expect("the first one goes on");
     drop(writer);
@@ -55,12 +55,12 @@ fn a_second_writer_is_told_who_writes() {
 struct Meanwhile<'a>(&'a Mutex<(Ledger, u64)>);
 
 impl Checker for Meanwhile<'_> {
-    fn check(&self, statement: &[u8], certificates: &[u8], now: Timestamp) -> Result<Checked, OutsideText> {
+    fn check(&self, statement: &[u8], certificates: &[u8]) -> Result<Checked, OutsideText> {
         let mut writer = self.0.lock().expect("the writer");
         let (ledger, sequence) = &mut *writer;
         *sequence += 1;
         import(ledger, "payments", *sequence, sequence.cast_signed() * 10);
-        Keys.check(statement, certificates, now)
+        Keys.check(statement, certificates)
     }
 }
 

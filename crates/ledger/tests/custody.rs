@@ -3,10 +3,13 @@
 mod common;
 
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::*;
 use ledger::{
-    Act, ApprovalWithdrawn, Error, Fault, Head, HeadStanding, HeadStatement, KeptHead, Ledger, Refusal, Rule, Standing,
+    Act, ApprovalWithdrawn, Checked, Checker, Created, Custody, Error, Fault, Fingerprint, Head, HeadStanding,
+    HeadStatement, KeptHead, Ledger, Refusal, Rule, Signer, Standing,
 };
 use manifest_schema::OutsideText;
 
@@ -100,7 +103,7 @@ fn an_old_copy_put_back_is_not_written_to_until_somebody_says_why() {
     assert!(matches!(&refused, Error::Behind { head, .. } if **head == lost), "{refused}");
     let _ = place.read().verify(&Keys).expect("by itself it is right");
     assert_eq!(place.read().standing_of(&lost).expect("read"), HeadStanding::Behind);
-    let adopt = |seconds| Ledger::adopt(&place.path, Some(&place.id), place.custody(), &stamp(seconds), reason());
+    let adopt = |seconds| Ledger::adopt(&place.path, Some(&place.id), place.custody(), &stamp(seconds), reason(), &[]);
     let entry = adopt(30).expect("adopted");
 
     let mut ledger = place.open();
@@ -128,7 +131,7 @@ fn marks_of_a_lost_head_keep_what_is_older_out() {
     let old = fs::read(&place.path).expect("the file");
     import(&mut place.open(), "payments", 2, 20);
     place.put_back(&old);
-    Ledger::adopt(&place.path, None, place.custody(), &stamp(30), reason()).expect("adopted");
+    Ledger::adopt(&place.path, None, place.custody(), &stamp(30), reason(), &[]).expect("adopted");
     let mut ledger = place.open();
     let older = ledger.begin(&stamp(40), begun(&subject("payments", 1)));
     assert!(matches!(older, Err(Error::Refusal(Refusal::Rollback { newest, .. })) if newest.get() == 2), "{older:?}");
@@ -152,9 +155,9 @@ fn a_ledger_written_anew_is_found() {
     let ledger = place.read();
     assert_eq!(ledger.standing_of(&shown).expect("read"), HeadStanding::Forked);
     drop(ledger);
-    place.open().note_shown(&shown).expect("noted");
+    place.open().note_shown(&known(shown)).expect("noted");
     assert!(matches!(place.try_open(), Err(Error::Forked { head, .. }) if *head == shown));
-    Ledger::adopt(&place.path, None, place.custody(), &stamp(40), reason()).expect("adopted");
+    Ledger::adopt(&place.path, None, place.custody(), &stamp(40), reason(), &[]).expect("adopted");
     place.open();
 }
 
@@ -176,7 +179,7 @@ fn the_second_file_must_be_there_and_be_signed() {
     }
     fs::remove_file(&second).expect("removed");
     assert!(matches!(place.try_open(), Err(Error::NoSecond { .. })));
-    Ledger::adopt(&place.path, None, place.custody(), &stamp(30), reason()).expect("adopted");
+    Ledger::adopt(&place.path, None, place.custody(), &stamp(30), reason(), &[]).expect("adopted");
     place.open();
     assert!(second.is_file());
 }
@@ -200,6 +203,92 @@ fn a_second_file_that_cannot_be_written_is_said_and_nothing_is_lost() {
     let _ = ledger.verify(&Keys).expect("right");
 }
 
+/// Believes that every key signed everything.
+struct Gullible;
+
+impl Checker for Gullible {
+    fn check(&self, statement: &[u8], _: &[u8]) -> Result<Checked, OutsideText> {
+        let document = statement.split(|b| *b == b'\n').next().unwrap_or_default().to_vec();
+        Ok(Checked { document, signers: ['A', 'B', 'C'].map(ledger_key).to_vec() })
+    }
+}
+
+/// Signs nothing, something else, or in the name of another key.
+struct Broken(&'static str);
+
+impl Signer for Broken {
+    fn fingerprint(&self) -> Fingerprint {
+        ledger_key('A')
+    }
+    fn certificate(&self) -> Result<Vec<u8>, OutsideText> {
+        Key(ledger_key(if self.0 == "another key" { 'B' } else { 'A' })).certificate()
+    }
+    fn sign(&self, document: &[u8]) -> Result<Vec<u8>, OutsideText> {
+        let text = String::from_utf8_lossy(document);
+        match self.0 {
+            "nothing" => Ok(text.into_owned().into_bytes()),
+            "another state" => {
+                Key(self.fingerprint()).sign(text.replacen("\"time\":\"2026", "\"time\":\"2027", 1).as_bytes())
+            }
+            "another key" => Key(ledger_key('B')).sign(document),
+            _ => Key(self.fingerprint()).sign(document),
+        }
+    }
+}
+
+#[test]
+fn a_head_that_nobody_would_believe_is_not_kept() {
+    for what in ["nothing", "another state", "another key"] {
+        let place = place();
+        import(&mut place.open(), "payments", 1, 10);
+        let before = (place.read().head().expect("a head"), second(&place));
+        let broken = |path| Custody { signer: Box::new(Broken(what)), ..custody(path, 'A') };
+        let mut ledger = Ledger::open(&place.path, None, Some(broken(&place.path))).expect("opens");
+        let refused = ledger.begin(&stamp(20), begun(&subject("payments", 2)));
+        assert!(matches!(refused, Err(Error::Key { .. })), "{what}: {refused:?}");
+        assert!(matches!(ledger.sign_head(), Err(Error::Key { .. })), "{what}");
+        drop(ledger);
+        assert_eq!((place.read().head().expect("a head"), second(&place)), before, "{what}");
+        let (new, facts) = (place.folder.path().join("new.db"), Created::default());
+        let refused = Ledger::create(&new, &stamp(0), facts, Some(&broken(&new)));
+        assert!(matches!(refused, Err(Error::Key { .. })), "{what}: {refused:?}");
+        assert!(!new.exists(), "{what}");
+    }
+}
+
+/// Another key from some time on.
+struct Turning(Arc<AtomicBool>);
+
+impl Turning {
+    fn key(&self) -> Key {
+        Key(ledger_key(if self.0.load(Ordering::SeqCst) { 'B' } else { 'A' }))
+    }
+}
+
+impl Signer for Turning {
+    fn fingerprint(&self) -> Fingerprint {
+        self.key().0
+    }
+    fn certificate(&self) -> Result<Vec<u8>, OutsideText> {
+        self.key().certificate()
+    }
+    fn sign(&self, document: &[u8]) -> Result<Vec<u8>, OutsideText> {
+        self.key().sign(document)
+    }
+}
+
+#[test]
+fn no_other_key_signs_for_a_ledger_that_is_open() {
+    let place = place();
+    let turned = Arc::new(AtomicBool::new(false));
+    let custody = Custody { signer: Box::new(Turning(turned.clone())), ..place.custody() };
+    let mut ledger = Ledger::open(&place.path, None, Some(custody)).expect("opens");
+    turned.store(true, Ordering::SeqCst);
+    let refused = ledger.begin(&stamp(5), begun(&subject("payments", 1)));
+    assert!(matches!(&refused, Err(Error::OtherKey { given, .. }) if *given == ledger_key('B')), "{refused:?}");
+    assert_eq!(place.read().head().expect("a head").number.get(), 1);
+}
+
 #[test]
 fn a_key_change_is_signed_by_both_keys() {
     let mut place = place();
@@ -219,9 +308,15 @@ fn a_key_change_is_signed_by_both_keys() {
     place.key = 'B';
     place.open();
 
-    // Only one of them signs.
+    // Only one of them signs: that is not written, and found if somebody writes it all the same.
     let half = |one: &[u8], two: &[u8]| join(one, two).map(|_| two.to_vec());
-    place.open().change_key(&stamp(40), Box::new(Key(ledger_key('C'))), half).expect("written");
+    let change = |ledger: &mut Ledger| ledger.change_key(&stamp(40), Box::new(Key(ledger_key('C'))), half);
+    let before = place.read().head().expect("a head");
+    let refused = change(&mut place.open());
+    assert!(matches!(&refused, Err(Error::Key { key, .. }) if *key == ledger_key('C')), "{refused:?}");
+    assert_eq!(place.read().head().expect("a head"), before);
+    let custody = Custody { checker: Box::new(Gullible), ..place.custody() };
+    change(&mut Ledger::open(&place.path, None, Some(custody)).expect("opens")).expect("written");
     let found = place.read().verify(&Keys);
     assert!(matches!(found, Err(Error::Tampered { fault: Fault::KeyChange { .. }, .. })), "{found:?}");
 }

@@ -5,8 +5,8 @@ mod common;
 use std::fs;
 
 use common::*;
-use ledger::{Checked, Checker, Error, Filter, Head, KeptHead, Ledger, Rule, Signer, Status};
-use manifest_schema::{OutsideText, Timestamp};
+use ledger::{Error, Filter, Head, KeptHead, Ledger, Rule, Signer, Status};
+use manifest_schema::OutsideText;
 
 #[test]
 fn a_head_that_it_lacks_stops_a_ledger_without_a_key() {
@@ -14,20 +14,20 @@ fn a_head_that_it_lacks_stops_a_ledger_without_a_key() {
     import(&mut place.open(), "payments", 1, 10);
     let good = place.read().head().expect("a head");
     let other = Head { hash: ledger::entry_hash(b"another entry"), ..good };
-    Ledger::refuse_from_now_on(&place.path, Some(&place.id), &other).expect("noted");
+    Ledger::refuse_from_now_on(&place.path, Some(&place.id), &known(other)).expect("noted");
     assert!(matches!(place.try_open(), Err(Error::Forked { head, .. }) if *head == other));
     let _ = place.read().verify(&Keys).expect("it is still read, and right by itself");
-    let adopted =
-        Ledger::adopt(&place.path, None, place.custody(), &stamp(30), OutsideText::new("a drill")).expect("adopted");
+    let adopted = Ledger::adopt(&place.path, None, place.custody(), &stamp(30), OutsideText::new("a drill"), &[])
+        .expect("adopted");
     assert_eq!(adopted.get(), good.number.get() + 1);
     let mut ledger = place.open();
     import(&mut ledger, "payments", 2, 40);
     // While somebody writes, nobody notes.
-    let busy = Ledger::refuse_from_now_on(&place.path, None, &Head { number: good.number, ..other });
+    let busy = Ledger::refuse_from_now_on(&place.path, None, &known(Head { number: good.number, ..other }));
     assert!(matches!(busy, Err(Error::Busy { .. })));
     let foreign = common::place();
     drop(ledger);
-    let wrong = Ledger::refuse_from_now_on(&place.path, Some(&foreign.id), &other);
+    let wrong = Ledger::refuse_from_now_on(&place.path, Some(&foreign.id), &known(other));
     assert!(matches!(wrong, Err(Error::OtherLedger { .. })));
 }
 
@@ -55,12 +55,12 @@ fn a_head_is_signed_once_more_without_an_entry() {
     let mut custody = place.custody();
     custody.signer = Box::new(Certified(Key(ledger_key('A'))));
     Ledger::open(&place.path, None, Some(custody)).expect("opens").sign_head().expect("signed");
-    let (kept, statement) = place.read().checked_head(&Keys, stamp(99).now).expect("right");
+    let (kept, statement) = place.read().checked_head(&Keys).expect("right");
     assert_eq!((statement.head, place.read().head().expect("a head")), (head, head));
     assert_eq!(kept.certificate, [before, b"certified\n".to_vec()].concat());
     assert_eq!(kept.statement, fs::read(place.custody().second).expect("the second file"));
     let _ = place.read().verify(&Keys).expect("right");
-    assert!(matches!(place.read().checked_head(&Keys, stamp(99).now), Ok((k, _)) if k == kept));
+    assert!(matches!(place.read().checked_head(&Keys), Ok((k, _)) if k == kept));
     let mut read_only = place.read();
     assert!(matches!(read_only.sign_head(), Err(Error::ReadOnly(_))));
 }
@@ -115,27 +115,4 @@ fn bundles_are_found_by_how_far_they_have_come() {
     let before = ledger.state_of(&s(7).stream, s(7).sequence).expect("read").expect("a row").begun.entry;
     let filter = Filter { status: Some(Status::Begun), before: Some(before), ..Filter::default() };
     assert_eq!(ledger.bundles(&filter).expect("read").len(), 1);
-}
-
-/// Judges key A as one that has expired since.
-struct Later;
-
-impl Checker for Later {
-    fn check(&self, statement: &[u8], certificates: &[u8], now: Timestamp) -> Result<Checked, OutsideText> {
-        let checked = Keys.check(statement, certificates, now)?;
-        if now > stamp(100).now && checked.signers.contains(&ledger_key('A')) {
-            return Err(OutsideText::new("key A has expired"));
-        }
-        Ok(checked)
-    }
-}
-
-#[test]
-fn a_key_that_was_changed_in_time_may_expire() {
-    let mut place = place();
-    assert!(place.read().verify(&Later).is_err(), "the head of now is judged now");
-    place.open().change_key(&stamp(20), Box::new(Key(ledger_key('B'))), join).expect("changed");
-    place.key = 'B';
-    import(&mut place.open(), "payments", 1, 30);
-    let _ = place.read().verify(&Later).expect("the change was signed when key A was good");
 }

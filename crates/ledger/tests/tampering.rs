@@ -64,7 +64,7 @@ fn filled() -> Place {
     drop(ledger);
     place.put_back(&old);
     let reason = OutsideText::new("the disk died");
-    Ledger::adopt(&place.path, Some(&place.id), place.custody(), &stamp(60), reason).expect("adopted");
+    Ledger::adopt(&place.path, Some(&place.id), place.custody(), &stamp(60), reason, &[]).expect("adopted");
     place
 }
 

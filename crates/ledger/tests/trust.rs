@@ -7,7 +7,9 @@ use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use common::*;
-use ledger::{Act, EntryNumber, Error, Fault, Head, HeadStanding, HeadStatement, Ledger};
+use ledger::{
+    Act, EntryNumber, Error, Fault, Head, HeadStanding, HeadStatement, Known, LaterKey, Ledger, Mark, Refusal, Signer,
+};
 use manifest_schema::OutsideText;
 
 fn reason() -> OutsideText {
@@ -15,7 +17,19 @@ fn reason() -> OutsideText {
 }
 
 fn adopt(place: &Place, seconds: i64) -> Result<EntryNumber, Error> {
-    Ledger::adopt(&place.path, Some(&place.id), place.custody(), &stamp(seconds), reason())
+    Ledger::adopt(&place.path, Some(&place.id), place.custody(), &stamp(seconds), reason(), &[])
+}
+
+fn certificate_of(letter: char) -> Vec<u8> {
+    Key(ledger_key(letter)).certificate().expect("a certificate")
+}
+
+fn marks(of: &[(&str, u64)]) -> Vec<Mark> {
+    let mark = |(stream, sequence): &(&str, u64)| Mark {
+        stream: stream.parse().expect("a stream"),
+        sequence: (*sequence).try_into().expect("a number"),
+    };
+    of.iter().map(mark).collect()
 }
 
 fn second(place: &Place) -> Vec<u8> {
@@ -58,7 +72,7 @@ fn adopting_takes_the_ledger_key_and_a_head_that_it_signed() {
     let old = fs::read(&place.path).expect("the file");
     import(&mut place.open(), "payments", 2, 20);
     place.put_back(&old);
-    let by = |letter| Ledger::adopt(&place.path, None, custody(&place.path, letter), &stamp(30), reason());
+    let by = |letter| Ledger::adopt(&place.path, None, custody(&place.path, letter), &stamp(30), reason(), &[]);
     assert!(matches!(by('B'), Err(Error::OtherKey { expected: Some(key), .. }) if key == ledger_key('A')));
     assert_eq!(fs::read(&place.path).expect("the file"), old, "nothing was written");
 
@@ -152,7 +166,7 @@ fn each_key_signs_for_its_own_time() {
     let signed = |letter, head: Head| {
         let statement = HeadStatement { head, key: ledger_key(letter), ..statement.clone() };
         let bytes = serde_json::to_vec(&statement).expect("bytes");
-        ledger::Signer::sign(&Key(ledger_key(letter)), &bytes).expect("signed")
+        Key(ledger_key(letter)).sign(&bytes).expect("signed")
     };
     let third = Head { number: 3.try_into().expect("a number"), ..now };
     for (what, file, right) in [
@@ -211,7 +225,96 @@ fn what_is_put_back_together_with_its_second_file_shows_against_heads_kept_elsew
     assert_eq!(ledger.standing_of(&receipt).expect("read"), HeadStanding::Behind);
     import(&mut ledger, "payments", 3, 30);
     assert_eq!(ledger.standing_of(&receipt).expect("read"), HeadStanding::Forked);
-    ledger.note_shown(&receipt).expect("noted");
+    ledger.note_shown(&known(receipt)).expect("noted");
     drop(ledger);
     assert!(matches!(place.try_open(), Err(Error::Forked { head, .. }) if *head == receipt));
+}
+
+/// A copy from before the ledger key was changed, with the second file of the key that came then.
+fn put_back_from_before_the_key_change() -> (Place, Head) {
+    let place = place();
+    let mut ledger = place.open();
+    let _ = ledger.begin(&stamp(5), begun(&subject("payments", 1))).expect("begun");
+    drop(ledger);
+    let old = fs::read(&place.path).expect("the file");
+    let mut ledger = place.open();
+    ledger.change_key(&stamp(20), Box::new(Key(ledger_key('B'))), join).expect("changed");
+    import(&mut ledger, "payments", 2, 30);
+    let lost = ledger.head().expect("a head");
+    drop(ledger);
+    place.put_back(&old);
+    (place, lost)
+}
+
+#[test]
+fn a_second_file_that_says_nothing_is_not_passed_over() {
+    let (place, _) = put_back_from_before_the_key_change();
+    let by = |later: &[LaterKey]| Ledger::adopt(&place.path, None, place.custody(), &stamp(40), reason(), later);
+    let later = |letter| LaterKey { key: ledger_key(letter), certificate: certificate_of(letter) };
+    let before = fs::read(&place.path).expect("the file");
+    for (what, keys) in [
+        ("no key that came later", vec![]),
+        ("another key", vec![later('C')]),
+        ("another key's certificate", vec![LaterKey { certificate: certificate_of('C'), ..later('B') }]),
+        ("another key with the right certificate", vec![LaterKey { key: ledger_key('C'), ..later('B') }]),
+    ] {
+        let refused = by(&keys);
+        assert!(matches!(refused, Err(Error::BadSecond { .. })), "{what}: its marks would be lost: {refused:?}");
+    }
+    fs::write(place.custody().second, "damaged").expect("written");
+    assert!(matches!(by(&[later('B')]), Err(Error::BadSecond { .. })));
+    assert_eq!(fs::read(&place.path).expect("the file"), before, "nothing was written");
+    // Who takes it away says that it is lost.
+    fs::remove_file(place.custody().second).expect("removed");
+    by(&[]).expect("adopted");
+}
+
+#[test]
+fn what_a_later_key_signed_stays_known() {
+    let (mut place, lost) = put_back_from_before_the_key_change();
+    assert!(matches!(place.try_open(), Err(Error::BadSecond { .. })), "by itself it is nobody's");
+    let later = ['C', 'B'].map(|letter| LaterKey { key: ledger_key(letter), certificate: certificate_of(letter) });
+    let entry = Ledger::adopt(&place.path, None, place.custody(), &stamp(40), reason(), &later).expect("adopted");
+    let mut ledger = place.open();
+    let said = ledger.entry(entry).expect("read").expect("an entry").entry.act;
+    assert!(matches!(said, Act::Adopted(a) if a.heads == [lost] && a.marks == marks(&[("payments", 2)])));
+    let older = ledger.begin(&stamp(50), begun(&subject("payments", 1)));
+    assert!(matches!(older, Err(Error::Refusal(Refusal::Rollback { newest, .. })) if newest.get() == 2), "{older:?}");
+    ledger.change_key(&stamp(60), Box::new(Key(ledger_key('B'))), join).expect("once more");
+    drop(ledger);
+    place.key = 'B';
+    import(&mut place.open(), "payments", 3, 70);
+    let _ = place.read().verify(&Keys).expect("right");
+}
+
+#[test]
+fn what_heads_that_were_shown_say_of_streams_stays_known() {
+    let place = place();
+    import(&mut place.open(), "payments", 3, 10);
+    let head = place.read().head().expect("a head");
+    let far = |number: u64| Head { number: number.try_into().expect("a number"), ..head };
+    for (number, said) in [
+        // Of one state several may be shown, which know of different streams.
+        (10, &[("api", 4), ("payments", 2)][..]),
+        (10, &[("web", 1), ("api", 2)]),
+        (10, &[("web", 1), ("api", 2)]),
+        (12, &[("api", 6)]),
+        // What the ledger has tells nothing new.
+        (1, &[("payments", 3)]),
+    ] {
+        let known = Known { head: if number == 1 { head } else { far(number) }, marks: marks(said) };
+        Ledger::refuse_from_now_on(&place.path, None, &known).expect("noted");
+    }
+    let entry = adopt(&place, 30).expect("adopted");
+    let said = place.read().entry(entry).expect("read").expect("an entry").entry.act;
+    let Act::Adopted(said) = said else { panic!("{said:?}") };
+    assert_eq!(said.heads, [far(10), far(12)]);
+    assert_eq!(said.marks, marks(&[("api", 6), ("web", 1)]));
+    let mut ledger = place.open();
+    for (stream, newest) in [("api", 6), ("web", 1), ("payments", 3)] {
+        assert_eq!(ledger.newest(&stream.parse().expect("a stream")).expect("read").map(|n| n.get()), Some(newest));
+    }
+    let older = ledger.begin(&stamp(40), begun(&subject("api", 5)));
+    assert!(matches!(older, Err(Error::Refusal(Refusal::Rollback { .. }))), "{older:?}");
+    let _ = ledger.verify(&Keys).expect("right");
 }

@@ -161,7 +161,7 @@ fn a_ledger_of_schema_1_is_migrated_to_be_written() {
     assert_eq!(reader.head().expect("a head"), before.head, "with the same tree");
     assert_eq!(reader.key().expect("read"), Some(ledger_key('A')));
     let reason = OutsideText::new("it is from before heads were signed");
-    Ledger::adopt(&place.path, None, place.custody(), &stamp(15), reason).expect("adopted");
+    Ledger::adopt(&place.path, None, place.custody(), &stamp(15), reason, &[]).expect("adopted");
     let mut ledger = place.open();
     import(&mut ledger, "payments", 2, 20);
     let after = ledger.verify(&Keys).expect("right, with a signed head");

@@ -5,7 +5,7 @@
 //! the future. What the key was when it signed doesn't matter: an attacker chooses the date of a signature.
 //!
 //! What this site has received and judged once may be judged again as of then ([`Trust::as_received`]): that date is ours.
-//! A revocation counts all the same, whenever it came.
+//! A ledger is read for longer than its keys last ([`Trust::as_signed`]). A revocation counts all the same, whenever it came.
 
 use manifest_schema::{OutsideText, Timestamp};
 use openpgp::Cert;
@@ -34,6 +34,8 @@ pub struct Trust {
     /// The time by which revocations count; later than `now` if something is judged as of when it was received.
     revocations_at: Timestamp,
     clock_tolerance: u32,
+    /// Whether a key may have expired after it signed.
+    as_signed: bool,
 }
 
 impl Trust {
@@ -46,7 +48,7 @@ impl Trust {
             return Err(Error::Threshold { threshold, certificates: certificates.count() });
         }
         let clock_tolerance = DEFAULT_CLOCK_TOLERANCE;
-        Ok(Self { certificates, threshold, now, revocations_at: now, clock_tolerance })
+        Ok(Self { certificates, threshold, now, revocations_at: now, clock_tolerance, as_signed: false })
     }
 
     /// Accepts signatures dated up to this many seconds in the future.
@@ -71,6 +73,16 @@ impl Trust {
     #[must_use]
     pub fn as_received(&self, received: Timestamp) -> Self {
         Self { now: received.min(self.now), ..self.clone() }
+    }
+
+    /// The same for what must stay good after its key has expired: whether a key was alive is judged as of the date of its
+    /// signature. Everything else is judged as before.
+    ///
+    /// That date is the signer's word: who has the key of an expired certificate can still make signatures that count here. It
+    /// is for records that are held to what is known of them otherwise, never for what lets something in.
+    #[must_use]
+    pub fn as_signed(&self) -> Self {
+        Self { as_signed: true, ..self.clone() }
     }
 
     /// The certificates.
@@ -192,6 +204,7 @@ impl Trust {
             return Err(Reason::SignatureExpired { on });
         }
         let revocations_at = self.revocations_at.max(at);
+        let at = if self.as_signed { signed_at } else { at };
         not_revoked(key, revocations_at)?;
         // GnuPG puts the new binding of a renewed key in the place of the old one.
         let later = self::policy(revocations_at);

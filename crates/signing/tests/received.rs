@@ -86,6 +86,53 @@ fn a_key_that_expired_since_counts_as_of_then() {
     assert_eq!(trust.as_received(from_now(DAY)).now(), trust.now());
 }
 
+/// As a ledger is read, for which no other date is known than that of the signature.
+#[test]
+fn what_was_signed_in_its_keys_time_stays_good() {
+    let expires = from_now(-2 * DAY);
+    let (made, secret, signature) = old(Some(expires));
+    let cert = secret_cert(&made);
+    let trust = now(&made.certificate_armored).as_signed();
+    assert_eq!(verify(&trust, &signature), Ok(()));
+    assert_eq!(
+        verify(&trust.at(from_now(-9 * DAY)), &signature).map_err(|r| matches!(r, Reason::Future { .. })),
+        Err(true)
+    );
+    let signed = |at, builder: SignatureBuilder| {
+        let signature = builder.set_signature_creation_time(system(at)).unwrap();
+        Packet::from(signature.sign_message(&mut primary(&cert), DOCUMENT).unwrap()).to_vec().unwrap()
+    };
+    let binary = || SignatureBuilder::new(SignatureType::Binary);
+    let late = signed(from_now(-DAY), binary());
+    assert_eq!(verify(&trust, &late), Err(Reason::Expired { on: Some(expires) }));
+    let early = signed(from_now(-11 * DAY), binary());
+    assert!(matches!(verify(&trust, &early), Err(Reason::BeforeKey { .. })));
+    // Only the key may have expired.
+    let short = signed(from_now(-8 * DAY), binary().set_signature_validity_period(Duration::from_secs(86400)).unwrap());
+    assert!(matches!(verify(&trust, &short), Err(Reason::SignatureExpired { .. })));
+    let weak = signed(from_now(-8 * DAY), binary().set_hash_algo(HashAlgorithm::SHA1));
+    assert!(matches!(verify(&trust, &weak), Err(Reason::Weak(_))));
+    for (reason, date) in [(ReasonForRevocation::KeyRetired, -3 * DAY), (ReasonForRevocation::KeyCompromised, -DAY)] {
+        let trust = now(&revoked(&cert, reason, from_now(date))).as_signed();
+        assert!(matches!(verify(&trust, &signature), Err(Reason::Revoked { .. })));
+    }
+    assert!(secret.usable(Timestamp::now()).is_err(), "it signs no more");
+}
+
+/// Weakness is judged as of now: a date of then costs nothing.
+#[test]
+fn an_algorithm_that_became_weak_since_does_not_count_by_its_date() {
+    let (made, _) = key(&KeyRequest { created: time("2010-01-01T00:00:00Z"), ..request("release") });
+    let signature = SignatureBuilder::new(SignatureType::Binary)
+        .set_hash_algo(HashAlgorithm::SHA1)
+        .set_signature_creation_time(system(time("2011-01-01T00:00:00Z")))
+        .unwrap()
+        .sign_message(&mut primary(&secret_cert(&made)), DOCUMENT)
+        .unwrap();
+    let signature = Packet::from(signature).to_vec().unwrap();
+    assert!(matches!(verify(&now(&made.certificate_armored).as_signed(), &signature), Err(Reason::Weak(_))));
+}
+
 #[test]
 fn a_signature_that_expired_since_counts_as_of_then() {
     let (made, _, _) = old(None);

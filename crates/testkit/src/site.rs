@@ -386,9 +386,9 @@ fn ledger_custody(key: &SecretKey, folder: &Path) -> Custody {
     }
     struct Statements;
     impl Checker for Statements {
-        fn check(&self, statement: &[u8], certificates: &[u8], now: Timestamp) -> Result<Checked, OutsideText> {
+        fn check(&self, statement: &[u8], certificates: &[u8]) -> Result<Checked, OutsideText> {
             let certificates = Certificates::from_bytes(certificates, Path::new("ledger")).expect("certificates");
-            let trust = Trust::new(certificates, 1, now).expect("trust");
+            let trust = Trust::new(certificates, 1, Timestamp::now()).expect("trust").as_signed();
             let verified = trust.verify_statement(statement, LIMITS.config);
             let authentic = verified.map_err(|e| OutsideText::new(e.to_string()))?;
             let signers = authentic.signers().iter().map(|s| s.fingerprint.as_str().parse().expect("a fingerprint"));

@@ -3,18 +3,21 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use ledger::{EntryNumber, Head, HeadStatement, Ledger, Proof};
+use ledger::{EntryNumber, Head, HeadStatement, Known, LaterKey, Ledger, Mark, Proof};
 use manifest_schema::{LIMITS, OutsideText, Receipt, ReceiptHead, Timestamp};
 use serde::Serialize;
 use signing::{Certificates, Fingerprint, Trust};
 
 use super::{AuditError, read};
+use crate::access::to_ledger;
 use crate::error::Error;
 
 /// The keys whose signature on a head counts, each with the entry by which another key took over: it signs for none from there
 /// on.
 pub struct LedgerKeys {
     certificates: Certificates,
+    /// Whether what they signed counts after they have expired.
+    as_signed: bool,
     counting: BTreeMap<Fingerprint, Option<EntryNumber>>,
 }
 
@@ -31,6 +34,9 @@ pub struct LedgerKeys {
 #[must_use]
 pub struct SignedHead {
     head: Head,
+    /// How far streams had come by it, as far as the statement says.
+    #[serde(skip)]
+    marks: Vec<Mark>,
     key: Fingerprint,
     #[serde(skip_serializing_if = "Option::is_none")]
     user_id: Option<OutsideText>,
@@ -41,6 +47,11 @@ impl SignedHead {
     /// The head.
     pub fn head(&self) -> &Head {
         &self.head
+    }
+
+    /// The head, and how far streams had come by it.
+    pub fn known(&self) -> Known {
+        Known { head: self.head, marks: self.marks.clone() }
     }
 
     /// The certificate of the key that signed it.
@@ -63,6 +74,7 @@ impl SignedHead {
 /// What a statement says of a ledger's state.
 struct Claim {
     head: Head,
+    marks: Vec<Mark>,
     /// The key that the statement names, if it names one.
     key: Option<ledger::Fingerprint>,
 }
@@ -74,18 +86,24 @@ type Take = fn(&[u8]) -> Result<Claim, OutsideText>;
 const STATEMENTS: [(&str, Take); 2] = [(r#"{"type":"sealift/ledger-head/"#, of_head), (Receipt::BEGINNING, of_receipt)];
 
 fn of_head(document: &[u8]) -> Result<Claim, OutsideText> {
-    let HeadStatement { head, key, .. } = HeadStatement::parse(document)?;
-    Ok(Claim { head, key: Some(key) })
+    let HeadStatement { head, key, marks, .. } = HeadStatement::parse(document)?;
+    Ok(Claim { head, marks, key: Some(key) })
 }
 
 fn of_receipt(document: &[u8]) -> Result<Claim, OutsideText> {
-    let Receipt { ledger, head, .. } = Receipt::parse(document).map_err(|e| OutsideText::new(e.to_string()))?;
+    let Receipt { ledger, head, stream, newest, .. } =
+        Receipt::parse(document).map_err(|e| OutsideText::new(e.to_string()))?;
     let ReceiptHead { number, hash, root, time } = head;
-    Ok(Claim { head: Head { ledger, number, hash, root, time }, key: None })
+    Ok(Claim {
+        head: Head { ledger, number, hash, root, time },
+        marks: vec![Mark { stream, sequence: newest }],
+        key: None,
+    })
 }
 
 impl LedgerKeys {
-    /// The keys that a ledger has had, by its entries, and those that somebody knows otherwise.
+    /// The keys that a ledger has had, by its entries, and those that somebody knows otherwise. What a key of a ledger signed
+    /// counts for ever, so that an old head still shows what the ledger had.
     ///
     /// # Errors
     /// If the ledger cannot be read, or has no key.
@@ -106,13 +124,13 @@ impl LedgerKeys {
             }
         }
         let certificates = Certificates::from_bytes(&bytes, Path::new("the ledger's certificates"))?;
-        Ok(Self { certificates, counting })
+        Ok(Self { certificates, as_signed: true, counting })
     }
 
-    /// All these certificates.
+    /// All these certificates, as long as they are good.
     pub fn all(certificates: Certificates) -> Self {
         let counting = certificates.fingerprints().into_iter().map(|key| (key, None)).collect();
-        Self { certificates, counting }
+        Self { certificates, as_signed: false, counting }
     }
 
     /// Judges a statement that carries a head.
@@ -122,11 +140,12 @@ impl LedgerKeys {
     pub fn judge(&self, statement: &[u8], now: Timestamp) -> Result<SignedHead, OutsideText> {
         let text = |e: &dyn std::error::Error| OutsideText::new(console::chain(e));
         let trust = Trust::new(self.certificates.clone(), 1, now).map_err(|e| text(&e))?;
+        let trust = if self.as_signed { trust.as_signed() } else { trust };
         let authentic = trust.verify_statement(statement, LIMITS.config).map_err(|e| text(&e))?;
         let document = authentic.get().strip_suffix(b"\n").unwrap_or(authentic.get());
         let known = STATEMENTS.iter().find(|(beginning, _)| document.starts_with(beginning.as_bytes()));
         let (_, take) = known.ok_or_else(|| OutsideText::new("the statement is of a type that carries no head"))?;
-        let Claim { head, key } = take(document)?;
+        let Claim { head, marks, key } = take(document)?;
         let named = |signer: &Fingerprint| key.as_ref().is_none_or(|key| key.as_str() == signer.as_str());
         let counts = |signer: &Fingerprint| self.counting.contains_key(signer) && named(signer);
         let Some(signer) = authentic.signers().iter().find(|signer| counts(&signer.fingerprint)) else {
@@ -141,7 +160,7 @@ impl LedgerKeys {
             )));
         }
         let (key, user_id, signed_at) = (signer.fingerprint.clone(), signer.user_id.clone(), signer.signed_at);
-        Ok(SignedHead { head, key, user_id, signed_at })
+        Ok(SignedHead { head, marks, key, user_id, signed_at })
     }
 
     /// Reads and judges a file that carries a head: a statement (a head, a receipt), or a proof.
@@ -157,6 +176,15 @@ impl LedgerKeys {
         }
         self.judge(&bytes, now).map_err(no_head)
     }
+}
+
+/// The ledger keys of these certificates, for a ledger that may not know them.
+///
+/// # Errors
+/// If one of the certificates cannot be encoded.
+pub fn later_keys(certificates: &Certificates) -> Result<Vec<LaterKey>, Error> {
+    let later = |key: Fingerprint| Ok(LaterKey { certificate: certificates.armored(&key)?, key: to_ledger(&key) });
+    certificates.fingerprints().into_iter().map(later).collect()
 }
 
 /// A head that was kept elsewhere, and what the ledger says of it.

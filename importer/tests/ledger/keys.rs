@@ -3,11 +3,13 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use ledger::Act;
+use importer::access::stamp;
+use ledger::{Act, Begun};
+use manifest_schema::Timestamp;
 use signing::Certificates;
 use testkit::{Gpg, Key, need, run};
 
-use crate::{Desk, bring_in, digest, first, text};
+use crate::{Desk, bring_in, digest, first, subject, text};
 
 /// Whether a certificate of one file is certified by a certificate of another.
 fn certified(desk: &Desk, file: &str, by: &str) -> bool {
@@ -180,4 +182,67 @@ fn a_backup_is_verified_and_can_be_gone_on_with() {
     desk.ledger(&["adopt", "--reason", "restored"]).expect_code(0);
     bring_in(&mut desk.open(), "payments", 3);
     desk.ledger(&["verify"]).expect_code(0);
+}
+
+#[test]
+fn a_ledger_whose_key_has_expired_is_read_and_goes_on_with_the_key_extended() {
+    if !need(&["gpg"]) {
+        return;
+    }
+    let desk = Desk::new();
+    let ends = Timestamp::from_unix(Timestamp::now().unix() + 8).unwrap().to_string();
+    let args = ["keygen", "ledger", "--no-passphrase", "--algorithm", "rsa3072", "--expires", &ends, "-o", "short"];
+    testkit::run_ok(&mut desk.import(&args));
+    let key = desk.file("short/ledger.secret.asc");
+    desk.ledger(&["rotate-key", "--new-key", text(&key)]).expect_code(0);
+    let config = fs::read_to_string(desk.file("import.yaml")).unwrap();
+    let config = config.replace("key: \"ledger.secret.asc\"", "key: short/ledger.secret.asc");
+    fs::write(desk.file("import.yaml"), config).unwrap();
+    let head = desk.file("kept");
+    fs::write(&head, desk.ledger(&["head"]).expect_code(0).stdout).unwrap();
+    let proof = desk.prove("1", "proof.json");
+    let saved = desk.save();
+    let third = desk.keygen("ledger", "third");
+    desk.ledger(&["rotate-key", "--new-key", text(&third)]).expect_code(0);
+    let changed_in_time = desk.save();
+    desk.put_back(&saved);
+    let mut writer = desk.open_with("short/ledger.secret.asc");
+    while Timestamp::now().to_string() <= ends {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+
+    // Who holds the ledger when the key ends writes no more: nobody would believe the head.
+    let subject = subject("payments", 1);
+    let begun = Begun { subject: subject.clone(), signed: Some(Timestamp::now()), newest_signed: None };
+    let refused = writer.begin(&stamp().unwrap(), begun);
+    assert!(matches!(&refused, Err(ledger::Error::Key { .. })), "{refused:?}");
+    assert!(refused.unwrap_err().to_string().contains("the key expired on"));
+    drop(writer);
+    assert_eq!(desk.entries(), 2);
+    // What it signed in its time stays good.
+    desk.ledger(&["verify"]).expect_code(0);
+    desk.ledger(&["verify", "--head", "kept", "--certificate", "production.asc"]).expect_code(0);
+    desk.ledger(&["head"]).expect_code(0);
+    desk.ledger(&["export", "--format", "html", "-o", "page.html"]).expect_code(0);
+    // Outside of its ledger nobody can tell when it signed.
+    let check = ["check-proof", text(&proof), "--certificate", "production.asc"];
+    desk.ledger(&check).expect_code(3).expect_stderr("the key expired");
+    // Nor does the ledger end with a key that was changed in time.
+    desk.put_back(&changed_in_time);
+    desk.ledger(&["verify", "--head", "kept"]).expect_code(0);
+    desk.ledger(&["certify", "--ledger-key", text(&third)]).expect_code(0);
+    desk.put_back(&saved);
+    // It signs nothing any more.
+    let expired = desk.ledger(&["certify"]).expect_code(2);
+    expired.expect_stderr("expired").expect_stderr("hint:");
+
+    let gpg = Gpg::new();
+    gpg.import(&fs::read(&key).unwrap());
+    let fingerprint = Certificates::load(&[desk.file("short/ledger.asc")]).unwrap().fingerprints().remove(0);
+    testkit::run_ok(gpg.command().args(["--passphrase", "", "--quick-set-expire", fingerprint.as_str(), "1y"]));
+    fs::write(desk.file("short/ledger.asc"), gpg.export(fingerprint.as_str())).unwrap();
+    let export = ["--passphrase", "", "--armor", "--export-secret-keys", fingerprint.as_str()];
+    fs::write(&key, testkit::run_ok(gpg.command().args(export)).stdout).unwrap();
+    desk.ledger(&["certify"]).expect_code(0);
+    desk.ledger(&["verify", "--certificate", "production.asc"]).expect_code(0);
 }

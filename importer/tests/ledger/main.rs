@@ -79,9 +79,14 @@ impl Desk {
 
     /// The ledger, to write to it.
     pub(crate) fn open(&self) -> Ledger {
+        self.open_with("ledger.secret.asc")
+    }
+
+    /// The same with another key.
+    pub(crate) fn open_with(&self, key: &str) -> Ledger {
         let args = LedgerArgs {
             ledger: Some(self.file("ledger.db")),
-            ledger_key: Some(self.file("ledger.secret.asc")),
+            ledger_key: Some(self.file(key)),
             ..LedgerArgs::default()
         };
         LedgerAccess::find(args, None).unwrap().open(Timestamp::now()).unwrap()

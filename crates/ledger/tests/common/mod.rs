@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use ledger::{
     Announced, ApprovalWithdrawn, Approved, Begun, Checked, Checker, Created, Custody, EntryNumber, EvidenceKind,
-    Fingerprint, Ledger, LedgerId, MovedTag, Overridden, Received, ReceivedImage, Recorded, RecordedEvidence,
-    RecordedHandover, RecordedImage, RecordedSignature, Refused, Rejected, Resigned, Rule, Signer, Signing, Stamp,
-    Subject, Vouched, Withdrawn,
+    Fingerprint, Head, Known, Ledger, LedgerId, MovedTag, Overridden, Received, ReceivedImage, Recorded,
+    RecordedEvidence, RecordedHandover, RecordedImage, RecordedSignature, Refused, Rejected, Resigned, Rule, Signer,
+    Signing, Stamp, Subject, Vouched, Withdrawn,
 };
 use manifest_schema::manifest::PlatformManifest;
 use manifest_schema::{BundleId, Digest, OutsideText, Reference, Sequence, Timestamp};
@@ -69,7 +69,7 @@ impl Signer for Key {
 pub struct Keys;
 
 impl Checker for Keys {
-    fn check(&self, statement: &[u8], certificates: &[u8], _: Timestamp) -> Result<Checked, OutsideText> {
+    fn check(&self, statement: &[u8], certificates: &[u8]) -> Result<Checked, OutsideText> {
         let text = std::str::from_utf8(statement).map_err(|_| OutsideText::new("not text"))?;
         let (document, signatures) = text.split_once('\n').ok_or_else(|| OutsideText::new("one line"))?;
         let known: Vec<Key> =
@@ -90,6 +90,11 @@ impl Checker for Keys {
 pub fn join(one: &[u8], two: &[u8]) -> Result<Vec<u8>, OutsideText> {
     let signature = two.splitn(2, |b| *b == b'\n').nth(1).unwrap_or_default();
     Ok([one, signature].concat())
+}
+
+/// A head of which nothing else is known.
+pub fn known(head: Head) -> Known {
+    Known { head, marks: Vec::new() }
 }
 
 impl Place {

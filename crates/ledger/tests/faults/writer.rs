@@ -114,14 +114,14 @@ impl Writer {
         match self.ledger() {
             Ok(ledger) => {
                 let head = Head { number: LOST.try_into().expect("a number"), ..ledger.head()? };
-                ledger.note_shown(&head)?;
+                ledger.note_shown(&known(head))?;
             }
             Err(Error::Behind { .. }) => {}
             Err(e) => return Err(e),
         }
         self.ledger = None;
         let reason = OutsideText::new("it never had it");
-        Ok(Ledger::adopt(&self.path, None, custody(&self.path, 'B'), at, reason)?.get())
+        Ok(Ledger::adopt(&self.path, None, custody(&self.path, 'B'), at, reason, &[])?.get())
     }
 }
 

@@ -27,7 +27,7 @@ impl PrintHead {
     pub(super) fn run(self, context: Context) -> Result<(), Error> {
         let now = Timestamp::now();
         let ledger = context.read()?;
-        let (kept, statement) = ledger.checked_head(&LedgerChecker, now)?;
+        let (kept, statement) = ledger.checked_head(&LedgerChecker)?;
         let no_head = |reason| AuditError::NoHead { path: ledger.path().into(), reason };
         let signed = LedgerKeys::of(&ledger, None)?.judge(&kept.statement, now).map_err(no_head)?;
         context.print(&Report { statement, signed }, |_| String::from_utf8_lossy(&kept.statement).into_owned())

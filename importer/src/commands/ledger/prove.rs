@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use ledger::{About, EntryNumber};
-use manifest_schema::{Digest, OutsideText, Timestamp};
+use manifest_schema::{Digest, OutsideText};
 
 use signing::Certificates;
 
@@ -40,10 +40,9 @@ fn about(text: &str) -> Result<About, String> {
 
 impl Prove {
     pub(super) fn run(self, context: Context) -> Result<(), Error> {
-        let now = Timestamp::now();
         let access = context.access()?;
         let ledger = access.read()?;
-        let mut proof = ledger.prove(self.about, self.limit, &LedgerChecker, now)?;
+        let mut proof = ledger.prove(self.about, self.limit, &LedgerChecker)?;
         // The file may carry a certification that no head was signed with yet.
         let kept = Certificates::from_bytes(proof.certificate.raw().as_bytes(), ledger.path())?;
         if let Some(key) = ledger.key()?.and_then(|key| key.as_str().parse().ok()) {

@@ -115,7 +115,7 @@ fn expected(
     known: Option<&Certificates>,
     now: Timestamp,
 ) -> Result<(SignedHead, Option<KeyVouched>), Error> {
-    let (kept, _) = ledger.checked_head(&LedgerChecker, now)?;
+    let (kept, _) = ledger.checked_head(&LedgerChecker)?;
     let no_head = |reason| AuditError::NoHead { path: ledger.path().into(), reason };
     let signed = keys.judge(&kept.statement, now).map_err(no_head)?;
     let Some(known) = known else { return Ok((signed, None)) };
@@ -146,7 +146,7 @@ fn is_missing(shown: &Shown) -> bool {
 /// Stops the ledger, and says whether that could be done.
 fn note(access: &LedgerAccess, missing: &[&Shown]) -> String {
     for shown in missing {
-        if let Err(e) = Ledger::refuse_from_now_on(access.path(), access.id(), shown.signed.head()) {
+        if let Err(e) = Ledger::refuse_from_now_on(access.path(), access.id(), &shown.signed.known()) {
             return format!(
                 "this could not be noted in the ledger, which may still be written to: {}",
                 console::chain(&e)

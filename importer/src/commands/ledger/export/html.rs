@@ -29,7 +29,7 @@ impl Page {
         let verified = ledger.verify(&LedgerChecker)?;
         let signed = match &verified.key {
             Some(_) => {
-                let (kept, _) = ledger.checked_head(&LedgerChecker, now)?;
+                let (kept, _) = ledger.checked_head(&LedgerChecker)?;
                 let no_head = |reason| AuditError::NoHead { path: ledger.path().into(), reason };
                 Some(LedgerKeys::of(ledger, None)?.judge(&kept.statement, now).map_err(no_head)?)
             }
