@@ -8,6 +8,7 @@
 //! | a signature by a key nobody configured, or one broken in any byte | `trust::Trust::judge` |
 //! | a key that has expired or been revoked since it signed; a signature dated back to when it was alive | `judge`: keys are judged now, never at the signature's own time |
 //! | a key revoked after the bundle was received and before it was promoted | [`Trust::as_received`]: what expires is judged as of the receive, revocations as of now |
+//! | a head of the ledger whose key has expired since | [`Trust::as_signed`]: it had not when it signed; for the ledger's own heads only, whose keys the ledger names |
 //! | a certification moved to another key or user id, made in another's name, or taken back | `certification::judge` |
 //! | a signature dated in the future, to outlive a revocation | `judge`: one clock tolerance |
 //! | SHA-1 or another weak hash, a short key | `judge`: sequoia's policy at the reference time |
