@@ -579,7 +579,10 @@ fn ledger_hint(error: &ledger::Error) -> Option<String> {
         E::OtherLedger { .. } => {
             "put the right ledger back, or name its id in the configuration if this is the right one"
         }
-        E::Older { .. } => "`sealift-import receive` and every other command that writes to it does",
+        E::Older { .. } => {
+            "`sealift-import receive` and every other command that writes to it does; if its key has signed no head yet, the first is \
+             `sealift-import ledger adopt --reason TEXT`"
+        }
         E::NeedsKey { .. } => "name it with --ledger-key or --ledger-by, or as `ledger: {sign: {key: FILE}}`",
         E::OtherKey { expected: None, .. } => "a ledger that was made without a key stays without: leave the key out",
         E::OtherKey { .. } => {
@@ -612,6 +615,11 @@ fn ledger_hint(error: &ledger::Error) -> Option<String> {
         E::Newer { .. } => "use the newer version of sealift-import that wrote it",
         E::Busy { .. } => "wait for the other program to end",
         E::Full(_) => "make room on the disk, then run the same command again",
+        E::Tampered { fault: ledger::Fault::Head { .. }, .. } => {
+            "stop, keep the file as it is, and compare it with a backup and with the heads that were kept elsewhere \
+             (`sealift-import ledger verify --head FILE`); a ledger from before heads were signed, or whose head is lost for good, goes on \
+             with `sealift-import ledger adopt --reason TEXT`"
+        }
         E::Tampered { .. } | E::Damaged { .. } => "stop, keep the file as it is, and compare it with a backup",
         _ => return None,
     };

@@ -233,6 +233,15 @@ impl Ledger {
         )
     }
 
+    /// The heads that the ledger was shown and lacks: it is not written to until somebody adopts it.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Damaged`].
+    pub fn lacking(&self) -> Result<Vec<(Head, HeadStanding)>, Error> {
+        let missing = self.missing(self.shown()?)?;
+        Ok(missing.into_iter().map(|(known, standing)| (known.head, standing)).collect())
+    }
+
     /// Whether the ledger is what its key signed, and has every head that it was shown. A second file that is behind is
     /// brought up to date: the program may have died before it could do that.
     pub(crate) fn check_custody(&mut self) -> Result<(), Error> {

@@ -343,6 +343,22 @@ fn the_second_file_is_looked_at_too_and_a_ledger_in_use_says_so() {
     drop(writer);
     verify(&desk, &["--head", text(&late)]).expect_code(1).expect_stderr("state: noted");
     fs::remove_file(desk.file("ledger.db.head")).unwrap();
+    let stopped = verify(&desk, &[]).expect_code(1);
+    assert!(stopped.stdout.contains("shown before: entry 7, which the ledger DOES NOT REACH"), "{stopped}");
+    stopped.expect_stderr("but had entry 7").expect_stderr("until `ledger adopt` says why");
+    desk.ledger(&["adopt", "--reason", "the newer one is lost"]).expect_code(0);
+    verify(&desk, &[]).expect_code(0);
+}
+
+#[test]
+fn a_ledger_whose_head_is_gone_is_gone_on_with_as_the_hint_says() {
+    let desk = Desk::new();
+    bring_in(&mut desk.open(), "payments", 1);
+    rusqlite::Connection::open(desk.file("ledger.db")).unwrap().execute("DELETE FROM head", []).unwrap();
+    let gone = verify(&desk, &[]).expect_code(1);
+    gone.expect_stderr("the signed head of entry 4 is not right: there is none")
+        .expect_stderr("`sealift-import ledger adopt");
+    desk.ledger(&["adopt", "--reason", "lost"]).expect_code(0);
     verify(&desk, &[]).expect_code(0);
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use console::Failure;
-use ledger::{HeadStanding, Ledger, LedgerId, Verified};
+use ledger::{Head, HeadStanding, Ledger, LedgerId, Verified};
 use manifest_schema::Timestamp;
 use serde::Serialize;
 use signing::Certificates;
@@ -43,6 +43,15 @@ struct Report {
     key_vouched: Option<KeyVouched>,
     /// Heads that were kept elsewhere.
     heads: Vec<Shown>,
+    /// Heads that it was shown before, and lacks.
+    lacking: Vec<Lacking>,
+}
+
+#[derive(Serialize)]
+struct Lacking {
+    #[serde(flatten)]
+    head: Head,
+    standing: HeadStanding,
 }
 
 impl Verify {
@@ -69,6 +78,7 @@ impl Verify {
             signed: None,
             key_vouched: None,
             heads: Vec::new(),
+            lacking: Vec::new(),
         };
         if report.verified.key.is_none() && (known.is_some() || !files.is_empty()) {
             return Err(ledger::Error::NotSigned(ledger.path().into()).into());
@@ -89,21 +99,25 @@ impl Verify {
                 report.heads.push(Shown { file, signed, standing });
             }
         }
+        let lacking = ledger.lacking()?.into_iter().map(|(head, standing)| Lacking { head, standing });
+        let is_new = |lacking: &Lacking| report.heads.iter().all(|shown| *shown.signed.head() != lacking.head);
+        report.lacking = lacking.filter(is_new).collect();
         context.print(&report, text)?;
         let last = ledger.head()?.number;
         drop(ledger);
-        match report.heads.iter().filter(|shown| is_missing(shown)).collect::<Vec<_>>().as_slice() {
-            [] => Ok(()),
-            missing @ [first, ..] => {
-                *state = Some(note(&access, missing));
-                let (path, head) = (access.path().into(), Box::new(*first.signed.head()));
-                Err(match first.standing {
-                    HeadStanding::Behind => ledger::Error::Behind { path, head, last },
-                    _ => ledger::Error::Forked { path, head },
-                }
-                .into())
-            }
+        let missing: Vec<_> = report.heads.iter().filter(|shown| is_missing(shown)).collect();
+        let of_before = report.lacking.first().map(|lacking| (lacking.head, lacking.standing));
+        let Some((head, standing)) = missing.first().map(|shown| (*shown.signed.head(), shown.standing)).or(of_before)
+        else {
+            return Ok(());
+        };
+        *state = Some(note(&access, &missing));
+        let (path, head) = (access.path().into(), Box::new(head));
+        Err(match standing {
+            HeadStanding::Behind => ledger::Error::Behind { path, head, last },
+            _ => ledger::Error::Forked { path, head },
         }
+        .into())
     }
 }
 
@@ -171,6 +185,9 @@ fn text(report: &Report) -> String {
         let head = signed.head();
         text += &format!("{}: {}\n", file.display(), standing_text(*standing, &head.number.to_string()));
         text += &format!("  signed by {}\n", signed.by());
+    }
+    for Lacking { head, standing } in &report.lacking {
+        text += &format!("shown before: {}\n", standing_text(*standing, &head.number.to_string()));
     }
     text
 }
