@@ -298,6 +298,13 @@ pub struct ProductionConfig {
     /// server, and as ConfigMaps.
     #[serde(default)]
     pub release_signatures: Option<PathBuf>,
+    /// The OpenPGP certificates that clusters are to accept: the production key's and, while it is being replaced, the other one's
+    /// too; files, or folders of them. Without, for a key file ending in `.secret.asc`, the one ending in `.asc` beside it.
+    #[serde(default)]
+    pub certificates: Vec<PathBuf>,
+    /// Where clusters find the folder for signatures, as `handover production` tells them; without, `file://` and the folder.
+    #[serde(default)]
+    pub lookaside_url: Option<LookasideUrlConfig>,
     /// Signs in the form of cosign too, which podman and CRI-O read with `use-sigstore-attachments`.
     #[serde(default)]
     pub cosign: Option<CosignConfig>,
@@ -389,6 +396,7 @@ impl Import {
             approvers.certificates.iter_mut().chain(&mut approvers.promoters).for_each(relative);
         }
         self.production.release_signatures.iter_mut().for_each(relative);
+        self.production.certificates.iter_mut().for_each(relative);
         if let Some(cosign) = &mut self.production.cosign {
             relative(&mut cosign.key);
             cosign.passphrase_file.iter_mut().for_each(relative);

@@ -192,6 +192,9 @@ impl Explain for Error {
             Error::Missing("a production key") => {
                 "name it with --sign-key or --sign-by, or as `production: {sign: {key: FILE}}`"
             }
+            Error::Missing("the production key's certificate") => {
+                "name it with --certificate, or as `production: {certificates: [FILE]}`"
+            }
             Error::Missing("a folder for signatures") => {
                 "name it with --lookaside, or as `production: {lookaside: DIR}`"
             }
@@ -216,7 +219,7 @@ impl Explain for Error {
             Error::StagingLookaside { .. } => "give staging a folder of its own with `staging: {lookaside: DIR}`",
             Error::NoStaging => "name one under `staging:` in import.yaml, with `to:` and `lookaside:`",
             Error::SharedLookasideUrl { .. } | Error::NoLookasideUrl { .. } => {
-                "give each registry a URL of its own: `staging: {lookaside_url: {HOST: URL}}` or --lookaside-url HOST=URL"
+                "give each registry a URL of its own: `lookaside_url: {HOST: URL}` below `production:` or `staging:`, or --lookaside-url HOST=URL"
             }
             Error::NotHandedOver { .. } => "name another folder, or take out of this one what does not belong there",
             Error::NothingWaits(_) => "`sealift-import ledger list` shows what was received and waits",

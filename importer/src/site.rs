@@ -14,7 +14,7 @@ use registry::Registries;
 use signing::sigstore::{Keyless, KeylessIdentity, SigstoreKey, SigstoreSecretKey};
 use signing::{Certificates, ImagePolicy, Lookaside, RoleConflict, SecretKey, Trust};
 
-use crate::access::{LedgerAccess, LedgerArgs, to_ledger};
+use crate::access::{LedgerAccess, LedgerArgs, beside_key, to_ledger};
 use crate::approvals::{ApproverArgs, Approvers};
 use crate::config::{
     BaseProof, IdentityConfig, Import, LookasideConfig, LookasideUrlConfig, Mapping, OnExistingTag, SigstoreConfig,
@@ -155,7 +155,7 @@ impl Staging {
     /// # Errors
     /// [`Error::NoLookaside`].
     pub fn root(&self, registry: &str) -> Result<&Path, Error> {
-        self.lookaside.root_of(registry).ok_or_else(|| Error::NoLookaside { host: registry.into() })
+        root(&self.lookaside, registry)
     }
 
     /// Makes the folders for signatures, if they are not there.
@@ -184,6 +184,10 @@ fn make_roots(lookaside: &LookasideConfig) -> Result<(), Error> {
     })
 }
 
+fn root<'l>(lookaside: &'l LookasideConfig, registry: &str) -> Result<&'l Path, Error> {
+    lookaside.root_of(registry).ok_or_else(|| Error::NoLookaside { host: registry.into() })
+}
+
 fn tree(lookaside: &LookasideConfig, repository: &Repository) -> Result<Lookaside, Error> {
     match lookaside.root_for(repository) {
         Some(root) => Ok(Lookaside::new(root)),
@@ -206,6 +210,8 @@ pub struct Site {
     lookaside: Option<LookasideConfig>,
     cosign: Option<(PathBuf, PassphraseSource)>,
     release_signatures: Option<PathBuf>,
+    certificates: Vec<PathBuf>,
+    lookaside_url: Option<LookasideUrlConfig>,
     /// What to do with existing tags.
     pub on_existing_tag: OnExistingTag,
     /// Registries.
@@ -333,6 +339,8 @@ impl Site {
             release_signatures: production
                 .release_signatures
                 .or_else(|| config.as_ref().and_then(|c| c.production.release_signatures.clone())),
+            certificates: config.as_ref().map(|c| c.production.certificates.clone()).unwrap_or_default(),
+            lookaside_url: config.as_ref().and_then(|c| c.production.lookaside_url.clone()),
             cosign: cosign.map(|(p, f)| (p, passphrase(f, "SEALIFT_COSIGN_PASSPHRASE"))),
             on_existing_tag: production
                 .on_existing_tag
@@ -500,6 +508,25 @@ impl Site {
         self.lookaside.clone().map(ProductionPlaces).ok_or(Error::Missing("a folder for signatures"))
     }
 
+    /// The certificates that clusters are to accept: these, or else the configured ones, or the one beside the production key.
+    ///
+    /// # Errors
+    /// [`Error::Missing`]; [`Error::RoleConflict`] if one of them is a key of somebody else; what is wrong with a file.
+    pub fn production_certificates(&self, given: &[PathBuf]) -> Result<Certificates, Error> {
+        let beside: Vec<_> = self.sign.iter().filter_map(beside_key).filter(|path| path.exists()).collect();
+        let files = [given, &self.certificates, &beside].into_iter().find(|files| !files.is_empty());
+        let certificates = Certificates::load(files.ok_or(Error::Missing("the production key's certificate"))?)?;
+        for (name, others) in self.foreign_certificates() {
+            signing::distinct_roles(&[("production", &certificates), (&name, others)])?;
+        }
+        Ok(certificates)
+    }
+
+    /// Where clusters find production's signature trees, if that is said.
+    pub fn lookaside_url(&self) -> Option<&LookasideUrlConfig> {
+        self.lookaside_url.as_ref()
+    }
+
     /// The certificates of couriers who are known here.
     pub fn couriers(&self) -> Option<&Certificates> {
         self.couriers.as_ref()
@@ -582,7 +609,7 @@ impl Site {
     }
 
     /// The parts of production that streams write.
-    fn production_scopes(&self) -> Vec<&Scope> {
+    pub(crate) fn production_scopes(&self) -> Vec<&Scope> {
         self.all_rules()
             .into_iter()
             .flat_map(|(_, r)| r.to.mappings.iter().map(|m| &m.to).chain(&r.to.prefix))
@@ -618,6 +645,14 @@ impl ProductionPlaces {
     /// [`Error::NoLookaside`].
     pub fn lookaside(&self, repository: &Repository) -> Result<Lookaside, Error> {
         tree(&self.0, repository)
+    }
+
+    /// The folder of a registry's signature tree.
+    ///
+    /// # Errors
+    /// [`Error::NoLookaside`].
+    pub fn root(&self, registry: &str) -> Result<&Path, Error> {
+        root(&self.0, registry)
     }
 }
 

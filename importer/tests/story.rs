@@ -13,7 +13,7 @@ use manifest_schema::{Digest, Reference, Timestamp};
 use serde_json::{Value, json};
 use signing::Lookaside;
 use testkit::layout::{API, closure, fixtures, repository_and_tag};
-use testkit::{Key, Ran, Registry, Site, command, need, run};
+use testkit::{Key, Node, Ran, Registry, Site, need, run};
 
 /// What each side of the story needs.
 const NEEDS: &[&str] = &["docker-registry", "skopeo", "podman"];
@@ -83,57 +83,25 @@ impl Story {
         self.import(&["approve", bundle, "--sign-key", key, "--for", "1d"])
     }
 
-    /// A node of the QA cluster: exactly what `handover staging` wrote.
+    /// A node of the QA cluster.
     fn qa_pulls(&self) -> Ran {
-        let node = self.site.scratch("qa-node");
+        self.pulls("staging", &self.staging)
+    }
+
+    /// A node of the production cluster.
+    fn production_pulls(&self) -> Ran {
+        self.pulls("production", &self.site.production)
+    }
+
+    /// Pulls the image as podman and skopeo on a node would, with exactly what `handover` wrote.
+    fn pulls(&self, cluster: &str, registry: &Registry) -> Ran {
+        let node = self.site.scratch(&format!("{cluster}-node"));
         let folder = node.join("sealift");
         let keys = folder.join("keys");
-        let args = ["handover", "staging", folder.to_str().unwrap(), "--key-dir", keys.to_str().unwrap()];
+        let args = ["handover", cluster, folder.to_str().unwrap(), "--key-dir", keys.to_str().unwrap()];
         self.import(&args).expect_code(0);
-        pull(&node, &folder, &self.staging)
+        Node::new(folder, node).pulls(&format!("{}/payments/api:2.3.1", registry.host()))
     }
-
-    /// A node of the production cluster: it believes the production key alone.
-    fn production_pulls(&self) -> Ran {
-        let node = self.site.scratch("production-node");
-        fs::create_dir_all(node.join("registries.d")).unwrap();
-        let host = self.site.production.host();
-        let lookaside = json!({ "lookaside": format!("file://{}", self.site.lookaside().display()) });
-        fs::write(node.join("registries.d/production.yaml"), json!({ "docker": { host: lookaside } }).to_string())
-            .unwrap();
-        let demand =
-            json!({ "type": "signedBy", "keyType": "GPGKeys", "keyPath": self.site.production_key.certificate_file });
-        let policy = json!({ "default": [{ "type": "reject" }], "transports": { "docker": { host: [demand] } } });
-        fs::write(node.join("policy.json"), policy.to_string()).unwrap();
-        pull(&node, &node, &self.site.production)
-    }
-}
-
-/// Pulls the image as podman and skopeo on a node would, with policy.json and registries.d of a folder.
-fn pull(node: &Path, folder: &Path, registry: &Registry) -> Ran {
-    let image = format!("docker://{}/payments/api:2.3.1", registry.host());
-    let to = tempfile::tempdir_in(node).unwrap();
-    let skopeo = run(command("skopeo", node)
-        .args(["--policy", "policy.json", "--registries.d", "registries.d", "copy", "--all", "--src-tls-verify=false"])
-        .args(["--remove-signatures", &image, &format!("dir:{}", to.path().display())])
-        .current_dir(folder));
-    // podman takes both from the user's folders.
-    let config = node.join(".config/containers");
-    let _ = fs::remove_dir_all(&config);
-    fs::create_dir_all(config.join("registries.d")).unwrap();
-    fs::copy(folder.join("policy.json"), config.join("policy.json")).unwrap();
-    for file in fs::read_dir(folder.join("registries.d")).unwrap() {
-        let file = file.unwrap();
-        fs::copy(file.path(), config.join("registries.d").join(file.file_name())).unwrap();
-    }
-    // Its names may not be long.
-    let storage = tempfile::Builder::new().prefix("p").tempdir().unwrap();
-    let at = |name: &str| storage.path().join(name).display().to_string();
-    let podman = run(command("podman", node)
-        .args(["--root", &at("root"), "--runroot", &at("run"), "--storage-driver", "vfs"])
-        .args(["pull", "--quiet", "--tls-verify=false", &image]));
-    assert_eq!(skopeo.code == Some(0), podman.code == Some(0), "they differ\n{skopeo}\n{podman}");
-    skopeo
 }
 
 #[test]
@@ -176,8 +144,22 @@ fn from_two_releases_to_an_auditor() {
     assert_eq!(
         acts,
         [
-            "created", "begun", "received", "approved", "refused", "approved", "signing", "recorded", "refused",
-            "begun", "received", "rejected", "refused"
+            "created",
+            "begun",
+            "received",
+            "handed-over",
+            "approved",
+            "refused",
+            "handed-over",
+            "approved",
+            "signing",
+            "recorded",
+            "handed-over",
+            "refused",
+            "begun",
+            "received",
+            "rejected",
+            "refused"
         ]
     );
 

@@ -395,6 +395,48 @@ pub struct Withdrawn {
     pub reason: OutsideText,
 }
 
+/// Files for clusters were made: what they are to accept, and what must not run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HandedOver {
+    /// Which clusters they are for.
+    pub clusters: Clusters,
+    /// The files, by their names in the folder.
+    pub files: Vec<HandedFile>,
+    /// How many images are on the list of what must not run.
+    pub denied: u64,
+}
+
+/// Which clusters files are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Clusters {
+    /// Those that pull from production.
+    Production,
+    /// Those that pull from the staging registry.
+    Staging,
+}
+
+impl Clusters {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Clusters::Production => "production",
+            Clusters::Staging => "staging",
+        }
+    }
+}
+
+/// A file for clusters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HandedFile {
+    /// Its name in the folder.
+    pub name: OutsideText,
+    /// The digest of its bytes.
+    pub digest: Digest,
+}
+
 /// Another key signs the ledger's heads from here on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -12,8 +12,8 @@ use manifest_schema::Timestamp;
 use rusqlite::{Connection, TransactionBehavior};
 
 use crate::acts::{
-    ApprovalWithdrawn, Approved, Begun, Overridden, Received, Recorded, Refused, Rejected, Resigned, Rule, Signing,
-    Subject, Withdrawn,
+    ApprovalWithdrawn, Approved, Begun, HandedOver, Overridden, Received, Recorded, Refused, Rejected, Resigned, Rule,
+    Signing, Subject, Withdrawn,
 };
 use crate::entry::{Act, Entry, EntryType};
 use crate::error::{Error, Refusal, database};
@@ -256,6 +256,14 @@ impl Ledger {
     /// As [`Ledger::refused`].
     pub fn withdrawn(&mut self, at: &Stamp, withdrawn: Withdrawn) -> Result<EntryNumber, Error> {
         self.transaction(|open| open.append(at, Act::Withdrawn(withdrawn)))
+    }
+
+    /// Records that files for clusters are made. To be called before they are written.
+    ///
+    /// # Errors
+    /// As [`Ledger::refused`].
+    pub fn handed_over(&mut self, at: &Stamp, handed: HandedOver) -> Result<EntryNumber, Error> {
+        self.transaction(|open| open.append(at, Act::HandedOver(handed)))
     }
 
     pub(crate) fn transaction<T>(&mut self, act: impl FnOnce(&Open<'_>) -> Result<T, Error>) -> Result<T, Error> {

@@ -10,8 +10,8 @@ use manifest_schema::{LIMITS, LabelValue, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::acts::{
-    Adopted, ApprovalWithdrawn, Approved, Begun, Created, KeyChanged, Overridden, Received, Recorded, Refused,
-    Rejected, Resigned, Signing, Subject, Withdrawn,
+    Adopted, ApprovalWithdrawn, Approved, Begun, Created, HandedOver, KeyChanged, Overridden, Received, Recorded,
+    Refused, Rejected, Resigned, Signing, Subject, Withdrawn,
 };
 use crate::names::{EntryHash, EntryNumber, LedgerId};
 
@@ -79,6 +79,8 @@ pub enum Act {
     Resigned(Resigned),
     /// Images lost their production signatures.
     Withdrawn(Withdrawn),
+    /// Files for clusters were made.
+    HandedOver(HandedOver),
     /// Another key signs the ledger's heads from here on.
     KeyChanged(KeyChanged),
     /// The ledger goes on although it is not what a head says that it was shown.
@@ -103,6 +105,7 @@ impl Act {
             Act::Resigning(_) => "resigning",
             Act::Resigned(_) => "resigned",
             Act::Withdrawn(_) => "withdrawn",
+            Act::HandedOver(_) => "handed-over",
             Act::KeyChanged(_) => "key-changed",
             Act::Adopted(_) => "adopted",
         }
@@ -111,7 +114,7 @@ impl Act {
     /// The bundle the act is about, if it is about one.
     pub fn subject(&self) -> Option<&Subject> {
         match self {
-            Act::Created(_) | Act::Withdrawn(_) | Act::KeyChanged(_) | Act::Adopted(_) => None,
+            Act::Created(_) | Act::Withdrawn(_) | Act::HandedOver(_) | Act::KeyChanged(_) | Act::Adopted(_) => None,
             Act::Begun(a) => Some(&a.subject),
             Act::Received(a) => Some(&a.subject),
             Act::Approved(a) => Some(&a.subject),

@@ -56,9 +56,9 @@ use std::path::{Path, PathBuf};
 use manifest_schema::{LabelValue, Timestamp};
 
 pub use acts::{
-    Adopted, Announced, ApprovalWithdrawn, Approved, Begun, Created, EvidenceKind, KeyChanged, MovedTag, Overridden,
-    Received, ReceivedImage, Recorded, RecordedEvidence, RecordedHandover, RecordedImage, RecordedSignature, Refused,
-    Rejected, Resigned, Rule, Signing, Subject, Vouched, Withdrawn,
+    Adopted, Announced, ApprovalWithdrawn, Approved, Begun, Clusters, Created, EvidenceKind, HandedFile, HandedOver,
+    KeyChanged, MovedTag, Overridden, Received, ReceivedImage, Recorded, RecordedEvidence, RecordedHandover,
+    RecordedImage, RecordedSignature, Refused, Rejected, Resigned, Rule, Signing, Subject, Vouched, Withdrawn,
 };
 pub use append::Standing;
 pub use custody::KeptHead;

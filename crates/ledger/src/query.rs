@@ -322,14 +322,13 @@ impl Ledger {
         self.list(WITHDRAWALS, [digest.to_string()], |row| Ok((at(row, 0)?, parsed(row, 2)?)))
     }
 
-    /// Everything that was withdrawn, oldest first: reference and digest.
+    /// Everything that was withdrawn and has not been signed since, oldest first: of each the last withdrawal, its time, the
+    /// production reference and the digest.
     ///
     /// # Errors
     /// [`Error::Database`], [`Error::Damaged`].
-    pub fn all_withdrawn(&self) -> Result<Vec<(Reference, Digest)>, Error> {
-        self.list("SELECT reference, digest FROM withdrawal ORDER BY entry, n", [], |row| {
-            Ok((parsed(row, 0)?, parsed(row, 1)?))
-        })
+    pub fn all_withdrawn(&self) -> Result<Vec<(At, Reference, Digest)>, Error> {
+        self.list(ALL_WITHDRAWN, [], |row| Ok((at(row, 0)?, parsed(row, 2)?, parsed(row, 3)?)))
     }
 
     /// How far every stream has come, by the streams' names.
@@ -654,6 +653,13 @@ const ALL_APPROVALS: &str = "SELECT entry FROM approval WHERE bundle = ?1 ORDER 
 const WITHDRAWALS: &str =
     "SELECT w.entry, a.time, w.reference FROM withdrawal w JOIN act a ON a.entry = w.entry AND a.n = 0
     WHERE w.digest = ?1 ORDER BY w.entry, w.n";
+const ALL_WITHDRAWN: &str =
+    "SELECT w.entry, a.time, w.reference, w.digest FROM withdrawal w JOIN act a ON a.entry = w.entry AND a.n = 0
+    WHERE NOT EXISTS (SELECT 1 FROM signature s
+        WHERE s.digest = w.digest AND s.reference = w.reference AND s.entry > w.entry)
+    AND NOT EXISTS (SELECT 1 FROM withdrawal l
+        WHERE l.digest = w.digest AND l.reference = w.reference AND l.entry > w.entry)
+    ORDER BY w.entry, w.n";
 const NEWEST_SIGNED: &str = "SELECT max(time) FROM signed WHERE stream = ?1";
 const BUNDLE: &str =
     "SELECT b.id, b.stream, b.sequence, b.manifest, b.entry, ba.time, sa.entry, sa.time, ra.entry, ra.time,

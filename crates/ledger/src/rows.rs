@@ -37,7 +37,12 @@ impl Rows {
         let (bundle, stream, manifest) = (text(subject.bundle), text(&subject.stream), text(subject.manifest));
         let sequence = Value::Integer(subject.sequence.get().cast_signed());
         match act {
-            Act::Created(_) | Act::Withdrawn(_) | Act::KeyChanged(_) | Act::Adopted(_) | Act::Resigning(_) => {}
+            Act::Created(_)
+            | Act::Withdrawn(_)
+            | Act::HandedOver(_)
+            | Act::KeyChanged(_)
+            | Act::Adopted(_)
+            | Act::Resigning(_) => {}
             Act::Begun(a) => {
                 self.add(Table::Bundle, 0, [bundle, stream.clone(), sequence, manifest]);
                 if let Some(signed) = a.signed {

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use manifest_schema::{LIMITS, OutsideText, Timestamp};
+use openpgp::armor;
 use openpgp::cert::CertParser;
 use openpgp::packet::Signature;
-use openpgp::serialize::SerializeInto;
+use openpgp::serialize::{Serialize, SerializeInto};
 use openpgp::types::SignatureType;
 use openpgp::{Cert, Packet};
 use sequoia_openpgp as openpgp;
@@ -134,6 +135,31 @@ impl Certificates {
         let missing = || Error::NoSuchCertificate { fingerprint: fingerprint.clone(), found: self.fingerprints() };
         let cert = self.get(fingerprint).ok_or_else(missing)?;
         cert.armored().to_vec().map_err(|_| missing())
+    }
+
+    /// The certificates whose signatures count at a time, in one armored block, for readers that take no second one from a file.
+    ///
+    /// # Errors
+    /// [`Error::Unusable`] if none does.
+    pub fn keyring(&self, at: Timestamp) -> Result<Vec<u8>, Error> {
+        let mut refused = None;
+        let mut good = Vec::new();
+        for (fingerprint, entry) in self.certificates.iter() {
+            match standing(&entry.cert, at).refused {
+                None => good.push(&entry.cert),
+                Some(reason) => refused = Some(Error::Unusable { fingerprint: fingerprint.clone(), reason }),
+            }
+        }
+        if let (true, Some(refused)) = (good.is_empty(), refused) {
+            return Err(refused);
+        }
+        let write = || {
+            let mut writer = armor::Writer::new(Vec::new(), armor::Kind::PublicKey)?;
+            good.iter().try_for_each(|cert| cert.serialize(&mut writer).map_err(std::io::Error::other))?;
+            writer.finalize()
+        };
+        // Written to memory.
+        write().map_err(|_| Error::NoCertificates)
     }
 
     /// The certificate with a fingerprint.

@@ -14,6 +14,7 @@ pub mod http;
 pub mod idle;
 pub mod layout;
 pub mod modern;
+pub mod node;
 pub mod proxy;
 pub mod registry;
 #[cfg(feature = "site")]
@@ -24,6 +25,7 @@ pub use hostile::Opened;
 pub use idle::{Ending, IdleRelay};
 pub use layout::{Layout, fixtures};
 pub use modern::{Features, Modern};
+pub use node::Node;
 pub use proxy::{Fault, Proxy, Rule};
 pub use registry::{Options, Registry};
 #[cfg(feature = "site")]

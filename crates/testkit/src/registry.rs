@@ -350,7 +350,7 @@ fn as_digest(rest: &str) -> String {
 }
 
 /// Calls for every file below a folder; a folder that is missing has none.
-pub(crate) fn walk(dir: &Path, file: &mut impl FnMut(&Path)) {
+pub fn walk(dir: &Path, file: &mut impl FnMut(&Path)) {
     let Ok(entries) = fs::read_dir(dir) else { return };
     for entry in entries {
         let path = entry.unwrap().path();

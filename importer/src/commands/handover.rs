@@ -4,11 +4,16 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use console::{Failure, Progress};
+use ledger::{Clusters, EntryNumber, HandedFile, HandedOver, Ledger};
+use manifest_schema::OutsideText;
 use serde::Serialize;
 
+use crate::access::{LedgerArgs, stamp};
+use crate::config::LookasideUrlConfig;
 use crate::error::Error;
+use crate::handover::folder::Complete;
 use crate::handover::registries_d::Urls;
-use crate::handover::{Report, folder, staging};
+use crate::handover::{Made, Report, folder, production, staging};
 use crate::site::{ProductionArgs, Site, SiteArgs};
 
 /// Writes what clusters need so that they accept what this site vouches for
@@ -20,7 +25,28 @@ pub struct HandoverCommand {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Production(Production),
     Staging(Staging),
+}
+
+/// For clusters that pull from production: policy.json, registries.d and keys, and what must not run any more
+///
+/// Nodes then accept what a production key has signed under the name by which it is pulled, and refuse the rest; what was
+/// withdrawn they refuse by digest even if its signatures come back. README.txt says where each file goes.
+#[derive(Debug, Args)]
+struct Production {
+    /// Where the key files will lie on the nodes
+    #[arg(long, value_name = "DIR", env = "SEALIFT_PRODUCTION_KEY_DIR", default_value = "/etc/pki/sealift/production")]
+    key_dir: PathBuf,
+    /// A certificate that clusters are to accept, instead of the configured ones; several may be given, also folders of them
+    #[arg(long, value_name = "FILE", env = "SEALIFT_PRODUCTION_CERTIFICATE", value_delimiter = ',')]
+    certificate: Vec<PathBuf>,
+    /// Where nodes find the folder for signatures; HOST=URL for each registry if there are several [default: file:// and the
+    /// folder]
+    #[arg(long, value_name = "[HOST=]URL", env = "SEALIFT_PRODUCTION_LOOKASIDE_URL", value_delimiter = ',')]
+    lookaside_url: Vec<String>,
+    #[command(flatten)]
+    to: To,
 }
 
 /// For clusters that pull from the staging registry: policy.json, registries.d and keys, by the streams' image policies
@@ -29,9 +55,6 @@ enum Command {
 /// README.txt says where each file goes, and what was left out.
 #[derive(Debug, Args)]
 struct Staging {
-    /// The folder; one that this command has written before is replaced
-    #[arg(value_name = "DIR")]
-    folder: PathBuf,
     /// Where the key files will lie on the nodes
     #[arg(long, value_name = "DIR", env = "SEALIFT_KEY_DIR", default_value = "/etc/pki/sealift/staging")]
     key_dir: PathBuf,
@@ -39,18 +62,32 @@ struct Staging {
     /// folder]
     #[arg(long, value_name = "[HOST=]URL", env = "SEALIFT_LOOKASIDE_URL", value_delimiter = ',')]
     lookaside_url: Vec<String>,
+    #[command(flatten)]
+    to: To,
+}
+
+/// What both kinds have.
+#[derive(Debug, Args)]
+struct To {
+    /// The folder; one that this command has written before is replaced
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
     /// The configuration [default: import.yaml]
     #[arg(short, long, value_name = "FILE", env = "SEALIFT_CONFIG")]
     config: Option<PathBuf>,
+    #[command(flatten)]
+    ledger: LedgerArgs,
 }
 
 #[derive(Serialize)]
 struct Written<'a> {
     result: &'static str,
     folder: &'a PathBuf,
+    /// The ledger's entry.
+    entry: EntryNumber,
     files: Vec<&'a str>,
     #[serde(flatten)]
     report: &'a Report,
@@ -62,27 +99,68 @@ impl HandoverCommand {
     /// # Errors
     /// A failure with its exit code.
     pub fn run(self, quiet: bool) -> Result<(), Failure> {
-        let Command::Staging(staging) = self.command;
-        staging.write(&Progress::new(quiet)).map_err(|e| Failure::new(&e))
+        let progress = Progress::new(quiet);
+        let done = match self.command {
+            Command::Production(production) => production.write(&progress),
+            Command::Staging(staging) => staging.write(&progress),
+        };
+        done.map_err(|e| Failure::new(&e))
+    }
+}
+
+impl Production {
+    fn write(self, progress: &Progress) -> Result<(), Error> {
+        let (key_dir, certificates, flags) = (self.key_dir, self.certificate, self.lookaside_url);
+        self.to.write(Clusters::Production, progress, |site, ledger| {
+            let urls = Urls::new(&flags, site.lookaside_url())?;
+            production::make(site, ledger, &site.production_certificates(&certificates)?, &key_dir, &urls)
+        })
     }
 }
 
 impl Staging {
     fn write(self, progress: &Progress) -> Result<(), Error> {
-        let site = Site::resolve(SiteArgs { config: self.config, ..SiteArgs::default() }, ProductionArgs::default())?;
-        let configured = site.staging().and_then(|staging| staging.lookaside_url.as_ref());
-        let urls = Urls::new(&self.lookaside_url, configured)?;
-        let made = staging::make(&site, &self.key_dir, &urls)?;
-        folder::write(&self.folder, staging::KIND, &made.files)?;
-        warn(&made.report, progress);
-        let files = made.files.keys().map(String::as_str).collect();
-        let written = Written { result: "written", folder: &self.folder, files, report: &made.report };
+        let (key_dir, flags) = (self.key_dir, self.lookaside_url);
+        self.to.write(Clusters::Staging, progress, |site, _| {
+            let configured: Option<&LookasideUrlConfig> = site.staging().and_then(|s| s.lookaside_url.as_ref());
+            staging::make(site, &key_dir, &Urls::new(&flags, configured)?)
+        })
+    }
+}
+
+impl To {
+    /// Makes the files, records them, and writes the folder.
+    fn write(
+        self,
+        clusters: Clusters,
+        progress: &Progress,
+        make: impl FnOnce(&Site, &Ledger) -> Result<Made, Error>,
+    ) -> Result<(), Error> {
+        let args = SiteArgs { config: self.config, ledger: self.ledger, ..SiteArgs::default() };
+        let site = Site::resolve(args, ProductionArgs::default())?;
+        let mut ledger = site.open_ledger()?;
+        let Made { files, report } = make(&site, &ledger)?;
+        let files = Complete::new(clusters.as_str(), files);
+        folder::may_write(&self.folder, &files)?;
+        let entry = ledger.handed_over(&stamp()?, handed_over(clusters, &files, &report))?;
+        folder::write(&self.folder, &files)?;
+        warn(&report, progress);
+        let names = files.files().keys().map(String::as_str).collect();
+        let written = Written { result: "written", folder: &self.folder, entry, files: names, report: &report };
         let print = match self.json {
             true => console::print_json(&written),
             false => console::print(&text(&written)),
         };
         print.map_err(Error::Stdout)
     }
+}
+
+/// What the ledger's entry says.
+fn handed_over(clusters: Clusters, files: &Complete, report: &Report) -> HandedOver {
+    let file =
+        |(name, bytes): (&String, &Vec<u8>)| HandedFile { name: OutsideText::new(name), digest: blobs::sha256(bytes) };
+    let denied = u64::try_from(report.denied.len()).unwrap_or(u64::MAX);
+    HandedOver { clusters, files: files.files().iter().map(file).collect(), denied }
 }
 
 /// What somebody should know before the files go to a cluster.
@@ -110,6 +188,11 @@ fn text(written: &Written<'_>) -> String {
         .collect();
     let mut text = console::table(&["SCOPE", "DEMANDS", "ORIGIN"], &rows);
     let folder = written.folder.display();
-    text += &format!("\nwritten: {folder}, {} files; {folder}/README.txt says where they go\n", written.files.len());
+    if !written.report.denied.is_empty() {
+        text += &format!("\n{} images must not run: {folder}/deny.json\n", written.report.denied.len());
+    }
+    let (files, entry) = (written.files.len(), written.entry);
+    text +=
+        &format!("\nwritten: {folder}, {files} files, ledger entry {entry}; {folder}/README.txt says where they go\n");
     text
 }

@@ -144,6 +144,9 @@ production:
     key: @KEY@
     # passphrase_file: production.passphrase
   lookaside: sigstore/
+  # What `sealift-import handover production` tells the clusters: whose signatures count, and where they are.
+  # certificates: [production.asc]
+  # lookaside_url: https://signatures.prod.example/sigstore
   # Signs in the form of cosign too; `sealift-import keygen cosign` makes the key.
   # cosign: {key: cosign.key}
   # Where clusters find the signatures of OpenShift release images.

@@ -17,11 +17,43 @@ use crate::error::Error;
 
 const README: &str = "README.txt";
 
-/// Writes files into a folder, which takes the place of one that was written before. `kind` says what the folder is for.
+/// Files with the record at the end of README.txt.
+#[derive(Debug)]
+pub struct Complete {
+    kind: &'static str,
+    files: BTreeMap<String, Vec<u8>>,
+}
+
+impl Complete {
+    /// Adds the record. `kind` says what the folder is for.
+    pub fn new(kind: &'static str, mut files: BTreeMap<String, Vec<u8>>) -> Self {
+        let mut readme = files.remove(README).unwrap_or_default();
+        readme.extend_from_slice(b"\nSHA-256 of the other files\n\n");
+        for (name, bytes) in &files {
+            readme.extend_from_slice(format!("{}  {name}\n", blobs::sha256(bytes).hex()).as_bytes());
+        }
+        let end = end(kind, &readme);
+        readme.extend_from_slice(end.as_bytes());
+        files.insert(README.into(), readme);
+        Self { kind, files }
+    }
+
+    /// The files, by their names in the folder.
+    pub fn files(&self) -> &BTreeMap<String, Vec<u8>> {
+        &self.files
+    }
+}
+
+/// Whether the folder could be written: it is not there, or holds nothing else than what was written before.
 ///
 /// # Errors
-/// [`Error::NotHandedOver`] names what is there already and was not written by this; [`Error::HandOver`].
-pub fn write(folder: &Path, kind: &'static str, files: &BTreeMap<String, Vec<u8>>) -> Result<(), Error> {
+/// As [`write`].
+pub fn may_write(folder: &Path, complete: &Complete) -> Result<(), Error> {
+    place(folder, complete.kind).map(|_| ())
+}
+
+/// Where the folder is, and whether something of this is there.
+fn place(folder: &Path, kind: &'static str) -> Result<(PathBuf, bool), Error> {
     let failed = |path: &Path| {
         let path = path.to_path_buf();
         move |source| Error::HandOver { path, source }
@@ -41,15 +73,31 @@ pub fn write(folder: &Path, kind: &'static str, files: &BTreeMap<String, Vec<u8>
     if is_there {
         ours(folder, kind)?;
     }
+    Ok((place, is_there))
+}
+
+/// Writes files into a folder, which takes the place of one that was written before.
+///
+/// # Errors
+/// [`Error::NotHandedOver`] names what is there already and was not written by this; [`Error::HandOver`].
+pub fn write(folder: &Path, complete: &Complete) -> Result<(), Error> {
+    let (place, is_there) = place(folder, complete.kind)?;
+    let failed = |path: &Path| {
+        let path = path.to_path_buf();
+        move |source| Error::HandOver { path, source }
+    };
+    let (Some(parent), Some(name)) = (place.parent(), place.file_name()) else {
+        return Err(Error::NotHandedOver { path: folder.into(), kind: complete.kind });
+    };
     fs::create_dir_all(parent).map_err(failed(parent))?;
     // Beside it, so that it can be renamed.
     let prefix = format!(".{}.", name.to_string_lossy());
     let beside = tempfile::Builder::new().prefix(&prefix).tempdir_in(parent).map_err(failed(parent))?;
-    fill(beside.path(), kind, files).map_err(failed(folder))?;
+    fill(beside.path(), &complete.files).map_err(failed(folder))?;
     if !is_there {
         return bundle::rename_new(beside.path(), &place).map_err(failed(folder));
     }
-    replace(beside, &place, folder, kind)?;
+    replace(beside, &place, folder, complete.kind)?;
     File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed(parent))
 }
 
@@ -68,28 +116,19 @@ fn replace(new: TempDir, place: &Path, folder: &Path, kind: &'static str) -> Res
     Ok(())
 }
 
-/// Writes the files, and the record behind README.txt. A web server or another user must be able to read them, whatever the umask.
-fn fill(folder: &Path, kind: &str, files: &BTreeMap<String, Vec<u8>>) -> io::Result<()> {
+/// Writes the files. A web server or another user must be able to read them, whatever the umask.
+fn fill(folder: &Path, files: &BTreeMap<String, Vec<u8>>) -> io::Result<()> {
     let readable = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode));
-    let put = |name: &str, bytes: &[u8]| {
+    readable(folder, 0o755)?;
+    for (name, bytes) in files {
         let path = folder.join(name);
         if let Some(inner) = path.parent().filter(|inner| *inner != folder && !inner.exists()) {
             fs::create_dir(inner)?;
             readable(inner, 0o755)?;
         }
         console::write_new(&path, bytes)?;
-        readable(&path, 0o644)
-    };
-    readable(folder, 0o755)?;
-    let mut readme = files.get(README).cloned().unwrap_or_default();
-    readme.extend_from_slice(b"\nSHA-256 of the other files\n\n");
-    for (name, bytes) in files.iter().filter(|(name, _)| *name != README) {
-        put(name, bytes)?;
-        readme.extend_from_slice(format!("{}  {name}\n", blobs::sha256(bytes).hex()).as_bytes());
+        readable(&path, 0o644)?;
     }
-    let end = end(kind, &readme);
-    readme.extend_from_slice(end.as_bytes());
-    put(README, &readme)?;
     File::open(folder)?.sync_all()
 }
 
@@ -166,32 +205,35 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 mod tests {
     use super::*;
 
+    fn files(kind: &'static str, text: &str) -> Complete {
+        Complete::new(kind, BTreeMap::from([("x/y".to_string(), text.as_bytes().to_vec())]))
+    }
+
     #[test]
     fn a_folder_for_something_else_is_not_replaced() {
         let parent = tempfile::tempdir().expect("a folder");
         let folder = parent.path().join("a/b");
-        let files = |text: &str| BTreeMap::from([("x/y".to_string(), text.as_bytes().to_vec())]);
-        write(&folder, "one", &files("1")).expect("a folder");
-        write(&folder, "one", &files("2")).expect("the same folder");
-        let error = write(&folder, "other", &files("3")).expect_err("another kind");
+        write(&folder, &files("one", "1")).expect("a folder");
+        write(&folder, &files("one", "2")).expect("the same folder");
+        let error = write(&folder, &files("other", "3")).expect_err("another kind");
         assert!(
             matches!(&error, Error::NotHandedOver { path, kind: "other" } if *path == folder.join(README)),
             "{error}"
         );
         assert_eq!(fs::read(folder.join("x/y")).expect("a file"), b"2");
-        assert!(matches!(write(Path::new("/"), "one", &files("4")), Err(Error::NotHandedOver { .. })));
+        assert!(matches!(write(Path::new("/"), &files("one", "4")), Err(Error::NotHandedOver { .. })));
         let left: Vec<_> = fs::read_dir(parent.path().join("a")).expect("a folder").collect();
         assert_eq!(left.len(), 1, "nothing is left beside it");
     }
+
     #[test]
     fn what_somebody_puts_into_it_meanwhile_is_not_removed() {
         let parent = tempfile::tempdir().expect("a folder");
         let folder = parent.path().join("qa");
-        let files = |text: &str| BTreeMap::from([("x/y".to_string(), text.as_bytes().to_vec())]);
-        write(&folder, "one", &files("1")).expect("a folder");
+        write(&folder, &files("one", "1")).expect("a folder");
         // It was looked at, and is to be replaced.
         let new = tempfile::tempdir_in(parent.path()).expect("a folder");
-        fill(new.path(), "one", &files("2")).expect("files");
+        fill(new.path(), files("one", "2").files()).expect("files");
         fs::write(folder.join("notes"), "mine").expect("a file");
         let error = replace(new, &folder, &folder, "one").expect_err("somebody else's");
         assert!(matches!(&error, Error::NotHandedOver { path, .. } if *path == folder.join("notes")), "{error}");

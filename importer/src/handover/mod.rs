@@ -1,24 +1,40 @@
 //! What clusters need so that they accept what this site vouches for: files for their nodes, made from `import.yaml`.
 //!
-//! [`staging`] is for clusters that try out what waits in the staging registry. What each kind of cluster accepts is a module of
+//! [`production`] is for clusters that run what was promoted, [`staging`] for those that try out what waits in the staging registry. What each kind of cluster accepts is a module of
 //! its own; names ([`places`]), policy.json and keys ([`policy`]), where signatures lie ([`registries_d`]) and the folder that is
 //! handed over ([`folder`]) are shared.
 
 pub mod folder;
 pub mod places;
 pub mod policy;
+pub mod production;
 mod readme;
 pub mod registries_d;
 pub mod staging;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 
+use manifest_schema::text::is_unprintable;
 use serde::Serialize;
 
+use crate::error::Error;
 use policy::KeyRow;
+use production::Denied;
 use registries_d::Section;
+
+/// The files, by their names in the folder, and what is in them.
+#[derive(Debug)]
+#[must_use]
+pub struct Made {
+    /// The files.
+    pub files: BTreeMap<String, Vec<u8>>,
+    /// What is in them, and what is not.
+    pub report: Report,
+}
 
 /// What was made, for people and programs.
 #[derive(Debug, Serialize)]
@@ -33,6 +49,16 @@ pub struct Report {
     pub lookaside: Vec<Section>,
     /// What clusters will refuse although something of the kind may be received.
     pub left_out: Vec<LeftOut>,
+    /// What must not run any more.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub denied: Vec<Denied>,
+}
+
+/// A folder as policy.json can name it. One that is not absolute would begin wherever podman was started.
+fn node_folder(folder: &Path) -> Result<String, Error> {
+    let text = folder.to_str().filter(|text| text.starts_with('/') && !text.chars().any(is_unprintable));
+    let text = text.ok_or_else(|| Error::KeyDir(folder.into()))?;
+    Ok(text.trim_end_matches('/').into())
 }
 
 /// One scope of the policy.
@@ -83,6 +109,7 @@ impl fmt::Display for LeftOut {
         let streams = self.streams.join(", ");
         match &self.scope {
             Some(scope) => write!(f, "{scope} (stream {streams}): {}", self.reason),
+            None if self.streams.is_empty() => f.write_str(&self.reason),
             None => write!(f, "stream {streams}: {}", self.reason),
         }
     }

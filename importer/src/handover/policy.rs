@@ -22,6 +22,13 @@ impl<'a> NodePolicy<'a> {
     pub fn new(docker: &'a BTreeMap<String, Vec<Requirement>>) -> Self {
         Self { default: [Requirement::Reject], transports: BTreeMap::from([("docker", docker)]) }
     }
+
+    /// policy.json.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        // Strings, lists and maps with strings for keys.
+        let text = serde_json::to_string_pretty(self);
+        text.map(|text| text + "\n").unwrap_or_else(|_| unreachable!("JSON by construction")).into_bytes()
+    }
 }
 
 /// A requirement, as policy.json has it.
@@ -39,8 +46,9 @@ pub enum Requirement {
         /// The keys.
         #[serde(flatten)]
         keys: NodeKeys,
-        /// What it calls the image.
-        signed_identity: MovedIdentity,
+        /// What it calls the image; if `None`, as it is pulled.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        signed_identity: Option<MovedIdentity>,
     },
     /// A cosign signature.
     SigstoreSigned {
@@ -81,9 +89,8 @@ impl Requirement {
     pub fn identity(&self) -> Option<&MovedIdentity> {
         match self {
             Self::InsecureAcceptAnything | Self::Reject => None,
-            Self::SignedBy { signed_identity, .. } | Self::SigstoreSigned { signed_identity, .. } => {
-                Some(signed_identity)
-            }
+            Self::SignedBy { signed_identity, .. } => signed_identity.as_ref(),
+            Self::SigstoreSigned { signed_identity, .. } => Some(signed_identity),
         }
     }
 }
@@ -131,12 +138,18 @@ impl Keys {
             Demand::SignedBy { keys, identity } => Requirement::SignedBy {
                 key_type: "GPGKeys",
                 keys: self.keys(keys, openpgp),
-                signed_identity: identity.clone(),
+                signed_identity: Some(identity.clone()),
             },
             Demand::SigstoreSigned { keys, identity } => {
                 Requirement::SigstoreSigned { keys: self.keys(keys, cosign), signed_identity: identity.clone() }
             }
         }
+    }
+
+    /// Takes in certificates, any of which may have signed an image as it is pulled.
+    pub fn signed_by(&mut self, file: &KeyFile) -> Requirement {
+        let keys = self.keys(&KeySource::Path(file.clone()), openpgp);
+        Requirement::SignedBy { key_type: "GPGKeys", keys, signed_identity: None }
     }
 
     fn keys(&mut self, source: &KeySource, of: impl Fn(&KeyFile) -> (&'static str, Key)) -> NodeKeys {

@@ -3,6 +3,7 @@
 use manifest_schema::text::escape;
 use signing::MovedIdentity;
 
+use super::production::Denied;
 use super::{OriginRow, Report, ScopeRow};
 
 /// For clusters that pull from staging. No date and no path of this machine but those that nodes need: the same configuration
@@ -12,29 +13,76 @@ pub fn staging(report: &Report) -> String {
         stream accepts it under the name that it had at its origin, and refuse every other.\n\n\
         On every node, in this order:\n\n"
         .to_string();
-    let mut steps = Vec::new();
-    if !report.keys.is_empty() {
-        steps.push(vec!["keys/*".into(), format!("{}/", report.key_dir)]);
-    }
-    steps.push(vec!["registries.d/sealift-staging.yaml".into(), "/etc/containers/registries.d/".into()]);
-    steps.push(vec!["policy.json".into(), "/etc/containers/policy.json".into()]);
-    text += &console::table(&["FILE", "GOES TO"], &steps);
+    text += &steps(report, "registries.d/sealift-staging.yaml");
     text += "\npolicy.json comes last: a policy whose keys are missing refuses every pull. It takes the place of the node's own policy, and\n\
         refuses every registry that it does not name. If nodes pull from others too, their policy needs all of its scopes under\n\
         `transports: docker:`, also those that say `reject`: each may stand below one that accepts.\n\n\
         When the image policies, their keys or the mappings change, run the command again, and replace the files.\n";
     text += &format!("\nWhat is accepted (policy.json)\n\n{}", scopes(&report.scopes));
     text += "\nAn image that came by digest has the tag sealift-<digest> in staging, which no signature names: pull it by digest.\n";
-    text += &format!("\nWhere signatures are (registries.d)\n\n{}", lookaside(report));
-    if !report.keys.is_empty() {
-        let row = |key: &super::KeyRow| {
-            let from: Vec<_> = key.from.iter().map(|from| from.escaped().to_string()).collect();
-            format!("{}\n    {}, from {}\n", key.file, key.kind, from.join(", "))
-                + &key.fingerprints.iter().map(|fingerprint| format!("    {fingerprint}\n")).collect::<String>()
-        };
-        text += &format!("\nKeys, by the SHA-256 of the file\n\n{}", report.keys.iter().map(row).collect::<String>());
+    text += &format!("\nWhere signatures are (registries.d)\n\n{}", lookaside(report, "staging"));
+    text += &keys(report);
+    text += &left_out(report);
+    text
+}
+
+/// For clusters that run what is in production. The same configuration and the same withdrawals give the same text.
+pub fn production(report: &Report) -> String {
+    let mut text = "For clusters that pull from production. With these files their nodes accept an image if a production key has signed it\n\
+        under the name by which it is pulled, and refuse every other.\n\n\
+        On every node, in this order:\n\n"
+        .to_string();
+    text += &steps(report, "registries.d/sealift-production.yaml");
+    text += "\npolicy.json comes last: a policy whose keys are missing refuses every pull. It takes the place of the node's own policy, and\n\
+        refuses every registry that it does not name, those of the platform too. If nodes pull from others, their policy needs all of\n\
+        its scopes under `transports: docker:`, also those that say `reject`.\n\n\
+        deny.json is for admission controllers and people. Run the command again after every withdrawal, when the production key is\n\
+        about to change, and when mappings change, and replace the files.\n";
+    text += "\nWhat is accepted (policy.json)\n\n";
+    if report.scopes.is_empty() {
+        text += "Nothing.\n";
     }
-    text += "\nWhat was left out\n\n";
+    for scope in &report.scopes {
+        text += &format!("{}\n    {}\n", scope.scope, scope.demands.join(" and "));
+        let of = |origin: &OriginRow| format!("    stream {}, from {}\n", origin.stream, origin.origin);
+        text += &scope.origins.iter().map(of).collect::<String>();
+    }
+    text += &format!("\nWhere signatures are (registries.d)\n\n{}", lookaside(report, "production"));
+    text += &keys(report);
+    if !report.left_out.is_empty() {
+        text += &left_out(report);
+    }
+    text += "\nWhat must not run (deny.json)\n\n";
+    if report.denied.is_empty() {
+        text += "Nothing was withdrawn.\n";
+    }
+    for image in &report.denied {
+        let how = match image.refused {
+            true => "refused by digest, signed or not",
+            false => "no longer signed; another tag has it with signatures",
+        };
+        let Denied { reference, digest, withdrawn, entry, reason, .. } = image;
+        text += &format!(
+            "{reference}\n    {digest}\n    withdrawn at {withdrawn}, entry {entry}: {}\n    {how}\n",
+            reason.escaped()
+        );
+    }
+    text
+}
+
+/// What goes where.
+fn steps(report: &Report, registries_d: &str) -> String {
+    let mut steps = Vec::new();
+    if !report.keys.is_empty() {
+        steps.push(vec!["keys/*".into(), format!("{}/", report.key_dir)]);
+    }
+    steps.push(vec![registries_d.into(), "/etc/containers/registries.d/".into()]);
+    steps.push(vec!["policy.json".into(), "/etc/containers/policy.json".into()]);
+    console::table(&["FILE", "GOES TO"], &steps)
+}
+
+fn left_out(report: &Report) -> String {
+    let mut text = "\nWhat was left out\n\n".to_string();
     if report.left_out.is_empty() {
         text += "Nothing.\n";
     }
@@ -42,6 +90,18 @@ pub fn staging(report: &Report) -> String {
         text += &format!("{}\n", escape(&left.to_string()));
     }
     text
+}
+
+fn keys(report: &Report) -> String {
+    if report.keys.is_empty() {
+        return String::new();
+    }
+    let row = |key: &super::KeyRow| {
+        let from: Vec<_> = key.from.iter().map(|from| from.escaped().to_string()).collect();
+        format!("{}\n    {}, from {}\n", key.file, key.kind, from.join(", "))
+            + &key.fingerprints.iter().map(|fingerprint| format!("    {fingerprint}\n")).collect::<String>()
+    };
+    format!("\nKeys, by the SHA-256 of the file\n\n{}", report.keys.iter().map(row).collect::<String>())
 }
 
 fn scopes(scopes: &[ScopeRow]) -> String {
@@ -73,14 +133,16 @@ fn named(identity: &MovedIdentity) -> String {
     }
 }
 
-fn lookaside(report: &Report) -> String {
+fn lookaside(report: &Report, of: &str) -> String {
     let mut text = String::new();
     for section in &report.lookaside {
         let cosign = if section.use_sigstore_attachments { ", and cosign's in the registry" } else { "" };
         text += &format!("{}\n    {}{cosign}\n", section.scope, section.lookaside);
     }
     if report.lookaside.iter().any(|section| section.lookaside.starts_with("file:")) {
-        text += "\nfile:// is a folder of the node itself: mount it there, or serve it and name the URL with `staging: lookaside_url:`.\n";
+        text += &format!(
+            "\nfile:// is a folder of the node itself: mount it there, or serve it and name the URL with `{of}: lookaside_url:`.\n"
+        );
     }
     text
 }

@@ -15,30 +15,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use manifest_schema::text::is_unprintable;
 use manifest_schema::{Reference, Scope};
 use signing::{Demand, ImagePolicy, Moved};
 
 use super::places::{Line, Places, rest};
 use super::policy::{Keys, NodePolicy, Requirement};
 use super::registries_d::{self, Section, Urls};
-use super::{LeftOut, OriginRow, Report, ScopeRow, readme};
+use super::{LeftOut, Made, OriginRow, Report, ScopeRow, node_folder, readme};
 use crate::config::Mapping;
 use crate::error::Error;
 use crate::site::{Site, Staging};
-
-/// What the folder is called in its record.
-pub const KIND: &str = "staging";
-
-/// The files, by their names in the folder, and what is in them.
-#[derive(Debug)]
-#[must_use]
-pub struct Made {
-    /// The files.
-    pub files: BTreeMap<String, Vec<u8>>,
-    /// What is in them, and what is not.
-    pub report: Report,
-}
 
 /// Makes the files. `key_dir` is where the keys will lie on the nodes.
 ///
@@ -67,16 +53,9 @@ pub fn make(site: &Site, key_dir: &Path, urls: &Urls) -> Result<Made, Error> {
     ]);
     files.extend(made.keys.files().map(|(name, bytes)| (format!("keys/{name}"), bytes.to_vec())));
     let Rules { scopes, left_out, keys, .. } = made;
-    let report = Report { key_dir, scopes, keys: keys.rows(), lookaside: sections, left_out };
+    let report = Report { key_dir, scopes, keys: keys.rows(), lookaside: sections, left_out, denied: Vec::new() };
     files.insert("README.txt".into(), readme::staging(&report).into_bytes());
     Ok(Made { files, report })
-}
-
-/// A folder as policy.json can name it. One that is not absolute would begin wherever podman was started.
-fn node_folder(folder: &Path) -> Result<String, Error> {
-    let text = folder.to_str().filter(|text| text.starts_with('/') && !text.chars().any(is_unprintable));
-    let text = text.ok_or_else(|| Error::KeyDir(folder.into()))?;
-    Ok(text.trim_end_matches('/').into())
 }
 
 /// A stream, as far as it matters here.
@@ -115,9 +94,7 @@ pub(super) struct Rules {
 
 impl Rules {
     pub fn policy_json(&self) -> Vec<u8> {
-        // Strings, lists and maps with strings for keys.
-        let text = serde_json::to_string_pretty(&NodePolicy::new(&self.docker));
-        text.map(|text| text + "\n").unwrap_or_else(|_| unreachable!("JSON by construction")).into_bytes()
+        NodePolicy::new(&self.docker).to_bytes()
     }
 }
 

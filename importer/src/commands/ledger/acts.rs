@@ -36,6 +36,7 @@ pub(super) fn summary(act: &Act) -> String {
         Act::Refused(a) => a.reason.escaped().to_string(),
         Act::Resigned(a) => format!("{} signatures", a.signatures.len()),
         Act::Withdrawn(a) => format!("{} signatures: {}", a.images.len(), a.reason.escaped()),
+        Act::HandedOver(a) => format!("{} files for the clusters of {}", a.files.len(), a.clusters.as_str()),
         Act::KeyChanged(a) => format!("to {}", a.to),
         Act::Adopted(a) => format!("{} heads that it lacks: {}", a.heads.len(), a.reason.escaped()),
     }
@@ -84,6 +85,11 @@ pub(super) fn lines(act: &Act) -> Vec<String> {
         Act::Withdrawn(a) => {
             let images = a.images.iter().map(|image| format!("no longer signed: {} {}", image.reference, image.digest));
             std::iter::once(a.reason.escaped().to_string()).chain(images).collect()
+        }
+        Act::HandedOver(a) => {
+            let files = a.files.iter().map(|file| format!("{} {}", file.name.escaped(), file.digest));
+            let denied = format!("{} must not run", images(usize::try_from(a.denied).unwrap_or(usize::MAX)));
+            files.chain((a.denied > 0).then_some(denied)).collect()
         }
         Act::KeyChanged(a) => {
             let from = a.from.as_ref().map_or("none".into(), ToString::to_string);

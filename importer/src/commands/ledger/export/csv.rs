@@ -150,6 +150,7 @@ fn keys(act: &Act) -> String {
         | Act::Overridden(_)
         | Act::Refused(_)
         | Act::Withdrawn(_)
+        | Act::HandedOver(_)
         | Act::Adopted(_) => String::new(),
     }
 }

@@ -1,6 +1,4 @@
-//! `handover`: clusters with the files that it writes, played by stock skopeo and podman.
-
-#![allow(clippy::unwrap_used)]
+//! `handover staging`: clusters that try out what waits.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -11,7 +9,7 @@ use serde_json::{Value, json};
 use signing::Lookaside;
 use signing::sigstore::{Attachment, SigstoreSecretError, SigstoreSecretKey, generate_sigstore};
 use testkit::layout::{API, Layout, closure, digest, fixtures, repository_and_tag};
-use testkit::{Key, Ran, Registry, Site, command, need, run};
+use testkit::{Key, Node, Ran, Registry, Site, command, need, run};
 
 const NEEDS: &[&str] = &["docker-registry", "skopeo"];
 const NAME: &str = "payments/api:2.3.1";
@@ -108,12 +106,7 @@ impl Qa {
     /// Whether a node takes an image, with stock skopeo and the files of the folder.
     #[track_caller]
     fn takes(&self, image: &str) -> Ran {
-        let home = tempfile::tempdir_in(self.site.scratch("node")).unwrap();
-        let (policy, registries_d) = (self.folder().join("policy.json"), self.folder().join("registries.d"));
-        let mut command = command("skopeo", home.path());
-        command.arg("--policy").arg(policy).arg("--registries.d").arg(registries_d);
-        command.args(["copy", "-q", "--src-tls-verify=false", "--remove-signatures"]);
-        run(command.args([format!("docker://{image}"), "dir:out".into()]).current_dir(home.path()))
+        self.node().takes(image)
     }
 
     /// `trust check` with the files of the folder.
@@ -125,9 +118,11 @@ impl Qa {
 
     #[track_caller]
     fn refuses(&self, image: &str) {
-        let ran = self.takes(image).expect_code(1);
-        let rejected = ran.stderr.contains("Source image rejected");
-        assert!(rejected, "it is refused for another reason\n{ran}");
+        self.node().refuses(image);
+    }
+
+    fn node(&self) -> Node {
+        Node::new(self.folder(), self.site.scratch("node"))
     }
 }
 

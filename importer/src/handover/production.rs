@@ -1,0 +1,150 @@
+//! For clusters that run what is in production: they accept what a production key signed under the name by which it is pulled, and
+//! nothing else.
+//!
+//! What answers what:
+//!
+//! | somebody | answer |
+//! |---|---|
+//! | puts an image of their own into production | [`NodePolicy`]: refused by default, and every part of production demands a signature |
+//! | gives a signed image another name, or moves a tag back | the signature must name what is pulled: the default of `signedIdentity`, matchRepoDigestOrExact |
+//! | puts the signatures of a withdrawn image back | its digests are refused, signed or not ([`Denied`]) |
+//! | has the key of another role called production's | [`Site::production_certificates`] |
+//! | has a production key that was revoked since | its certificate is left out, and it is told |
+//! | exchanges a certificate while this runs | what was read is what is copied |
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use ledger::{Act, EntryNumber, Ledger};
+use manifest_schema::{Digest, OutsideText, Reference, Repository, Scope, Timestamp};
+use serde::Serialize;
+use signing::{Certificates, KeyFile};
+
+use super::policy::{Keys, NodePolicy, Requirement};
+use super::registries_d::{self, Section, Urls};
+use super::{LeftOut, Made, OriginRow, Report, ScopeRow, node_folder, readme};
+use crate::error::Error;
+use crate::site::Site;
+
+/// So many signatures of one digest are looked for.
+const SIGNATURES: u32 = 10_000;
+
+/// An image that was withdrawn, and has not been signed since.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Denied {
+    /// What it was called in production.
+    pub reference: Reference,
+    /// The digest of an index or image manifest.
+    pub digest: Digest,
+    /// When it was withdrawn.
+    pub withdrawn: Timestamp,
+    /// The ledger's entry.
+    pub entry: EntryNumber,
+    /// Why.
+    pub reason: OutsideText,
+    /// Whether the digest is refused in all of its repository: no other tag has it with signatures.
+    pub refused: bool,
+}
+
+/// deny.json
+#[derive(Serialize)]
+struct DenyList<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    ledger: String,
+    images: &'a [Denied],
+}
+
+/// Makes the files. `key_dir` is where the keys will lie on the nodes.
+///
+/// # Errors
+/// [`Error::KeyDir`], [`Error::Missing`], those of [`Urls::of`], and of reading the ledger.
+pub fn make(
+    site: &Site,
+    ledger: &Ledger,
+    certificates: &Certificates,
+    key_dir: &Path,
+    urls: &Urls,
+) -> Result<Made, Error> {
+    let key_dir = node_folder(key_dir)?;
+    let places = site.production_places()?;
+    let parts: BTreeSet<&Scope> = site.production_scopes().into_iter().collect();
+    let registries: BTreeSet<&str> = parts.iter().map(|part| part.registry()).collect();
+    let registries: Vec<&str> = registries.into_iter().collect();
+    let urls = urls.of(&registries, |registry| places.root(registry))?;
+    let urls: BTreeMap<&str, String> = registries.into_iter().zip(urls).collect();
+    let denied = denied(ledger)?;
+
+    let mut keys = Keys::new(&key_dir);
+    let path = PathBuf::from("production.asc");
+    let signed = keys.signed_by(&KeyFile { path, bytes: certificates.keyring(site.now)? });
+    let mut docker: BTreeMap<String, Vec<Requirement>> =
+        parts.iter().map(|part| (part.to_string(), vec![signed.clone()])).collect();
+    for image in denied.iter().filter(|image| image.refused) {
+        docker.insert(format!("{}@{}", image.reference.repository(), image.digest), vec![Requirement::Reject]);
+    }
+    let section = |part: &&Scope| {
+        let lookaside = urls.get(part.registry()).cloned();
+        lookaside.map(|lookaside| Section { scope: part.to_string(), lookaside, use_sigstore_attachments: false })
+    };
+    let lookaside: Vec<_> = parts.iter().filter_map(section).collect();
+    let list = DenyList { kind: "sealift/deny-list/1", ledger: ledger.id().to_string(), images: &denied };
+    let mut files = BTreeMap::from([
+        ("policy.json".to_string(), NodePolicy::new(&docker).to_bytes()),
+        ("deny.json".to_string(), json(&list)),
+        ("registries.d/sealift-production.yaml".to_string(), registries_d::text(&lookaside).into_bytes()),
+    ]);
+    files.extend(keys.files().map(|(name, bytes)| (format!("keys/{name}"), bytes.to_vec())));
+    let scopes = parts.iter().map(|part| row(site, part, &signed)).collect();
+    let left_out = certificates.info(site.now).into_iter().filter_map(|certificate| {
+        let reason = format!("production key {}: {}", certificate.fingerprint, certificate.refused?);
+        Some(LeftOut { scope: None, streams: Vec::new(), reason })
+    });
+    let report = Report { key_dir, scopes, keys: keys.rows(), lookaside, left_out: left_out.collect(), denied };
+    files.insert("README.txt".into(), readme::production(&report).into_bytes());
+    Ok(Made { files, report })
+}
+
+/// What was withdrawn and not signed since.
+fn denied(ledger: &Ledger) -> Result<Vec<Denied>, Error> {
+    let rows = ledger.all_withdrawn()?;
+    let withdrawn: BTreeSet<(&Reference, &Digest)> = rows.iter().map(|(_, image, digest)| (image, digest)).collect();
+    let is_signed = |repository: &Repository, digest: &Digest| -> Result<bool, Error> {
+        let signatures = ledger.signatures_by_digest(digest, SIGNATURES)?;
+        let mut images = signatures.iter().map(|s| &s.reference).filter(|image| image.repository() == repository);
+        Ok(images.any(|image| !withdrawn.contains(&(image, digest))))
+    };
+    let mut denied = Vec::new();
+    for (at, reference, digest) in &rows {
+        let entry = ledger.entry(at.entry)?.ok_or(ledger::Error::NoSuchEntry(at.entry))?.entry;
+        let Act::Withdrawn(act) = entry.act else { return Err(ledger::Error::NoSuchEntry(at.entry).into()) };
+        denied.push(Denied {
+            reference: reference.clone(),
+            digest: *digest,
+            withdrawn: at.time,
+            entry: at.entry,
+            reason: act.reason,
+            refused: !is_signed(reference.repository(), digest)?,
+        });
+    }
+    Ok(denied)
+}
+
+fn json(list: &DenyList<'_>) -> Vec<u8> {
+    // Strings, numbers, lists and names.
+    let text = serde_json::to_string_pretty(list);
+    text.map(|text| text + "\n").unwrap_or_else(|_| unreachable!("JSON by construction")).into_bytes()
+}
+
+fn row(site: &Site, part: &Scope, signed: &Requirement) -> ScopeRow {
+    let mut origins = Vec::new();
+    for (stream, rules) in site.all_rules() {
+        let inside = rules.to.mappings.iter().filter(|mapping| part.overlaps(&mapping.to));
+        origins.extend(inside.map(|mapping| OriginRow {
+            stream: stream.into(),
+            origin: mapping.from.to_string(),
+            policy: None,
+        }));
+    }
+    ScopeRow { scope: part.to_string(), demands: vec![signed.kind()], identities: Vec::new(), origins }
+}

@@ -1,0 +1,6 @@
+//! `handover`: clusters with the files that it writes, played by stock skopeo and podman.
+
+#![allow(clippy::unwrap_used)]
+
+mod production;
+mod staging;
