@@ -135,8 +135,9 @@ impl Approvers {
 /// Only [`counted`] makes one:
 ///
 /// ```compile_fail
-/// let mut approvals: importer::approvals::Approvals = unimplemented!();
-/// approvals.images.clear();
+/// fn of_other_images(approvals: &mut importer::approvals::Approvals) {
+///     approvals.images.clear();
+/// }
 /// ```
 #[derive(Debug)]
 #[must_use = "images are signed on the strength of it"]

@@ -112,7 +112,11 @@ fn what_was_withdrawn_is_refused_even_if_its_signatures_come_back() {
     if !need(NEEDS) {
         return;
     }
-    let site = Site::new();
+    let mut site = Site::new();
+    site.origin.load_layout(&fixtures(), API, "payments/copy", "2.3.1");
+    site.list_fixtures(&[API]);
+    let copy = format!("{}/payments/copy:2.3.1", site.origin.host());
+    site.release["images"].as_array_mut().unwrap().push(copy.into());
     let bundle = site.packed(1);
     site.receive(&bundle, &[]).expect_code(0);
     let name: Reference = image(&site, NAME).parse().unwrap();
@@ -129,6 +133,8 @@ fn what_was_withdrawn_is_refused_even_if_its_signatures_come_back() {
     let ran = handover(&site, &[]).expect_code(0);
     assert!(ran.stdout.contains("3 images must not run"), "{ran}");
     node(&site).refuses(&pinned);
+    // Another repository has the same image, and nobody withdrew it there.
+    node(&site).takes(&image(&site, &format!("payments/copy@{}", digest(&fixtures(), API)))).expect_code(0);
     assert_eq!(handed_over(&site)[0].denied, 3);
     let list = json_of(&site, "deny.json");
     assert_eq!(list["type"], "sealift/deny-list/1");
@@ -182,7 +188,8 @@ fn what_another_tag_has_with_signatures_is_listed_and_not_refused_by_digest() {
     let list = json_of(&site, "deny.json");
     assert_eq!(list["images"].as_array().unwrap().len(), 3);
     assert!(!refused(&list));
-    import(&site, &["withdraw", &image(&site, NAME), "--reason", "CVE-2026-1"]).expect_code(0);
+    // Under every tag, also the one that it was withdrawn under before.
+    import(&site, &["withdraw", &pinned, "--reason", "CVE-2026-1"]).expect_code(0);
     handover(&site, &[]).expect_code(0);
     let list = json_of(&site, "deny.json");
     assert_eq!(list["images"].as_array().unwrap().len(), 6);
