@@ -1,5 +1,12 @@
 //! Arguments and configuration, resolved once. No stage sees either.
 
+mod places;
+mod production;
+mod roles;
+
+pub use places::{ProductionPlaces, Staging};
+pub use production::Production;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -9,12 +16,12 @@ use commands::settings::{self, KeySource, SignArgs, Talk};
 use console::PassphraseSource;
 use console::args::{JobArgs, RegistryArgs};
 use ledger::Ledger;
-use manifest_schema::{LIMITS, OutsideText, Repository, Scope, Stream, Timestamp};
+use manifest_schema::{LIMITS, OutsideText, Scope, Stream, Timestamp};
 use registry::Registries;
-use signing::sigstore::{Keyless, KeylessIdentity, SigstoreKey, SigstoreSecretKey};
-use signing::{Certificates, ImagePolicy, Lookaside, RoleConflict, SecretKey, Trust};
+use signing::sigstore::{Keyless, KeylessIdentity, SigstoreKey};
+use signing::{Certificates, ImagePolicy, RoleConflict, Trust};
 
-use crate::access::{LedgerAccess, LedgerArgs, beside_key, to_ledger};
+use crate::access::{LedgerAccess, LedgerArgs, to_ledger};
 use crate::approvals::{ApproverArgs, Approvers};
 use crate::config::{
     BaseProof, IdentityConfig, Import, LookasideConfig, LookasideUrlConfig, Mapping, OnExistingTag, SigstoreConfig,
@@ -22,6 +29,7 @@ use crate::config::{
 };
 use crate::destination::Rules;
 use crate::error::Error;
+use places::distinct_destinations;
 
 /// What registries are told that this program is.
 pub(crate) const USER_AGENT: &str = concat!("sealift-import/", env!("CARGO_PKG_VERSION"));
@@ -131,42 +139,6 @@ pub struct StreamRules {
     pub replace_tags: Vec<String>,
 }
 
-/// A registry before production.
-#[derive(Debug, Clone)]
-pub struct Staging {
-    /// From production to where its images wait.
-    pub to: Rules,
-    /// Where clusters find the signature trees, if that is said.
-    pub lookaside_url: Option<LookasideUrlConfig>,
-    lookaside: LookasideConfig,
-}
-
-impl Staging {
-    /// The signature tree of a repository's registry.
-    ///
-    /// # Errors
-    /// [`Error::NoLookaside`].
-    pub fn lookaside(&self, repository: &Repository) -> Result<Lookaside, Error> {
-        tree(&self.lookaside, repository)
-    }
-
-    /// The folder of a registry's signature tree.
-    ///
-    /// # Errors
-    /// [`Error::NoLookaside`].
-    pub fn root(&self, registry: &str) -> Result<&Path, Error> {
-        root(&self.lookaside, registry)
-    }
-
-    /// Makes the folders for signatures, if they are not there.
-    ///
-    /// # Errors
-    /// [`Error::LookasideRoot`].
-    pub fn make_roots(&self) -> Result<(), Error> {
-        make_roots(&self.lookaside)
-    }
-}
-
 /// How far `receive` goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
@@ -176,23 +148,6 @@ pub enum Stage {
     Staging,
     /// Into production, where the images wait for their promotion without tags and signatures.
     Held,
-}
-
-fn make_roots(lookaside: &LookasideConfig) -> Result<(), Error> {
-    lookaside.roots().into_iter().try_for_each(|root| {
-        std::fs::create_dir_all(root).map_err(|source| Error::LookasideRoot { path: root.clone(), source })
-    })
-}
-
-fn root<'l>(lookaside: &'l LookasideConfig, registry: &str) -> Result<&'l Path, Error> {
-    lookaside.root_of(registry).ok_or_else(|| Error::NoLookaside { host: registry.into() })
-}
-
-fn tree(lookaside: &LookasideConfig, repository: &Repository) -> Result<Lookaside, Error> {
-    match lookaside.root_for(repository) {
-        Some(root) => Ok(Lookaside::new(root)),
-        None => Err(Error::NoLookaside { host: repository.registry().into() }),
-    }
 }
 
 enum Streams {
@@ -466,62 +421,6 @@ impl Site {
         self.ledger.as_ref().ok_or(Error::Missing("a ledger"))
     }
 
-    /// Unlocks the production key, proves it with a trial signature, and holds it against the release certificates.
-    ///
-    /// # Errors
-    /// [`Error`] says what is wrong with it.
-    pub fn production(&self) -> Result<Production, Error> {
-        let file = self.sign.as_ref().ok_or(Error::Missing("a production key"))?;
-        let lookaside = self.lookaside.clone().ok_or(Error::Missing("a folder for signatures"))?;
-        let key = file.unlock(self.now)?;
-        // Now, and not when everything has been pushed.
-        make_roots(&lookaside)?;
-        let own = key.certificates();
-        for (name, certificates) in self.foreign_certificates() {
-            signing::distinct_roles(&[("production", &own), (&name, certificates)])?;
-        }
-        let trust = Trust::new(own, 1, self.now)?;
-        let cosign = self.cosign.as_ref().map(|(path, passphrase)| -> Result<_, Error> {
-            let what = path.display().to_string();
-            let key = SigstoreSecretKey::load::<Error>(path, || Ok(passphrase.get(&what)?))?;
-            key.usable()?;
-            let fingerprint = key.public().fingerprint();
-            if self.foreign_sigstore_keys().any(|other| other.fingerprint() == fingerprint) {
-                return Err(Error::CosignRole { fingerprint });
-            }
-            Ok(key)
-        });
-        Ok(Production {
-            key,
-            trust,
-            lookaside,
-            cosign: cosign.transpose()?,
-            release_signatures: self.release_signatures.clone(),
-        })
-    }
-
-    /// Where production's signatures are; the key is not touched.
-    ///
-    /// # Errors
-    /// [`Error::Missing`].
-    pub fn production_places(&self) -> Result<ProductionPlaces, Error> {
-        self.lookaside.clone().map(ProductionPlaces).ok_or(Error::Missing("a folder for signatures"))
-    }
-
-    /// The certificates that clusters are to accept: these, or else the configured ones, or the one beside the production key.
-    ///
-    /// # Errors
-    /// [`Error::Missing`]; [`Error::RoleConflict`] if one of them is a key of somebody else; what is wrong with a file.
-    pub fn production_certificates(&self, given: &[PathBuf]) -> Result<Certificates, Error> {
-        let beside: Vec<_> = self.sign.iter().filter_map(beside_key).filter(|path| path.exists()).collect();
-        let files = [given, &self.certificates, &beside].into_iter().find(|files| !files.is_empty());
-        let certificates = Certificates::load(files.ok_or(Error::Missing("the production key's certificate"))?)?;
-        for (name, others) in self.foreign_certificates() {
-            signing::distinct_roles(&[("production", &certificates), (&name, others)])?;
-        }
-        Ok(certificates)
-    }
-
     /// Where clusters find production's signature trees, if that is said.
     pub fn lookaside_url(&self) -> Option<&LookasideUrlConfig> {
         self.lookaside_url.as_ref()
@@ -537,42 +436,9 @@ impl Site {
         self.approvers.as_ref()
     }
 
-    /// Who approves or promotes has no key of another role.
-    fn check_approvers(&self) -> Result<(), Error> {
-        for (role, certificates) in self.approver_certificates() {
-            for (name, others) in self.outside_certificates() {
-                signing::distinct_roles(&[(role, certificates), (&name, others)])?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The certificates of those who approve and promote, with their role. One person may do both.
-    fn approver_certificates(&self) -> Vec<(&'static str, &Certificates)> {
-        self.approvers.iter().flat_map(Approvers::certificates).collect()
-    }
-
-    /// Who releases is no courier.
-    fn check_couriers(&self) -> Result<(), Error> {
-        for (name, rules) in self.couriers.iter().flat_map(|_| self.all_rules()) {
-            let release = (format!("release ({name})"), rules.trust.certificates());
-            let couriers = self.couriers.iter().map(|couriers| ("courier", couriers));
-            signing::distinct_roles(&couriers.chain([(release.0.as_str(), release.1)]).collect::<Vec<_>>())?;
-        }
-        Ok(())
-    }
-
     /// Whether production signs in the form of cosign too.
     pub fn signs_for_cosign(&self) -> bool {
         self.cosign.is_some()
-    }
-
-    /// The cosign keys of those on the other side.
-    fn foreign_sigstore_keys(&self) -> impl Iterator<Item = &SigstoreKey> {
-        self.all_rules().into_iter().flat_map(|(_, rules)| {
-            let of_policy = rules.images.iter().flat_map(ImagePolicy::sigstore_keys);
-            rules.sigstore_keys.iter().chain(of_policy)
-        })
     }
 
     /// The rules of every release line, each with its name.
@@ -582,156 +448,6 @@ impl Site {
             Streams::Given(_, rules) => vec![("--trust", rules)],
         }
     }
-
-    /// The certificates of everyone whose keys are not this site's, with their role.
-    fn foreign_certificates(&self) -> Vec<(String, &Certificates)> {
-        let mut found = self.outside_certificates();
-        found.extend(self.approver_certificates().into_iter().map(|(role, certificates)| (role.into(), certificates)));
-        found
-    }
-
-    /// The certificates of those on the other side, with their role: who releases, who signs images, and who carries them.
-    fn outside_certificates(&self) -> Vec<(String, &Certificates)> {
-        let mut found = Vec::new();
-        for (stream, rules) in self.all_rules() {
-            found.push((format!("release ({stream})"), rules.trust.certificates()));
-            let images = rules.images.iter().flat_map(ImagePolicy::certificates);
-            found.extend(images.map(|certificates| (format!("image policy ({stream})"), certificates)));
-        }
-        found.extend(self.couriers.iter().map(|couriers| ("courier".into(), couriers)));
-        found
-    }
-
-    /// A lookaside path has no host in it: two production registries must not share a tree.
-    fn check_lookaside(&self) -> Result<(), Error> {
-        let Some(lookaside) = &self.lookaside else { return Ok(()) };
-        one_tree_each(lookaside, self.production_scopes())
-    }
-
-    /// The parts of production that streams write.
-    pub(crate) fn production_scopes(&self) -> Vec<&Scope> {
-        self.all_rules()
-            .into_iter()
-            .flat_map(|(_, r)| r.to.mappings.iter().map(|m| &m.to).chain(&r.to.prefix))
-            .collect()
-    }
-
-    /// What waits lies apart from production, and every part of production has a place where it can wait.
-    fn check_staging(&self) -> Result<(), Error> {
-        let Some(staging) = &self.staging else { return Ok(()) };
-        let scopes = || staging.to.mappings.iter().map(|m| &m.to);
-        one_tree_each(&staging.lookaside, scopes().collect())?;
-        for production in self.production_scopes() {
-            if let Some(shared) = scopes().find(|scope| scope.overlaps(production)) {
-                return Err(Error::StagingIsProduction { staging: Box::new(shared.clone()) });
-            }
-        }
-        let shared = self.lookaside.iter().flat_map(LookasideConfig::roots);
-        match shared.into_iter().find(|root| staging.lookaside.roots().contains(root)) {
-            Some(root) => Err(Error::StagingLookaside { path: root.clone() }),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Where production's signatures are.
-#[derive(Debug, Clone)]
-pub struct ProductionPlaces(LookasideConfig);
-
-impl ProductionPlaces {
-    /// The signature tree of a repository's registry.
-    ///
-    /// # Errors
-    /// [`Error::NoLookaside`].
-    pub fn lookaside(&self, repository: &Repository) -> Result<Lookaside, Error> {
-        tree(&self.0, repository)
-    }
-
-    /// The folder of a registry's signature tree.
-    ///
-    /// # Errors
-    /// [`Error::NoLookaside`].
-    pub fn root(&self, registry: &str) -> Result<&Path, Error> {
-        root(&self.0, registry)
-    }
-}
-
-/// The production key and where its signatures go.
-pub struct Production {
-    /// The key.
-    pub key: SecretKey,
-    /// The key's own certificate, to find signatures that are there already.
-    pub trust: Trust,
-    /// The key that signs in the form of cosign, if there is one.
-    pub cosign: Option<SigstoreSecretKey>,
-    /// Where signatures of release images are handed over.
-    pub release_signatures: Option<PathBuf>,
-    lookaside: LookasideConfig,
-}
-
-impl Production {
-    /// The signature tree of a repository's registry.
-    ///
-    /// # Errors
-    /// [`Error::NoLookaside`].
-    pub fn lookaside(&self, repository: &Repository) -> Result<Lookaside, Error> {
-        tree(&self.lookaside, repository)
-    }
-}
-
-fn sigstore_keys(config: &SigstoreConfig) -> Result<Vec<SigstoreKey>, Error> {
-    let key = |path: &PathBuf| {
-        let source = |source| Error::SigstoreKey { path: path.clone(), source };
-        SigstoreKey::from_pem(&sigstore_file(path)?).map_err(source)
-    };
-    config.keys.iter().map(key).collect()
-}
-
-fn keyless(config: &SigstoreConfig) -> Result<Option<Keyless>, Error> {
-    let Some(path) = &config.trusted_root else { return Ok(None) };
-    let identity = |i: &IdentityConfig| KeylessIdentity { issuer: i.issuer.clone(), subject: i.subject.clone() };
-    let identities = config.identities.iter().map(identity).collect();
-    let keyless = Keyless::new(&sigstore_file(path)?, identities);
-    keyless.map(Some).map_err(|source| Error::Keyless { path: path.clone(), source })
-}
-
-fn sigstore_file(path: &Path) -> Result<Vec<u8>, Error> {
-    let read = |source| commands::Error::ReadConfig { path: path.into(), source };
-    Ok(console::read_text(path, LIMITS.config).map_err(read)?.into_bytes())
-}
-
-/// A lookaside path has no host in it: no two registries share a tree.
-fn one_tree_each(lookaside: &LookasideConfig, scopes: Vec<&Scope>) -> Result<(), Error> {
-    let mut hosts: Vec<&str> = scopes.into_iter().map(Scope::registry).collect();
-    hosts.sort_unstable();
-    hosts.dedup();
-    match lookaside {
-        LookasideConfig::One(_) if hosts.len() > 1 => {
-            Err(Error::SharedLookaside { hosts: hosts.iter().map(ToString::to_string).collect() })
-        }
-        LookasideConfig::PerHost(trees) => match hosts.iter().find(|h| !trees.contains_key(**h)) {
-            Some(host) => Err(Error::NoLookaside { host: (*host).into() }),
-            None => Ok(()),
-        },
-        LookasideConfig::One(_) => Ok(()),
-    }
-}
-
-/// No two release lines write the same part of production.
-fn distinct_destinations(streams: &BTreeMap<Stream, StreamRules>) -> Result<(), Error> {
-    let all: Vec<(&Stream, &Scope)> =
-        streams.iter().flat_map(|(name, r)| r.to.mappings.iter().map(move |m| (name, &m.to))).collect();
-    for (i, (first, a)) in all.iter().enumerate() {
-        for (second, b) in &all[i + 1..] {
-            if first != second && a.overlaps(b) {
-                return Err(Error::SharedDestination {
-                    streams: ((*first).clone(), (*second).clone()),
-                    destinations: (Box::new((*a).clone()), Box::new((*b).clone())),
-                });
-            }
-        }
-    }
-    Ok(())
 }
 
 fn rules_from_flags(to: &[String]) -> Result<Rules, Error> {
@@ -762,4 +478,25 @@ fn lookaside_from_flags(flags: &[String]) -> Result<Option<LookasideConfig>, Err
             .collect::<Result<BTreeMap<_, _>, _>>()
             .map(|trees| Some(LookasideConfig::PerHost(trees))),
     }
+}
+
+fn sigstore_keys(config: &SigstoreConfig) -> Result<Vec<SigstoreKey>, Error> {
+    let key = |path: &PathBuf| {
+        let source = |source| Error::SigstoreKey { path: path.clone(), source };
+        SigstoreKey::from_pem(&sigstore_file(path)?).map_err(source)
+    };
+    config.keys.iter().map(key).collect()
+}
+
+fn keyless(config: &SigstoreConfig) -> Result<Option<Keyless>, Error> {
+    let Some(path) = &config.trusted_root else { return Ok(None) };
+    let identity = |i: &IdentityConfig| KeylessIdentity { issuer: i.issuer.clone(), subject: i.subject.clone() };
+    let identities = config.identities.iter().map(identity).collect();
+    let keyless = Keyless::new(&sigstore_file(path)?, identities);
+    keyless.map(Some).map_err(|source| Error::Keyless { path: path.clone(), source })
+}
+
+fn sigstore_file(path: &Path) -> Result<Vec<u8>, Error> {
+    let read = |source| commands::Error::ReadConfig { path: path.into(), source };
+    Ok(console::read_text(path, LIMITS.config).map_err(read)?.into_bytes())
 }
