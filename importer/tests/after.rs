@@ -143,10 +143,8 @@ fn one_of_two_names_of_an_image_is_withdrawn_or_its_digest_under_both() {
         return;
     }
     let mut site = Site::new();
-    site.origin.load_layout(&fixtures(), API, "payments/api", "alias");
     site.list_fixtures(&[API]);
-    let alias = format!("{}/payments/api:alias", site.origin.host());
-    site.release["images"].as_array_mut().unwrap().push(alias.into());
+    site.list_api_as("payments/api", "alias");
     let bundle = site.packed(1);
     site.receive(&bundle, &[]).expect_code(0);
     let name = |tag: &str| format!("{}/payments/api{tag}", site.production.host());

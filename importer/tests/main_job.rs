@@ -361,8 +361,7 @@ fn a_blob_that_one_repository_has_is_put_into_the_other_too() {
     site.list_fixtures(&[API]);
     let first = site.packed(41);
     site.receive(&first, &[]).expect_code(0);
-    let digest = site.origin.load_layout(&fixtures(), API, "payments/twin", "2.3.1");
-    site.release["images"] = json!([site.release["images"][0], format!("{}/payments/twin:2.3.1", site.origin.host())]);
+    let digest = site.list_api_as("payments/twin", "2.3.1");
     let second = site.packed(42);
     let ran = site.receive(&second, &[]).expect_code(0);
     assert!(!ran.stderr.contains("not read"), "{ran}");

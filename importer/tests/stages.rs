@@ -10,11 +10,10 @@ use std::path::{Path, PathBuf};
 
 use common::ledger;
 use ledger::{Act, Status};
-use manifest_schema::{Digest, Reference, Timestamp};
+use manifest_schema::{Digest, Timestamp};
 use serde_json::{Value, json};
-use signing::Lookaside;
 use testkit::hostile;
-use testkit::layout::{API, closure, digest, fixtures, repository_and_tag};
+use testkit::layout::{API, digest, fixtures};
 use testkit::{Key, Ran, Registry, Site, command, need, run};
 
 const NAME: &str = "payments/api:2.3.1";
@@ -29,45 +28,17 @@ struct Stages {
 
 impl Stages {
     fn new() -> Self {
-        let mut site = Site::new();
-        let staging = Registry::start();
-        site.import["staging"] = json!({
-            "to": [{ "from": site.production.host(), "to": staging.host() }],
-            "lookaside": "qa-sigstore/",
-        });
+        let (mut site, staging) = Site::staged();
+        site.look_for_signatures();
         let signer = Key::new(&site.scratch("signer"), "images");
-        let stages = Self { site, staging, signer };
-        stages.look_for_signatures()
-    }
-
-    fn look_for_signatures(mut self) -> Self {
-        let (tree, configuration) = (self.site.scratch("lookaside"), self.site.scratch("registries.d"));
-        let url = format!("file://{}", tree.display());
-        let text = json!({ "docker": { self.site.origin.host(): { "lookaside": url } } }).to_string();
-        fs::write(configuration.join("origin.yaml"), text).unwrap();
-        self.site.release["registries_d"] = json!([configuration]);
-        self
+        Self { site, staging, signer }
     }
 
     /// Signs every document of the image at the origin, and has the stream's image policy ask for that.
     fn sign_at_origin(&mut self) {
-        let name: Reference = format!("{}/{NAME}", self.site.origin.host()).parse().unwrap();
-        let (repository, _) = repository_and_tag(API);
-        let tree = Lookaside::new(self.site.scratch("lookaside"));
-        for document in closure(&fixtures(), API) {
-            if self.site.origin.get(&format!("/v2/{repository}/manifests/{document}")).status == 200 {
-                let signature = self.signer.secret.sign_simple(&name, &document, Timestamp::now(), "test").unwrap();
-                tree.add(name.repository(), &document, &signature).unwrap();
-            }
-        }
-        let policy = json!({
-            "default": [{ "type": "reject" }],
-            "transports": { "docker": { self.site.origin.host(): [
-                { "type": "signedBy", "keyType": "GPGKeys", "keyPath": self.signer.certificate_file }
-            ] } },
-        });
-        fs::write(self.site.import_dir().join("policy.json"), policy.to_string()).unwrap();
-        self.site.import["streams"]["payments"]["images"] = "policy.json".into();
+        self.site.sign_at_origin(&self.signer);
+        let docker = json!({ self.site.origin.host(): self.signer.signed_by() });
+        self.site.judge_images("payments", &docker);
     }
 
     fn run(&self, args: &[&str]) -> Ran {

@@ -9,10 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ledger::{Act, EntryNumber, Status};
-use manifest_schema::{Digest, Reference, Timestamp};
+use manifest_schema::Digest;
 use serde_json::{Value, json};
-use signing::Lookaside;
-use testkit::layout::{API, closure, fixtures, repository_and_tag};
 use testkit::{Key, Node, Ran, Registry, Site, need, run};
 
 /// What each side of the story needs.
@@ -26,12 +24,7 @@ struct Story {
 
 impl Story {
     fn new() -> Self {
-        let mut site = Site::new();
-        let staging = Registry::start();
-        site.import["staging"] = json!({
-            "to": [{ "from": site.production.host(), "to": staging.host() }],
-            "lookaside": "qa-sigstore/",
-        });
+        let (mut site, staging) = Site::staged();
         let people: Vec<_> = ["ada", "ben", "cyd"].map(|name| Key::new(&site.scratch("people"), name)).into();
         let trusted: Vec<_> = people.iter().map(|key| key.certificate_file.clone()).collect();
         site.import["approvers"] = json!({ "certificates": trusted, "threshold": 2 });
@@ -44,28 +37,11 @@ impl Story {
 
     /// Images are signed at their origin, and the stream's image policy asks for that.
     fn signed_at_origin(mut self) -> Self {
-        let site = &mut self.site;
-        let (tree, configuration) = (site.scratch("lookaside"), site.scratch("registries.d"));
-        let lookaside = json!({ "lookaside": format!("file://{}", tree.display()) });
-        let text = json!({ "docker": { site.origin.host(): lookaside } }).to_string();
-        fs::write(configuration.join("origin.yaml"), text).unwrap();
-        site.release["registries_d"] = json!([configuration]);
-        let signer = Key::new(&site.scratch("signer"), "images");
-        let (repository, tag) = repository_and_tag(API);
-        let name: Reference = format!("{}/{repository}:{tag}", site.origin.host()).parse().unwrap();
-        for document in closure(&fixtures(), API) {
-            if site.origin.get(&format!("/v2/{repository}/manifests/{document}")).status == 200 {
-                let signature = signer.secret.sign_simple(&name, &document, Timestamp::now(), "test").unwrap();
-                Lookaside::new(&tree).add(name.repository(), &document, &signature).unwrap();
-            }
-        }
-        let demand = json!({ "type": "signedBy", "keyType": "GPGKeys", "keyPath": signer.certificate_file });
-        let policy = json!({
-            "default": [{ "type": "reject" }],
-            "transports": { "docker": { site.origin.host(): [demand] } },
-        });
-        fs::write(site.import_dir().join("policy.json"), policy.to_string()).unwrap();
-        site.import["streams"]["payments"]["images"] = "policy.json".into();
+        let signer = Key::new(&self.site.scratch("signer"), "images");
+        self.site.look_for_signatures();
+        self.site.sign_at_origin(&signer);
+        let docker = json!({ self.site.origin.host(): signer.signed_by() });
+        self.site.judge_images("payments", &docker);
         self
     }
 

@@ -16,13 +16,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ledger::{Checked, Checker, Created, Custody, Fingerprint, Ledger, Signer, Stamp};
-use manifest_schema::{Digest, LIMITS, OutsideText, Timestamp};
+use manifest_schema::{Digest, LIMITS, OutsideText, Reference, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
-use signing::{Algorithm, Certificates, KeyRequest, SecretKey, Trust};
+use signing::{Algorithm, Certificates, KeyRequest, Lookaside, SecretKey, Trust};
 use tempfile::TempDir;
 
-use crate::layout::{API, Layout, fixtures, repository_and_tag};
+use crate::layout::{API, Layout, closure, fixtures, repository_and_tag};
 use crate::registry::Registry;
 use crate::tools::{Ran, command, run, run_ok, sealift_export, sealift_import};
 
@@ -88,6 +88,11 @@ impl Key {
         let certified = Certificates::from_bytes(&certified, &self.certificate_file).expect("a certificate");
         self.secret = self.secret.with_certificate(&certified).expect("the same key");
         self
+    }
+
+    /// What a policy.json says so that simple signatures of this key count.
+    pub fn signed_by(&self) -> Value {
+        json!([{ "type": "signedBy", "keyType": "GPGKeys", "keyPath": self.certificate_file }])
     }
 
     /// Adds the revocation to the certificate file: from now on the key is revoked for whoever reads it.
@@ -238,6 +243,67 @@ impl Site {
             format!("{}/{repository}:{tag}", self.origin.host())
         };
         self.release["images"] = names.iter().map(at_origin).collect();
+    }
+
+    /// Puts the image [`API`] at the origin under another name too, as `repository` and `tag`, and lists it beside what is listed.
+    pub fn list_api_as(&mut self, repository: &str, tag: &str) -> Digest {
+        let name = format!("{}/{repository}:{tag}", self.origin.host());
+        self.release["images"].as_array_mut().unwrap().push(name.into());
+        self.origin.load_layout(&fixtures(), API, repository, tag)
+    }
+
+    /// Has everything that `production` (a host) would get wait in a registry, with signatures in `qa-sigstore/`.
+    pub fn stage(&mut self, production: &str, staging: &Registry) {
+        self.import["staging"] =
+            json!({ "to": [{ "from": production, "to": staging.host() }], "lookaside": "qa-sigstore/" });
+    }
+
+    /// A site whose releases wait in a staging registry.
+    pub fn staged() -> (Self, Registry) {
+        let (mut site, staging) = (Self::new(), Registry::start());
+        let production = site.production.host().to_string();
+        site.stage(&production, &staging);
+        (site, staging)
+    }
+
+    /// Has the exporting side look for signatures of the origin's images: in a lookaside tree, and in the form of cosign.
+    pub fn look_for_signatures(&mut self) {
+        let configuration = self.scratch("registries.d");
+        let lookaside = format!("file://{}", self.signatures_at_origin().root().display());
+        let section = json!({ "lookaside": lookaside, "use-sigstore-attachments": true });
+        let text = json!({ "docker": { self.origin.host(): section } }).to_string();
+        fs::write(configuration.join("origin.yaml"), text).unwrap();
+        self.release["registries_d"] = json!([configuration]);
+    }
+
+    /// The lookaside tree of the origin.
+    pub fn signatures_at_origin(&self) -> Lookaside {
+        Lookaside::new(self.scratch("lookaside"))
+    }
+
+    /// The documents of the image [`API`] at the origin: its index and image manifests.
+    pub fn documents_at_origin(&self) -> Vec<Digest> {
+        let (repository, _) = repository_and_tag(API);
+        let is_document = |d: &Digest| self.origin.get(&format!("/v2/{repository}/manifests/{d}")).status == 200;
+        closure(&fixtures(), API).into_iter().filter(is_document).collect()
+    }
+
+    /// Signs the image [`API`] at the origin.
+    pub fn sign_at_origin(&self, signer: &Key) {
+        let (repository, tag) = repository_and_tag(API);
+        let name: Reference = format!("{}/{repository}:{tag}", self.origin.host()).parse().unwrap();
+        for document in self.documents_at_origin() {
+            let signature = signer.secret.sign_simple(&name, &document, Timestamp::now(), "test").unwrap();
+            self.signatures_at_origin().add(name.repository(), &document, &signature).unwrap();
+        }
+    }
+
+    /// Gives a stream an image policy: these scopes of `docker`, and nothing else.
+    pub fn judge_images(&mut self, stream: &str, docker: &Value) {
+        let policy = json!({ "default": [{ "type": "reject" }], "transports": { "docker": docker } });
+        let name = format!("{stream}.policy.json");
+        fs::write(self.import_dir().join(&name), policy.to_string()).unwrap();
+        self.import["streams"][stream]["images"] = name.into();
     }
 
     /// Lists one image with these layers, from the origin, where it is `payments/large:<tag>`.

@@ -113,10 +113,8 @@ fn what_was_withdrawn_is_refused_even_if_its_signatures_come_back() {
         return;
     }
     let mut site = Site::new();
-    site.origin.load_layout(&fixtures(), API, "payments/copy", "2.3.1");
     site.list_fixtures(&[API]);
-    let copy = format!("{}/payments/copy:2.3.1", site.origin.host());
-    site.release["images"].as_array_mut().unwrap().push(copy.into());
+    site.list_api_as("payments/copy", "2.3.1");
     let bundle = site.packed(1);
     site.receive(&bundle, &[]).expect_code(0);
     let name: Reference = image(&site, NAME).parse().unwrap();
@@ -172,10 +170,8 @@ fn what_another_tag_has_with_signatures_is_listed_and_not_refused_by_digest() {
         return;
     }
     let mut site = Site::new();
-    site.origin.load_layout(&fixtures(), API, "payments/api", "alias");
     site.list_fixtures(&[API]);
-    let alias = format!("{}/payments/api:alias", site.origin.host());
-    site.release["images"].as_array_mut().unwrap().push(alias.into());
+    site.list_api_as("payments/api", "alias");
     let bundle = site.packed(1);
     site.receive(&bundle, &[]).expect_code(0);
     import(&site, &["withdraw", &image(&site, "payments/api:alias"), "--reason", "a mistake"]).expect_code(0);

@@ -8,7 +8,7 @@ use manifest_schema::{Digest, DigestTag, MediaType, Reference, Repository, Times
 use serde_json::{Value, json};
 use signing::Lookaside;
 use signing::sigstore::{Attachment, SigstoreSecretError, SigstoreSecretKey, generate_sigstore};
-use testkit::layout::{API, Layout, closure, digest, fixtures, repository_and_tag};
+use testkit::layout::{API, Layout, digest, fixtures};
 use testkit::{Key, Node, Ran, Registry, Site, command, need, run};
 
 const NEEDS: &[&str] = &["docker-registry", "skopeo"];
@@ -24,20 +24,10 @@ struct Qa {
 
 impl Qa {
     fn new() -> Self {
-        let mut site = Site::new();
-        let staging = Registry::start();
-        site.import["staging"] = json!({
-            "to": [{ "from": site.production.host(), "to": staging.host() }],
-            "lookaside": "qa-sigstore/",
-        });
+        let (mut site, staging) = Site::staged();
+        site.look_for_signatures();
         let keys = site.scratch("keys");
         let (signer, other) = (Key::new(&keys, "images"), Key::new(&keys, "other"));
-        let (tree, configuration) = (site.scratch("lookaside"), site.scratch("registries.d"));
-        let url = format!("file://{}", tree.display());
-        let section = json!({ "lookaside": url, "use-sigstore-attachments": true });
-        let text = json!({ "docker": { site.origin.host(): section } }).to_string();
-        fs::write(configuration.join("origin.yaml"), text).unwrap();
-        site.release["registries_d"] = json!([configuration]);
         Self { site, staging, signer, other }
     }
 
@@ -46,19 +36,8 @@ impl Qa {
         self.site.scratch("handed").join("qa")
     }
 
-    fn policy(&mut self, stream: &str, docker: &Value) {
-        let policy = json!({ "default": [{ "type": "reject" }], "transports": { "docker": docker } });
-        let name = format!("{stream}.policy.json");
-        fs::write(self.site.import_dir().join(&name), policy.to_string()).unwrap();
-        self.site.import["streams"][stream]["images"] = name.into();
-    }
-
-    fn signed_by(&self, key: &Key) -> Value {
-        json!([{ "type": "signedBy", "keyType": "GPGKeys", "keyPath": key.certificate_file }])
-    }
-
     fn signed_as(&self, key: &Key, identity: &Value) -> Value {
-        let mut requirement = self.signed_by(key);
+        let mut requirement = key.signed_by();
         requirement[0]["signedIdentity"] = identity.clone();
         requirement
     }
@@ -73,25 +52,8 @@ impl Qa {
         serde_json::from_slice(&fs::read(self.folder().join(name)).unwrap()).unwrap()
     }
 
-    /// The documents of an image at the origin that signatures are for.
-    fn documents(&self) -> Vec<Digest> {
-        let (repository, _) = repository_and_tag(API);
-        let is_document = |d: &Digest| self.site.origin.get(&format!("/v2/{repository}/manifests/{d}")).status == 200;
-        closure(&fixtures(), API).into_iter().filter(is_document).collect()
-    }
-
     fn origin(&self) -> Reference {
         format!("{}/{NAME}", self.site.origin.host()).parse().unwrap()
-    }
-
-    /// Signs the image where it comes from.
-    fn sign_at_origin(&self) {
-        let tree = Lookaside::new(self.site.scratch("lookaside"));
-        for document in self.documents() {
-            let signature =
-                self.signer.secret.sign_simple(&self.origin(), &document, Timestamp::now(), "test").unwrap();
-            tree.add(self.origin().repository(), &document, &signature).unwrap();
-        }
     }
 
     fn received(&self) {
@@ -139,15 +101,15 @@ fn a_cluster_takes_what_was_received_with_its_origins_signatures_and_nothing_els
         return;
     }
     let mut qa = Qa::new();
-    qa.sign_at_origin();
+    qa.site.sign_at_origin(&qa.signer);
     qa.received();
     // Without an image policy there is nothing to verify with.
     let ran = qa.handover(&[]).expect_code(0);
     assert!(ran.stderr.contains("(stream payments): the stream has no image policy"), "{ran}");
     qa.refuses(&format!("{}/{NAME}", qa.staging.host()));
 
-    let docker = json!({ qa.site.origin.host(): qa.signed_by(&qa.signer) });
-    qa.policy("payments", &docker);
+    let docker = json!({ qa.site.origin.host(): qa.signer.signed_by() });
+    qa.site.judge_images("payments", &docker);
     let ran = qa.handover(&[]).expect_code(0);
     assert!(ran.stdout.contains("README.txt says where they go"), "{ran}");
     assert_eq!(ran.stderr, "", "nothing to warn of");
@@ -163,7 +125,7 @@ fn a_cluster_takes_what_was_received_with_its_origins_signatures_and_nothing_els
     qa.staging.load_layout(&fixtures(), API, "payments/other", "2.3.1");
     qa.refuses(&format!("{host}/payments/api:9"));
     let other: Reference = format!("{host}/payments/other:2.3.1").parse().unwrap();
-    for document in qa.documents() {
+    for document in qa.site.documents_at_origin() {
         copy_signatures(&qa.tree(), &image, &other, &document);
     }
     qa.refuses(&other.to_string());
@@ -241,11 +203,11 @@ fn cosign_signatures_of_the_origin_count_too() {
     let mut qa = Qa::new();
     let public = qa.site.scratch("keys").join("cosign.pub");
     let key = cosign_key(&public);
-    for document in qa.documents() {
+    for document in qa.site.documents_at_origin() {
         attach(&qa.site.origin, &key, qa.origin().repository(), &qa.origin(), &document);
     }
     let docker = json!({ qa.site.origin.host(): [{ "type": "sigstoreSigned", "keyPath": public }] });
-    qa.policy("payments", &docker);
+    qa.site.judge_images("payments", &docker);
     qa.received();
     let report = qa.handover(&["--json"]).expect_code(0).json();
     assert_eq!(report["lookaside"][0]["use_sigstore_attachments"], true);
@@ -311,7 +273,7 @@ fn stock_skopeo_reads_the_rules_as_they_are_meant() {
         { "from": production, "to": format!("{staging}/qa") },
         { "from": format!("{production}/p/slow"), "to": format!("{staging}/slow") },
     ]);
-    let by = |key: &Key| qa.signed_by(key);
+    let by = Key::signed_by;
     let (one, two) = (&qa.signer, &qa.other);
     let identity = |kind: &str| json!({ "type": kind });
     let remap = json!({ "type": "remapIdentity", "prefix": "tools.example/old", "signedPrefix": "ci.example/out" });
@@ -324,8 +286,8 @@ fn stock_skopeo_reads_the_rules_as_they_are_meant() {
         "dev.example/pay/open": [{ "type": "insecureAcceptAnything" }],
     });
     let tools = json!({ "": qa.signed_as(one, &remap) });
-    qa.policy("payments", &payments);
-    qa.policy("tools", &tools);
+    qa.site.judge_images("payments", &payments);
+    qa.site.judge_images("tools", &tools);
     let (one, two) = (&qa.signer, &qa.other);
     let ran = qa.handover(&[]).expect_code(0);
     for warning in [
@@ -420,8 +382,8 @@ fn the_folder_is_replaced_as_a_whole_and_only_if_nothing_else_is_in_it() {
         return;
     }
     let mut qa = Qa::new();
-    let docker = json!({ qa.site.origin.host(): qa.signed_by(&qa.signer) });
-    qa.policy("payments", &docker);
+    let docker = json!({ qa.site.origin.host(): qa.signer.signed_by() });
+    qa.site.judge_images("payments", &docker);
     let key_dir = "/etc/pki/qa";
     let handover = |qa: &Qa| {
         let mut command = qa.site.import(&["handover", "staging", "--key-dir", key_dir]);
@@ -458,8 +420,8 @@ fn the_folder_is_replaced_as_a_whole_and_only_if_nothing_else_is_in_it() {
     assert_eq!(sums.lines().count(), 3);
 
     // Another configuration gives other files, and those of before are gone.
-    let docker = json!({ qa.site.origin.host(): qa.signed_by(&qa.other) });
-    qa.policy("payments", &docker);
+    let docker = json!({ qa.site.origin.host(): qa.other.signed_by() });
+    qa.site.judge_images("payments", &docker);
     handover(&qa).expect_code(0);
     let second = snapshot(&qa.folder());
     assert!(second.len() == 4 && second[1].0 != first[1].0, "{second:?}");
@@ -520,8 +482,8 @@ fn what_is_configured_wrongly_writes_nothing() {
         return;
     }
     let mut qa = Qa::new();
-    let docker = json!({ qa.site.origin.host(): qa.signed_by(&qa.signer) });
-    qa.policy("payments", &docker);
+    let docker = json!({ qa.site.origin.host(): qa.signer.signed_by() });
+    qa.site.judge_images("payments", &docker);
     let handover = |qa: &Qa, args: &[&str]| {
         let mut command = qa.site.import(&["handover", "staging"]);
         let ran = run(command.arg(qa.folder()).args(args)).expect_code(2);
@@ -557,8 +519,8 @@ fn the_report_says_what_was_written_and_what_was_left_out() {
     let data = "LS0t";
     let rekor = json!([{ "type": "sigstoreSigned", "keyPath": "cosign.pub", "rekorPublicKeyData": data }]);
     cosign_key(&qa.site.import_dir().join("cosign.pub"));
-    let docker = json!({ format!("{host}/payments"): qa.signed_by(&qa.signer), format!("{host}/payments/log"): rekor });
-    qa.policy("payments", &docker);
+    let docker = json!({ format!("{host}/payments"): qa.signer.signed_by(), format!("{host}/payments/log"): rekor });
+    qa.site.judge_images("payments", &docker);
     qa.site.import["streams"]["payments"]["releases"] = json!([format!("{host}/payments/release")]);
     let ran = qa.handover(&["--json"]).expect_code(0);
     let report = ran.json();
