@@ -33,7 +33,7 @@ use crate::site::Site;
 
 pub use judge::{Judged, NotCounted, Wanted, judge, made_by};
 pub use statements::{
-    Made, Promoter, PromoterArgs, Statement, make_approval, make_withdrawal, own_approval, promoter, read_statement,
+    Made, Promoter, PromoterArgs, PromoterKey, Statement, make_approval, make_withdrawal, own_approval, read_statement,
     request,
 };
 
@@ -97,7 +97,10 @@ impl Approvers {
             Ok(Trust::new(certificates, threshold, now)?.with_clock_tolerance(clock_tolerance))
         };
         let certificates = Certificates::load(&config.certificates)?;
-        let needed = trust(certificates.clone(), config.threshold)?.threshold();
+        let (needed, of) = (config.threshold, certificates.count());
+        if needed == 0 || needed > of {
+            return Err(Error::ApproverThreshold { needed, of });
+        }
         if config.exclude_promoter && config.promoters.is_empty() && needed == certificates.count() {
             return Err(Error::NobodyMayPromote { needed });
         }
@@ -187,7 +190,7 @@ impl Approvals {
 /// Whether a bundle's images may be signed for production. Each statement that the ledger has is judged anew, by the time of
 /// this moment: to be asked right before they are signed.
 ///
-/// `promoter` is whoever promotes, as [`promoter()`] has it.
+/// `promoter` is whoever promotes, as [`PromoterKey`] has it.
 ///
 /// # Errors
 /// [`Error::NotApproved`] with every statement that does not count and why; [`Error::Missing`] if it must be known who

@@ -812,6 +812,14 @@ pub enum Error {
         /// When.
         at: Timestamp,
     },
+    /// A threshold of approvers that cannot be met, or that is met by nobody.
+    #[error("approvers: a threshold of {needed} does not fit {of} certificates: expected 1 to {of}")]
+    ApproverThreshold {
+        /// The threshold.
+        needed: usize,
+        /// How many approvers there are.
+        of: usize,
+    },
     /// No such bundle in the ledger.
     #[error("the ledger knows no bundle `{}`", .0.escaped())]
     NoSuchBundle(OutsideText),

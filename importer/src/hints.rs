@@ -49,6 +49,7 @@ impl Explain for Error {
             | Error::Keyless { .. }
             | Error::NoDigestTag { .. }
             | Error::NoSuchBundle(_)
+            | Error::ApproverThreshold { .. }
             | Error::SourceRef(_)
             | Error::NoPlatform { .. }
             | Error::LedgerCertificate { .. }
@@ -209,7 +210,10 @@ impl Explain for Error {
             Error::OnlyWithTrust { .. } => {
                 "leave the flag (or its variable) out, or use --trust instead of a configuration"
             }
-            Error::NoStreams => "configure the stream in import.yaml, or name the sender's certificate with --trust",
+            Error::NoStreams => {
+                "name the configuration with --config, or be where import.yaml is; for a single bundle without one, name the sender's \
+                 certificate with --trust"
+            }
             Error::SharedLookaside { .. } | Error::NoLookaside { .. } => {
                 "give each registry a tree of its own: `lookaside: {HOST: DIR}` or --lookaside HOST=DIR"
             }
@@ -222,11 +226,12 @@ impl Explain for Error {
                 "give each registry a URL of its own: `lookaside_url: {HOST: URL}` below `production:` or `staging:`, or --lookaside-url HOST=URL"
             }
             Error::NotHandedOver { .. } => "name another folder, or take out of this one what does not belong there",
-            Error::NothingWaits(_) => "`sealift-import ledger list` shows what was received and waits",
-            Error::NotPublished(_) => "name it by its production reference; `sealift-import ledger show` has them",
-            Error::NotInProduction { .. } => {
-                "a receipt says what production holds; receive or promote the bundle first"
+            Error::NothingWaits(_) => {
+                "`sealift-import ledger list --status received` shows which bundles wait, `sealift-import ledger show BUNDLE` their images; \
+                 an image is named by its production reference"
             }
+            Error::NotPublished(_) => "name it by its production reference; `sealift-import ledger show` has them",
+            Error::NotInProduction { .. } => "receive or promote the bundle first",
             Error::Receipt(_) | Error::Qr(_) => return None,
             Error::NoReason => "say it for those who read the ledger",
             Error::NotAllowed { .. } => {
@@ -391,6 +396,9 @@ impl Explain for Error {
             Error::Missing("a file for the ledger key's certificate") => {
                 "name it with `ledger: {certificate: FILE}` or --ledger-certificate"
             }
+            Error::ApproverThreshold { .. } => {
+                "correct `approvers: {threshold: N}` or --approver-threshold, or name more certificates"
+            }
             Error::NoSuchBundle(_) => "`sealift-import ledger list` shows what there is",
             Error::Missing(_)
             | Error::BothTrustAndConfig
@@ -495,8 +503,8 @@ fn audit_hint(error: &AuditError) -> Option<String> {
     let text = match error {
         AuditError::Read { .. } => return None,
         AuditError::NoHead { .. } => {
-            "it says nothing about the ledger; if it was signed by a key that the ledger no longer knows, name that key's \
-             certificate with --certificate"
+            "it says nothing about the ledger; if it was signed by a key that the ledger does not know (any more, or yet), name \
+             that key's certificate with --certificate, beside production's"
         }
         AuditError::OtherLedger { .. } => "name the ledger that it is of, or a file of this one",
         AuditError::UnknownKey { source: signing::CertificationError::NotCertified { .. }, .. } => {
@@ -577,7 +585,8 @@ fn ledger_hint(error: &ledger::Error) -> Option<String> {
         }
         E::Refusal(R::ClockBehind { .. }) => "set the clock, then run the same command again",
         E::Missing(_) => {
-            "check the path; `sealift-import init` makes a new ledger, which knows nothing of what came before"
+            "check the path; for a site that has everything else, `sealift-import ledger create` makes a new ledger, which knows nothing \
+             of what came before"
         }
         E::OtherLedger { .. } => {
             "put the right ledger back, or name its id in the configuration if this is the right one"
@@ -612,6 +621,9 @@ fn ledger_hint(error: &ledger::Error) -> Option<String> {
         }
         E::NotReceived(_) => "receive it first",
         E::Refusal(R::Rejected { .. }) => "have it released under a new number",
+        E::Refusal(R::Unfinished { .. }) => {
+            "run the same `sealift-import promote` again, so that it ends; then reject the rest"
+        }
         E::Refusal(R::InProduction { .. }) => "take its images back with `sealift-import withdraw`",
         E::Refusal(R::ApprovalWithdrawn { .. }) => "make a new approval",
         E::NetworkFileSystem { .. } => "keep the ledger on a local disk",

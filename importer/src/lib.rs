@@ -60,7 +60,7 @@ pub mod withdraw;
 use std::io::Read;
 use std::path::PathBuf;
 
-use approvals::{Promoter, PromoterArgs};
+use approvals::{Promoter, PromoterArgs, PromoterKey};
 use authenticate::Authenticated;
 use console::Progress;
 use ledger::{Ledger, Status, Subject};
@@ -120,17 +120,23 @@ pub fn receive(
     let opened = from.open(site)?;
     let authenticated = authenticate::authenticate(opened)?;
     let subject = admit::subject(&authenticated);
-    overrides.record(&mut ledger, &subject, progress)?;
     if let Some(before) = record::before(&ledger, &authenticated)? {
         return Ok(Received::Before(before));
     }
     *state = earlier(&ledger, &subject)?.into();
+    // Not before: until the bundle is authenticated, the production key is not touched. And nobody lets anything pass in a run
+    // that cannot start.
+    let production = match site.stage() {
+        Stage::Production => Some(production(site, progress)?),
+        Stage::Staging | Stage::Held => None,
+    };
+    overrides.record(&mut ledger, &subject, progress)?;
     custody::warn(&authenticated.media.handover(), progress);
     let refusal = record::Refusal::of(&authenticated);
-    let result = match site.stage() {
-        Stage::Production => straight(site, &mut ledger, authenticated, progress, state)
+    let result = match production {
+        Some(production) => straight(site, &production, &mut ledger, authenticated, progress, state)
             .map(|recorded| Received::Now(Box::new(recorded))),
-        Stage::Staging | Stage::Held => until_promotion(site, &mut ledger, authenticated, progress, state)
+        None => until_promotion(site, &mut ledger, authenticated, progress, state)
             .map(|waiting| Received::Waits(Box::new(waiting))),
     };
     match &result {
@@ -144,18 +150,17 @@ pub fn receive(
 /// Steps 3 to 8.
 fn straight(
     site: &Site,
+    production: &site::Production,
     ledger: &mut Ledger,
     authenticated: Authenticated<'_>,
     progress: &Progress,
     state: &mut String,
 ) -> Result<record::Recorded, Error> {
-    // Not before: until the bundle is authenticated, the production key is not touched.
-    let production = production(site, progress)?;
     let admitted = admit::admit(site, ledger, authenticated, progress)?;
     // None are required here; where some are, images wait.
     let approvals = approvals::counted(site, ledger, &admitted.subject, &admitted.placement.wanted(), None)?;
     let complete = into_registry(site, admitted, ledger, progress)?;
-    let signed = sign::sign(complete, approvals, &production, ledger, progress)?;
+    let signed = sign::sign(complete, approvals, production, ledger, progress)?;
     let published = publish::publish(signed, site.jobs, progress, state)?;
     record::record(published, Rest::Nothing, None, ledger, progress)
 }
@@ -207,19 +212,28 @@ pub fn promote(
     if let Some(before) = promotion::before(ledger, asked)? {
         return Ok(Received::Before(before));
     }
-    overrides.record(ledger, &asked.subject, progress)?;
+    // Nobody lets anything pass in a run that cannot start: the keys that it needs are good.
+    let mut keys = None;
+    if !overrides.is_empty() {
+        keys = Some((PromoterKey::unlock(site, promoter)?, production(site, progress)?));
+        overrides.record(ledger, &asked.subject, progress)?;
+    }
     let result = (|| {
         // Before it is looked for: a bundle that may not be promoted has nothing kept any more.
         let _may = ledger.preview(&access::stamp()?, &asked.subject)?;
         let (authenticated, received) = staged::authenticate(site, &asked.subject)?;
         let promotion = promotion::Promotion::of(ledger, &received, asked)?;
         let wanted = promotion.wanted(&received);
-        let promoter = approvals::promoter(site, promoter.clone(), ledger, &asked.subject, &wanted)?;
+        let (promoter, unlocked) = match keys {
+            Some((promoter, production)) => (promoter, Some(production)),
+            None => (PromoterKey::unlock(site, promoter)?, None),
+        };
+        let promoter = promoter.map(|key| key.states(ledger, &asked.subject, &wanted)).transpose()?;
         let by = promoter.as_ref().map(Promoter::fingerprint);
         let counted = |ledger: &Ledger| approvals::counted(site, ledger, &asked.subject, &wanted, by);
         // Before anything is copied, and once more before anything is signed: copying takes its time.
         let _so_far = counted(ledger)?;
-        let production = production(site, progress)?;
+        let production = unlocked.map_or_else(|| production(site, progress), Ok)?;
         let admitted = admit::admit_again(site, ledger, authenticated, &promotion.images, progress)?;
         let complete = into_registry(site, admitted, ledger, progress)?;
         let signed = sign::sign(complete, counted(ledger)?, &production, ledger, progress)?;
@@ -238,9 +252,11 @@ const NOTHING: &str = "nothing was published";
 /// What an earlier run may have published of a bundle.
 fn earlier(ledger: &Ledger, subject: &Subject) -> Result<&'static str, Error> {
     let row = ledger.state_of(&subject.stream, subject.sequence)?;
-    Ok(match row.filter(|row| row.subject == *subject).map(|row| row.status) {
-        Some(Status::Signing) => "an earlier run may have published some of it; this run published nothing",
-        Some(Status::Promoted) => "images that were promoted before are published; this run published nothing",
+    Ok(match row.filter(|row| row.subject == *subject).map(|row| (row.status, row.images)) {
+        Some((Status::Signing, _)) => "an earlier run may have published some of it; this run published nothing",
+        Some((Status::Promoted | Status::Rejected, Some(_))) => {
+            "images that were promoted before are published; this run published nothing"
+        }
         _ => NOTHING,
     })
 }

@@ -53,6 +53,11 @@ impl RuleArg {
 }
 
 impl Overrides {
+    /// Whether any rule is named.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
     /// Records what is overridden for a bundle, unless it is in the ledger already.
     ///
     /// # Errors

@@ -90,7 +90,7 @@ pub fn record(
         handover: custody::records(&admitted.bundle.media.handover(), progress)?,
         skipped: skipped.clone(),
         approvals: signed.approvals.statements(),
-        promoter: promoter.map(Promoter::into_file),
+        promoter: promoter.map(Promoter::into_entry),
     };
     let entry = match rest {
         Rest::Nothing => ledger.record(&stamp()?, record.clone())?,

@@ -43,12 +43,16 @@ pub fn asked(ledger: &Ledger, names: &[String]) -> Result<Asked, Error> {
     }
     for name in names {
         if let Some(row) = promotion::bundle(ledger, name)? {
+            if row.images.is_none() {
+                return Err(Error::NotInProduction { bundle: row.subject.bundle, status: row.status.as_str() });
+            }
             asked.insert(row.begun.entry, (row.subject, BTreeSet::new()));
             continue;
         }
         let unknown = || Error::NoSuchBundle(OutsideText::new(name));
         let tag: TagRef = name.parse().map_err(|_| unknown())?;
-        let last = ledger.moves_of(&tag, 1)?.into_iter().next().ok_or_else(unknown)?;
+        let not_there = || Error::NotPublished(Box::new(Reference::tagged(tag.repository.clone(), tag.tag.clone())));
+        let last = ledger.moves_of(&tag, 1)?.into_iter().next().ok_or_else(not_there)?;
         let row = ledger.bundle(&last.bundle)?.and_then(|details| details.bundle).ok_or_else(unknown)?;
         let (_, images) = asked.entry(row.begun.entry).or_insert_with(|| (row.subject, BTreeSet::new()));
         images.insert(tag);

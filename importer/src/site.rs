@@ -388,12 +388,7 @@ impl Site {
     /// # Errors
     /// [`Error`] if it is missing, another one, or in use.
     pub fn open_ledger(&self) -> Result<Ledger, Error> {
-        self.ledger()?.open_if(self.now, |key| {
-            for (name, certificates) in self.foreign_certificates() {
-                signing::distinct_roles(&[("ledger", key), (&name, certificates)])?;
-            }
-            Ok(())
-        })
+        self.ledger()?.open_if(self.now, |key| self.suits("ledger", key))
     }
 
     /// Opens the ledger for reading, if one is named.

@@ -41,12 +41,9 @@ pub fn withdraw(
     progress: &Progress,
 ) -> Result<Done, Error> {
     let places = site.production_places()?;
-    let signatures = signatures(ledger, image)?;
+    let signatures = known(ledger, image)?;
     let named = |s: &SignatureRow| Announced { reference: s.reference.clone(), digest: s.digest };
     let images: BTreeSet<Announced> = signatures.iter().map(named).collect();
-    if images.is_empty() {
-        return Err(Error::NotPublished(Box::new(image.clone())));
-    }
     let images: Vec<_> = images.into_iter().collect();
     let entry = match is_withdrawn(ledger, &images)? {
         true => None,
@@ -61,6 +58,18 @@ pub fn withdraw(
         removed += remove(site, &places, reference, &digest, &files, progress)?;
     }
     Ok(Done { entry, images, removed })
+}
+
+/// The signatures of an image that is in production.
+///
+/// # Errors
+/// [`Error::NotPublished`] if the ledger has no such image in production; or if it cannot be read.
+pub fn known(ledger: &Ledger, image: &Reference) -> Result<Vec<SignatureRow>, Error> {
+    let signatures = signatures(ledger, image)?;
+    match signatures.is_empty() {
+        true => Err(Error::NotPublished(Box::new(image.clone()))),
+        false => Ok(signatures),
+    }
 }
 
 /// The signatures of an image that the ledger has: of its index or image manifest, and of every image manifest below it.

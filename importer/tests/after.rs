@@ -54,6 +54,8 @@ fn another_production_key_signs_what_is_in_production_and_the_first_ones_signatu
     assert!(before.values().all(|n| n == &["signature-1"]));
     let image = format!("{}/{NAME}", site.production.host());
     import(&site, &["resign", "payments-7"]).expect_code(2).expect_stderr("payments-7");
+    let none = format!("{}/payments/none:1", site.production.host());
+    import(&site, &["resign", &none]).expect_code(2).expect_stderr("no signatures of such an image");
     import(&site, &["resign", &image]).expect_code(0);
     verifies(&site).expect_code(0);
     let signed = numbers(&site).values().filter(|n| n == &&["signature-1", "signature-2"]).count();
@@ -105,6 +107,8 @@ fn a_withdrawn_image_is_refused_by_clusters_and_does_not_come_back_by_itself() {
     import(&site, &["withdraw", &reference, "--reason", " "]).expect_code(2).expect_stderr("a reason is missing");
     let none = format!("{}/payments/none:1", site.production.host());
     import(&site, &["withdraw", &none, "--reason", "x"]).expect_code(2).expect_stderr("no signatures of such an image");
+    import(&site, &["withdraw", &reference, &none, "--reason", "x"]).expect_code(2).expect_stderr(&none);
+    verifies(&site).expect_code(0);
     let ran = import(&site, &["withdraw", &reference, "--reason", "CVE-2026-1"]).expect_code(0);
     assert!(ran.stdout.contains("6 signatures taken away"), "{ran}");
     verifies(&site).expect_code(1);

@@ -66,6 +66,25 @@ fn nothing_is_overridden_without_a_reason_or_before_the_bundle_is_authentic() {
 }
 
 #[test]
+fn nothing_is_overridden_in_a_run_that_cannot_start_or_has_nothing_to_do() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let site = Site::new();
+    let bundle = site.packed(42);
+    let (secret, away) = (site.production_key.secret_file.clone(), site.import_dir().join("away"));
+    fs::rename(&secret, &away).unwrap();
+    receive(&site, &bundle, "expired").expect_code(2).expect_stderr("production.secret.asc");
+    assert_eq!(overridden(&site), []);
+    fs::rename(&away, &secret).unwrap();
+    site.receive(&bundle, &[]).expect_code(0);
+    let before = site.traces();
+    let again = receive(&site, &bundle, "expired").expect_code(0);
+    assert!(again.stdout.contains("already received"), "{again}");
+    assert_eq!(site.traces(), before);
+}
+
+#[test]
 fn another_bundle_takes_a_number_that_was_begun() {
     if !need(Site::NEEDS) {
         return;

@@ -170,6 +170,34 @@ fn a_rejected_bundle_is_not_promoted_and_not_received_again() {
     other.received(1);
     other.run(&["promote", "payments-1"]).expect_code(0);
     other.run(&["reject", "payments-1", "--reason", "late"]).expect_code(3).expect_stderr("is in production since");
+    let again = stages.run(&["reject", "payments-42", "--reason", "once more"]).expect_code(0);
+    assert!(again.stdout.contains("rejected before: payments 42"), "{again}");
+}
+
+#[test]
+fn the_rest_of_what_was_promoted_in_part_is_rejected() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut stages = Stages::new();
+    stages.site.list_fixtures(&[API]);
+    stages.site.list_api_as("payments/other", "1");
+    let bundle = stages.site.packed(1);
+    stages.site.receive(&bundle, &[]).expect_code(0);
+    let image = format!("{}/payments/other:1", stages.site.production.host());
+    stages.run(&["promote", &image]).expect_code(0);
+    let before = stages.site.traces();
+    stages.run(&["reject", "payments-1", "--reason", "the rest is bad"]).expect_code(0);
+    assert_eq!(stages.status(1), Some(Status::Rejected));
+    let refused = stages.run(&["promote", "payments-1"]).expect_code(3);
+    refused.expect_stderr("was rejected at").expect_stderr("images that were promoted before are published");
+    let after = stages.site.traces();
+    assert_eq!((after.registry, after.lookaside), (before.registry, before.lookaside));
+    // What is in production stays, and is told.
+    let receipt = stages.run(&["receipt", "payments-1"]).expect_code(0).stdout;
+    assert!(receipt.contains("payments/other:1") && !receipt.contains("payments/api"), "{receipt}");
+    stages.run(&["resign", "payments-1"]).expect_code(0);
+    stages.run(&["ledger", "verify"]).expect_code(0);
 }
 
 #[test]
@@ -449,6 +477,16 @@ fn nothing_is_promoted_before_enough_people_have_approved_it() {
     // Only the recorded override does without.
     stages.received(2);
     let next = ["promote", "payments-2"];
+    stages.run(&next).expect_code(3);
+    // Not in a run that cannot start.
+    let with = [&next[..], &["--override", "approvals", "--reason", "both are ill"]].concat();
+    let no_key = stages.run(&[&with[..], &["--promoter-key", "none.secret.asc"]].concat()).expect_code(2);
+    no_key.expect_stderr("none.secret.asc");
+    let (secret, away) = (stages.site.production_key.secret_file.clone(), stages.site.import_dir().join("away"));
+    fs::rename(&secret, &away).unwrap();
+    stages.run(&with).expect_code(2).expect_stderr("production.secret.asc");
+    fs::rename(&away, &secret).unwrap();
+    assert_eq!(reasons(&stages.site), Vec::<String>::new());
     stages.run(&next).expect_code(3);
     stages.run(&[&next[..], &["--override", "approvals", "--reason", "both are ill"]].concat()).expect_code(0);
     assert_eq!(reasons(&stages.site), ["both are ill"]);

@@ -219,9 +219,19 @@ pub struct Recorded {
     /// The approvals that counted: the digests of their statements.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub approvals: Vec<Digest>,
-    /// The statement of who promoted it, with its signature, as a file; where that is asked for.
+    /// Who promoted it, where that is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub promoter: Option<OutsideText>,
+    pub promoter: Option<PromotedBy>,
+}
+
+/// Who promoted a bundle. What counts is the statement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PromotedBy {
+    /// The promoter's certificate.
+    pub promoter: Fingerprint,
+    /// The statement with its signature, as a file.
+    pub file: OutsideText,
 }
 
 /// A statement of custody that lay beside a bundle. It is a claim; nothing that the importer did depended on it.

@@ -6,9 +6,10 @@
 //!
 //! An act that was written already is not written again: the same call gives the entry that it has.
 
+use std::collections::HashSet;
 use std::path::Path;
 
-use manifest_schema::Timestamp;
+use manifest_schema::{Reference, TagRef, Timestamp};
 use rusqlite::{Connection, TransactionBehavior};
 
 use crate::acts::{
@@ -136,17 +137,19 @@ impl Ledger {
         })
     }
 
-    /// Records that a bundle will not be promoted, and forgets what was kept for that.
+    /// Records that a bundle will not be promoted, or nothing more of it, and forgets what was kept for that.
     ///
     /// # Errors
-    /// [`Error::NotBegun`]; [`Refusal::InProduction`]; and as [`Ledger::begin`].
+    /// [`Error::NotBegun`]; [`Refusal::InProduction`] if all of it is, [`Refusal::Unfinished`] if images are on their way; and
+    /// as [`Ledger::begin`].
     pub fn rejected(&mut self, at: &Stamp, rejected: Rejected) -> Result<EntryNumber, Error> {
         self.transaction(|open| {
             let subject = &rejected.subject;
             open.known(subject)?.ok_or(Error::NotBegun(subject.bundle))?;
-            if let Some((entry, at)) = open.sql(query::in_production(open.connection, &subject.bundle))? {
+            if let Some((entry, at)) = open.sql(query::recorded(open.connection, &subject.bundle))? {
                 return Err(Refusal::InProduction { bundle: subject.bundle, entry, at }.into());
             }
+            open.refuse_unfinished(subject)?;
             if let Some((entry, _)) = open.sql(query::rejected(open.connection, &subject.bundle))? {
                 return Ok(entry);
             }
@@ -374,6 +377,29 @@ impl Open<'_> {
         }
     }
 
+    /// Signatures and tags that were announced may be there, so what they are for must be recorded.
+    fn refuse_unfinished(&self, subject: &Subject) -> Result<(), Error> {
+        let mut promoted = HashSet::new();
+        for number in self.sql(query::promotions(self.connection, &subject.bundle))? {
+            if let Some(Act::Promoted(of)) = query::stored_in(self.connection, self.path, number)?.map(|s| s.entry.act)
+            {
+                promoted.extend(of.images.into_iter().map(|image| image.production));
+            }
+        }
+        let is_promoted = |image: &Reference| {
+            image.tag().is_some_and(|tag| {
+                promoted.contains(&TagRef { repository: image.repository().clone(), tag: tag.clone() })
+            })
+        };
+        for (entry, signing) in self.announcements(subject)? {
+            if let Some(image) = signing.images.into_iter().map(|i| i.reference).find(|image| !is_promoted(image)) {
+                let image = Box::new(image);
+                return Err(Refusal::Unfinished { bundle: subject.bundle, image, entry }.into());
+            }
+        }
+        Ok(())
+    }
+
     fn refuse_rollback(&self, subject: &Subject) -> Result<(), Error> {
         match self.sql(query::newest(self.connection, &subject.stream))? {
             Some(newest) if newest > subject.sequence && !self.may_pass(subject, Rule::Rollback)? => {
@@ -412,7 +438,7 @@ impl Open<'_> {
         if announcements.is_empty() {
             return Err(Error::NotAnnounced(bundle));
         }
-        let announced: std::collections::HashSet<_> =
+        let announced: HashSet<_> =
             announcements.iter().flat_map(|(_, a)| &a.images).map(|i| (&i.reference, &i.digest)).collect();
         match recorded.signatures.iter().find(|s| !announced.contains(&(&s.reference, &s.digest))) {
             Some(s) => {

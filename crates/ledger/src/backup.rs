@@ -28,7 +28,11 @@ impl Ledger {
         drop(file.map_err(io(&new.0, "cannot be made"))?);
         self.copy(&new.0)?;
         File::open(&new.0).and_then(|f| f.sync_all()).map_err(io(&new.0, "cannot be synchronised"))?;
-        let verified = open_copy(&new.0, self.id)?.verify(checker)?;
+        let verified = open_copy(&new.0, self.id)?.verify(checker).map_err(|e| match e {
+            // What was copied is not right: the ledger is not.
+            Error::Tampered { fault, .. } => self.tampered(fault),
+            e => e,
+        })?;
         publish(&new.0, &to)?;
         File::open(&folder).and_then(|f| f.sync_all()).map_err(io(&folder, "the folder cannot be synchronised"))?;
         Ok(verified)

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use manifest_schema::text::escape;
-use manifest_schema::{BundleId, Digest, OutsideText, Sequence, Stream, Timestamp};
+use manifest_schema::{BundleId, Digest, OutsideText, Reference, Sequence, Stream, Timestamp};
 
 use crate::entry::EntryError;
 use crate::head::Head;
@@ -135,7 +135,7 @@ pub enum Error {
         /// The bundle.
         bundle: BundleId,
         /// The reference the signature names.
-        reference: Box<manifest_schema::Reference>,
+        reference: Box<Reference>,
         /// The digest it names.
         digest: Box<Digest>,
     },
@@ -296,7 +296,17 @@ pub enum Refusal {
         /// When.
         at: Timestamp,
     },
-    /// The bundle is in production, at least in part.
+    /// Some of the bundle is on its way into production.
+    #[error("{image} of bundle {bundle} was announced in entry {entry}, and may be in production in part")]
+    Unfinished {
+        /// The bundle.
+        bundle: BundleId,
+        /// The image that is not recorded.
+        image: Box<Reference>,
+        /// The entry.
+        entry: EntryNumber,
+    },
+    /// All of the bundle is in production.
     #[error("bundle {bundle} is in production since {at}, by entry {entry}")]
     InProduction {
         /// The bundle.

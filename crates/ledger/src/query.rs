@@ -44,7 +44,7 @@ pub enum Status {
     Begun,
     /// Its images wait for their promotion.
     Received,
-    /// It will not be promoted.
+    /// It will not be promoted, or nothing more of it.
     Rejected,
     /// Its signatures and tags are being made.
     Signing,
@@ -533,8 +533,8 @@ pub(crate) fn rejected(c: &Connection, id: &BundleId) -> rusqlite::Result<Option
 }
 
 /// The first entry that put images of a bundle into production, or was about to.
-pub(crate) fn in_production(c: &Connection, id: &BundleId) -> rusqlite::Result<Option<(EntryNumber, Timestamp)>> {
-    c.prepare_cached(IN_PRODUCTION)?.query_row([id.to_string()], |r| Ok((number(r, 0)?, parsed(r, 1)?))).optional()
+pub(crate) fn promotions(c: &Connection, id: &BundleId) -> rusqlite::Result<Vec<EntryNumber>> {
+    c.prepare_cached(PROMOTIONS)?.query_map([id.to_string()], |r| number(r, 0))?.collect()
 }
 
 /// The entry with an approval's statement, and the bundle.
@@ -640,11 +640,7 @@ const REJECTED: &str = "SELECT r.entry, a.time FROM rejection r JOIN act a ON a.
 const APPROVAL: &str = "SELECT entry, bundle FROM approval WHERE statement = ?1";
 const APPROVAL_WITHDRAWN: &str = "SELECT entry FROM approval_withdrawal WHERE statement = ?1 AND approver = ?2";
 const ANNOUNCEMENTS: &str = "SELECT entry FROM signing WHERE bundle = ?1 ORDER BY entry";
-const IN_PRODUCTION: &str = "SELECT d.entry, a.time
-    FROM (SELECT min(entry) AS entry FROM (SELECT entry FROM signing WHERE bundle = ?1
-          UNION ALL SELECT entry FROM promoted WHERE bundle = ?1
-          UNION ALL SELECT entry FROM recorded WHERE bundle = ?1)) d
-    JOIN act a ON a.entry = d.entry AND a.n = 0";
+const PROMOTIONS: &str = "SELECT entry FROM promoted WHERE bundle = ?1 ORDER BY entry";
 const OVERRIDES: &str = "SELECT entry FROM override WHERE bundle = ?1 AND rule = ?2 ORDER BY entry";
 const APPROVALS: &str = "SELECT entry FROM approval WHERE bundle = ?1
     AND NOT EXISTS (SELECT 1 FROM approval_withdrawal w
@@ -737,9 +733,9 @@ fn bundle_row(row: &Row<'_>) -> rusqlite::Result<BundleRow> {
     let (last, promoted) = (count(10)?, count(15)?);
     let status = match () {
         () if recorded.is_some() => Status::Recorded,
+        () if rejected.is_some() => Status::Rejected,
         () if promoted.is_some() => Status::Promoted,
         () if signing.is_some() => Status::Signing,
-        () if rejected.is_some() => Status::Rejected,
         () if received.is_some() => Status::Received,
         () => Status::Begun,
     };

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use common::*;
 use ledger::{
     Act, ApprovalWithdrawn, Checked, Checker, Created, Custody, Error, Fault, Fingerprint, Head, HeadStanding,
-    HeadStatement, KeptHead, Ledger, Refusal, Rule, Signer, Standing,
+    HeadStatement, KeptHead, Ledger, Refusal, Rule, Signer, Signing, Standing,
 };
 use manifest_schema::OutsideText;
 
@@ -413,10 +413,10 @@ fn a_bundle_waits_is_approved_and_promoted_in_parts() {
     assert_eq!(status(&ledger), Some("signing"));
     ledger.promoted(&stamp(9), recorded(&s)).expect("promoted");
     assert_eq!(status(&ledger), Some("promoted"));
-    let late = ledger.rejected(&stamp(9), rejected(&s));
-    assert!(matches!(late, Err(Error::Refusal(Refusal::InProduction { .. }))));
     assert!(kept(&ledger).is_some());
     ledger.record(&stamp(10), recorded(&s)).expect("the rest");
+    let late = ledger.rejected(&stamp(10), rejected(&s));
+    assert!(matches!(late, Err(Error::Refusal(Refusal::InProduction { .. }))));
     assert_eq!(kept(&ledger), None);
     let row = ledger.state_of(&s.stream, s.sequence).expect("read").expect("a row");
     assert_eq!((row.status.as_str(), row.images), ("recorded", Some(2)));
@@ -441,6 +441,41 @@ fn a_rejected_bundle_goes_no_further() {
     assert!(is_rejected(ledger.signing(&stamp(5), signing(&s)).expect_err("rejected")));
     let row = ledger.state_of(&s.stream, s.sequence).expect("read").expect("a row");
     assert_eq!(row.status.as_str(), "rejected");
+}
+
+#[test]
+fn the_rest_of_a_bundle_is_rejected_once_nothing_of_it_is_on_its_way() {
+    let place = place();
+    let mut ledger = place.open();
+    let s = subject("payments", 1);
+    let _ = ledger.begin(&stamp(1), begun(&s)).expect("begun");
+    ledger.received(&stamp(2), received(&s)).expect("received");
+    ledger.keep(&s, |keep| keep("small", b"bytes")).expect("kept");
+    ledger.signing(&stamp(3), signing(&s)).expect("announced");
+    let unfinished = |ledger: &mut Ledger| {
+        let refused = ledger.rejected(&stamp(4), rejected(&s));
+        assert!(matches!(refused, Err(Error::Refusal(Refusal::Unfinished { .. }))), "{refused:?}");
+        assert!(ledger.kept(&s, "small").expect("read").is_some());
+    };
+    unfinished(&mut ledger);
+    ledger.promoted(&stamp(5), recorded(&s)).expect("promoted");
+    let mut more = signing(&s);
+    for announced in &mut more.images {
+        announced.reference = "registry.prod.example/payments/web:1".parse().expect("a reference");
+    }
+    ledger.signing(&stamp(6), more.clone()).expect("another image");
+    unfinished(&mut ledger);
+    let mut web = recorded(&s);
+    web.images[0].production = "registry.prod.example/payments/web:1".parse().expect("a tag");
+    web.signatures.clear();
+    ledger.promoted(&stamp(7), web).expect("promoted");
+    ledger.rejected(&stamp(8), rejected(&s)).expect("the rest");
+    assert_eq!(ledger.kept(&s, "small").expect("read"), None);
+    let again = ledger.signing(&stamp(9), Signing { tags: vec![], images: vec![], ..more });
+    assert!(matches!(again, Err(Error::Refusal(Refusal::Rejected { .. }))), "{again:?}");
+    let row = ledger.state_of(&s.stream, s.sequence).expect("read").expect("a row");
+    assert_eq!((row.status.as_str(), row.images), ("rejected", Some(2)));
+    let _ = ledger.verify(&Keys).expect("right");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use commands::settings::KeySource;
-use ledger::{Ledger, ReceivedImage, Subject};
+use ledger::{Ledger, PromotedBy, ReceivedImage, Subject};
 use manifest_schema::approval::{ApprovalType, PromotionType, RequestType, WithdrawalType};
 use manifest_schema::{
     Action, Approval, ApprovalId, ApprovalRequest, ApprovalWithdrawal, ApprovedImage, BundleId, Digest, LIMITS,
@@ -12,7 +12,7 @@ use manifest_schema::{
 };
 use signing::{Fingerprint, SecretKey, Signer, Trust};
 
-use crate::access::stamp;
+use crate::access::{stamp, to_ledger};
 use crate::approvals::judge::{authentic, one_signer};
 use crate::approvals::{Approvers, NotCounted};
 use crate::error::Error;
@@ -163,56 +163,66 @@ impl Promoter {
         &self.fingerprint
     }
 
-    /// The statement with its signature, for the ledger.
-    pub fn into_file(self) -> OutsideText {
-        self.file
+    /// For the ledger.
+    pub fn into_entry(self) -> PromotedBy {
+        PromotedBy { promoter: to_ledger(&self.fingerprint), file: self.file }
     }
 }
 
-/// Has whoever promotes state that he does, where approvers are configured and his key is named.
-///
-/// # Errors
-/// [`Error::Missing`] if that has to be known and no key is named; [`Error::UnknownPromoter`] if the key's certificate is
-/// neither an approver's nor a promoter's, [`Error::PromoterRejected`] if it is not good now; or if the key fails.
-pub fn promoter(
-    site: &Site,
-    args: PromoterArgs,
-    ledger: &Ledger,
-    subject: &Subject,
-    wanted: &[(TagRef, Digest)],
-) -> Result<Option<Promoter>, Error> {
-    let PromoterArgs { promoter_key, promoter_by, promoter_passphrase_file } = args;
-    let source =
-        KeySource::of_role((promoter_key, promoter_by), None, promoter_passphrase_file, "SEALIFT_PROMOTER_PASSPHRASE")?;
-    let (source, approvers) = match (source, site.approvers()) {
-        (None, Some(approvers)) if approvers.exclude_promoter => {
-            return Err(Error::Missing("the key of whoever promotes"));
+/// The key of whoever promotes, which is an approver's or a promoter's.
+pub struct PromoterKey<'s> {
+    key: SecretKey,
+    known: Vec<&'s Trust>,
+}
+
+impl<'s> PromoterKey<'s> {
+    /// Unlocks it, where approvers are configured and it is named.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if it has to be known who promotes and no key is named; [`Error::UnknownPromoter`] if the key's
+    /// certificate is neither an approver's nor a promoter's; or if the key fails.
+    pub fn unlock(site: &'s Site, args: &PromoterArgs) -> Result<Option<Self>, Error> {
+        let PromoterArgs { promoter_key, promoter_by, promoter_passphrase_file } = args.clone();
+        let given = (promoter_key, promoter_by);
+        let source = KeySource::of_role(given, None, promoter_passphrase_file, "SEALIFT_PROMOTER_PASSPHRASE")?;
+        let (source, approvers) = match (source, site.approvers()) {
+            (None, Some(approvers)) if approvers.exclude_promoter => {
+                return Err(Error::Missing("the key of whoever promotes"));
+            }
+            (None, _) => return Ok(None),
+            (Some(_), None) => return Err(Error::Missing("a list of approvers")),
+            (Some(source), Some(approvers)) => (source, approvers),
+        };
+        let key = source.unlock(site.now)?;
+        // By the certificates that are configured: that of the key itself may be older, and lack a revocation.
+        let lists = [Some(&approvers.trust), approvers.promoters.as_ref()].into_iter().flatten();
+        let known: Vec<_> = lists.filter(|t| t.certificates().fingerprints().contains(&key.fingerprint())).collect();
+        if known.is_empty() {
+            return Err(Error::UnknownPromoter { key: key.fingerprint() });
         }
-        (None, _) => return Ok(None),
-        (Some(_), None) => return Err(Error::Missing("a list of approvers")),
-        (Some(source), Some(approvers)) => (source, approvers),
-    };
-    let key = source.unlock(site.now)?;
-    let image =
-        |(production, digest): &(TagRef, Digest)| ApprovedImage { production: production.clone(), digest: *digest };
-    let promotion = Promotion {
-        kind: PromotionType::V1,
-        ledger: *ledger.id(),
-        bundle: subject.bundle,
-        manifest: subject.manifest,
-        images: ApprovedImage::once(wanted.iter().map(image)),
-        made: Timestamp::now(),
-    };
-    let Made { file, .. } = sign(&key, &promotion, promotion.made)?;
-    // By the certificates that are configured: that of the key itself may be older, and lack a revocation.
-    let lists = [Some(&approvers.trust), approvers.promoters.as_ref()].into_iter().flatten();
-    let known: Vec<_> = lists.filter(|t| t.certificates().fingerprints().contains(&key.fingerprint())).collect();
-    if known.is_empty() {
-        return Err(Error::UnknownPromoter { key: key.fingerprint() });
+        Ok(Some(Self { key, known }))
     }
-    for trust in known {
-        let verified = trust.at(Timestamp::now()).verify_statement(file.as_bytes(), LIMITS.approval);
-        let _ = verified.map_err(|source| Error::PromoterRejected { source: Box::new(source) })?;
+
+    /// Has whoever promotes state that he does.
+    ///
+    /// # Errors
+    /// [`Error::PromoterRejected`] if the key is not good now; or if it fails.
+    pub fn states(self, ledger: &Ledger, subject: &Subject, wanted: &[(TagRef, Digest)]) -> Result<Promoter, Error> {
+        let image =
+            |(production, digest): &(TagRef, Digest)| ApprovedImage { production: production.clone(), digest: *digest };
+        let promotion = Promotion {
+            kind: PromotionType::V1,
+            ledger: *ledger.id(),
+            bundle: subject.bundle,
+            manifest: subject.manifest,
+            images: ApprovedImage::once(wanted.iter().map(image)),
+            made: Timestamp::now(),
+        };
+        let Made { file, .. } = sign(&self.key, &promotion, promotion.made)?;
+        for trust in self.known {
+            let verified = trust.at(Timestamp::now()).verify_statement(file.as_bytes(), LIMITS.approval);
+            let _ = verified.map_err(|source| Error::PromoterRejected { source: Box::new(source) })?;
+        }
+        Ok(Promoter { fingerprint: self.key.fingerprint(), file: OutsideText::whole(file) })
     }
-    Ok(Some(Promoter { fingerprint: key.fingerprint(), file: OutsideText::whole(file) }))
 }

@@ -210,6 +210,7 @@ impl Proven {
             tag: &image.production,
             previous: recorded.tags.iter().find(|t| t.tag == image.production).and_then(|t| t.previous.as_ref()),
             signers: &recorded.signers,
+            promoter: recorded.promoter.as_ref().map(|by| &by.promoter),
             begun: first(|act| matches!(act, Act::Begun(_))),
             received: first(|act| matches!(act, Act::Received(_))),
             signing: first(|act| matches!(act, Act::Signing(_))),
@@ -253,6 +254,9 @@ pub struct ProvenImage<'a> {
     pub previous: Option<&'a Digest>,
     /// The certificates that released it.
     pub signers: &'a [ledger::Fingerprint],
+    /// The certificate of who promoted it, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub promoter: Option<&'a ledger::Fingerprint>,
     /// When the bundle was admitted.
     pub begun: Option<Happened>,
     /// When its images were there to be promoted.

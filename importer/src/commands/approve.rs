@@ -14,6 +14,7 @@ use signing::{Fingerprint, SecretKey, Signer};
 
 use crate::access::{stamp, to_ledger};
 use crate::approvals::{self, Approvers, Judged, Made, NotCounted, Standing, Statement, Wanted};
+use crate::commands::write_new;
 use crate::config::Span;
 use crate::error::Error;
 use crate::promotion;
@@ -249,7 +250,7 @@ fn write_request(site: &Site, bundle: &str, output: &Path, json: bool) -> Result
         // It has printable characters only, which are printed as they are.
         return console::print(&String::from_utf8_lossy(&document)).map_err(Error::Stdout);
     }
-    write(output, &document)?;
+    write_new(output, &document)?;
     let print = if json {
         console::print_json(&serde_json::json!({ "result": "asked", "file": output }))
     } else {
@@ -336,7 +337,7 @@ fn withdraw_elsewhere(
 }
 
 fn made_elsewhere(kind: &str, made: &Made, key: &SecretKey, output: &Path, json: bool) -> Result<(), Error> {
-    write(output, made.file.as_bytes())?;
+    write_new(output, made.file.as_bytes())?;
     let (statement, by) = (made.statement, key.fingerprint());
     let print = if json {
         let (result, file) = ("made", output);
@@ -514,11 +515,6 @@ fn read(path: &Path) -> Result<String, Error> {
     let limit = LIMITS.approval + LIMITS.signature;
     let read = console::read_text(path, limit);
     Ok(read.map_err(|source| commands::Error::ReadConfig { path: path.into(), source })?)
-}
-
-fn write(path: &Path, content: &[u8]) -> Result<(), Error> {
-    let write = console::write_new(path, content);
-    Ok(write.map_err(|source| commands::Error::Write { path: path.into(), source })?)
 }
 
 /// What is approved, for whoever signs it.

@@ -189,7 +189,7 @@ fn text(written: &Written<'_>) -> String {
     let mut text = console::table(&["SCOPE", "DEMANDS", "ORIGIN"], &rows);
     let folder = written.folder.display();
     if !written.report.denied.is_empty() {
-        text += &format!("\n{} images must not run: {folder}/deny.json\n", written.report.denied.len());
+        text += &format!("\nmust not run: {}, in {folder}/deny.json\n", written.report.denied.len());
     }
     let (files, entry) = (written.files.len(), written.entry);
     text +=

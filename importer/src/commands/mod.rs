@@ -16,3 +16,16 @@ pub mod trust;
 pub mod verify;
 mod watch;
 pub mod withdraw;
+
+use std::io;
+use std::path::Path;
+
+use crate::error::Error;
+
+/// Writes a file that must not be there yet.
+fn write_new(path: &Path, content: &[u8]) -> Result<(), Error> {
+    console::write_new(path, content).map_err(|source| match source.kind() {
+        io::ErrorKind::AlreadyExists => Error::OutputExists(path.into()),
+        _ => commands::Error::Write { path: path.into(), source }.into(),
+    })
+}

@@ -7,6 +7,7 @@ use console::Failure;
 use manifest_schema::{OutsideText, Receipt as Document, Timestamp};
 
 use crate::access::{LedgerAccess, LedgerArgs};
+use crate::commands::write_new;
 use crate::error::Error;
 use crate::promotion;
 use crate::receipt::{receipt, signed};
@@ -49,8 +50,7 @@ impl Receipt {
         let file = signed(&receipt, &access.key(now)?)?;
         match &self.output {
             Some(path) => {
-                let failed = |source| commands::Error::Write { path: path.clone(), source };
-                console::write_new(path, &file).map_err(failed)?;
+                write_new(path, &file)?;
                 console::say(&format!("{}: the receipt", path.display()));
             }
             None if !self.paper => console::print(&String::from_utf8_lossy(&file)).map_err(Error::Stdout)?,

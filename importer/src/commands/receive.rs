@@ -149,6 +149,8 @@ fn already(before: &record::Before, done: &str, json: bool) -> Result<(), Error>
 struct Move<'a> {
     origin: &'a manifest_schema::Reference,
     production: &'a TagRef,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    staging: Option<&'a TagRef>,
     digest: Digest,
     tag: &'static str,
     names_now: Option<Digest>,
@@ -169,9 +171,13 @@ fn dry_run(site: &Site, from: From, json: bool, progress: &Progress) -> Result<(
     } else {
         let rows: Vec<_> = moves
             .iter()
-            .map(|m| vec![m.production.to_string(), m.tag.into(), m.digest.to_string(), m.origin.to_string()])
+            .map(|m| {
+                let place = m.staging.unwrap_or(m.production);
+                vec![place.to_string(), m.tag.into(), m.digest.to_string(), m.origin.to_string()]
+            })
             .collect();
-        console::print(&console::table(&["PRODUCTION", "TAG", "DIGEST", "ORIGIN (AS CLAIMED)"], &rows))
+        let place = if moves.iter().any(|m| m.staging.is_some()) { "STAGING" } else { "PRODUCTION" };
+        console::print(&console::table(&[place, "TAG", "DIGEST", "ORIGIN (AS CLAIMED)"], &rows))
     };
     print.map_err(Error::Stdout)
 }
@@ -183,7 +189,15 @@ fn describe(placed: &Placed) -> Move<'_> {
         TagAction::Move { from } => ("moves", Some(*from)),
         TagAction::Skip { names } => ("left out", Some(*names)),
     };
-    Move { origin: &placed.image.origin, production: &placed.destination, digest: placed.image.digest, tag, names_now }
+    let staging = Some(&placed.destination).filter(|place| **place != placed.production);
+    Move {
+        origin: &placed.image.origin,
+        production: &placed.production,
+        staging,
+        digest: placed.image.digest,
+        tag,
+        names_now,
+    }
 }
 
 /// Asks the person at the terminal for media.

@@ -41,7 +41,8 @@ impl Reject {
     fn reject(self) -> Result<(), Error> {
         let mut ledger = LedgerAccess::named(self.ledger, self.config.as_deref())?.open(Timestamp::now())?;
         let row = promotion::bundle(&ledger, &self.bundle)?;
-        let subject = row.ok_or_else(|| Error::NoSuchBundle(OutsideText::new(&self.bundle)))?.subject;
+        let row = row.ok_or_else(|| Error::NoSuchBundle(OutsideText::new(&self.bundle)))?;
+        let (subject, before) = (row.subject, row.rejected.is_some());
         let reason = self.reason.trim();
         if reason.is_empty() {
             return Err(Error::NoReason);
@@ -52,7 +53,8 @@ impl Reject {
             console::print_json(&serde_json::json!({ "result": "rejected", "bundle": subject, "entry": entry }))
         } else {
             let (stream, sequence, bundle) = (&subject.stream, subject.sequence, subject.bundle);
-            console::print(&format!("rejected: {stream} {sequence} (bundle {bundle}), ledger entry {entry}\n"))
+            let done = if before { "rejected before" } else { "rejected" };
+            console::print(&format!("{done}: {stream} {sequence} (bundle {bundle}), ledger entry {entry}\n"))
         };
         print.map_err(Error::Stdout)
     }

@@ -6,7 +6,7 @@ use manifest_schema::{OutsideText, Reference};
 
 use crate::error::Error;
 use crate::site::{ProductionArgs, Site, SiteArgs};
-use crate::withdraw::{Done, withdraw};
+use crate::withdraw::{Done, known, withdraw};
 
 /// Takes an image's production signatures away, so that clusters refuse it, and records why
 #[derive(Debug, Args)]
@@ -43,6 +43,10 @@ impl Withdraw {
         }
         let site = Site::resolve(self.site, self.production)?;
         let mut ledger = site.open_ledger()?;
+        // Names first: nothing is withdrawn beside one that is mistyped.
+        for image in &self.images {
+            known(&ledger, image)?;
+        }
         for image in &self.images {
             let done = withdraw(&site, &mut ledger, image, OutsideText::new(reason), &progress)?;
             let print = match self.json {

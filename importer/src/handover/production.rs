@@ -100,6 +100,13 @@ pub fn make(
         let reason = format!("production key {}: {}", certificate.fingerprint, certificate.refused?);
         Some(LeftOut { scope: None, streams: Vec::new(), reason })
     });
+    let known = certificates.fingerprints();
+    let signing = site.signing_certificate()?.map(|signing| signing.fingerprints()).unwrap_or_default();
+    let unknown = signing.into_iter().filter(|fingerprint| !known.contains(fingerprint)).map(|fingerprint| {
+        let reason = format!("production key {fingerprint}, which signs now: it is not among the certificates");
+        LeftOut { scope: None, streams: Vec::new(), reason }
+    });
+    let left_out = left_out.chain(unknown);
     let report = Report { key_dir, scopes, keys: keys.rows(), lookaside, left_out: left_out.collect(), denied };
     files.insert("README.txt".into(), readme::production(&report).into_bytes());
     Ok(Made { files, report })

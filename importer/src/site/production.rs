@@ -47,9 +47,7 @@ impl Site {
         // Now, and not when everything has been pushed.
         make_roots(&lookaside)?;
         let own = key.certificates();
-        for (name, certificates) in self.foreign_certificates() {
-            signing::distinct_roles(&[("production", &own), (&name, certificates)])?;
-        }
+        self.suits("production", &own)?;
         let trust = Trust::new(own, 1, self.now)?;
         let cosign = self.cosign.as_ref().map(|(path, passphrase)| -> Result<_, Error> {
             let what = path.display().to_string();
@@ -78,17 +76,25 @@ impl Site {
         self.lookaside.clone().map(ProductionPlaces).ok_or(Error::Missing("a folder for signatures"))
     }
 
+    /// The certificate of the key that signs, if it lies beside it.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub fn signing_certificate(&self) -> Result<Option<Certificates>, Error> {
+        let beside = self.sign.as_ref().and_then(beside_key).filter(|path| path.exists());
+        Ok(beside.map(|path| Certificates::load(&[path])).transpose()?)
+    }
+
     /// The certificates that clusters are to accept: these, or else the configured ones, or the one beside the production key.
     ///
     /// # Errors
     /// [`Error::Missing`]; [`Error::RoleConflict`] if one of them is a key of somebody else; what is wrong with a file.
     pub fn production_certificates(&self, given: &[PathBuf]) -> Result<Certificates, Error> {
-        let beside: Vec<_> = self.sign.iter().filter_map(beside_key).filter(|path| path.exists()).collect();
-        let files = [given, &self.certificates, &beside].into_iter().find(|files| !files.is_empty());
-        let certificates = Certificates::load(files.ok_or(Error::Missing("the production key's certificate"))?)?;
-        for (name, others) in self.foreign_certificates() {
-            signing::distinct_roles(&[("production", &certificates), (&name, others)])?;
-        }
+        let certificates = match [given, &self.certificates].into_iter().find(|files| !files.is_empty()) {
+            Some(files) => Certificates::load(files)?,
+            None => self.signing_certificate()?.ok_or(Error::Missing("the production key's certificate"))?,
+        };
+        self.suits("production", &certificates)?;
         Ok(certificates)
     }
 }

@@ -41,8 +41,19 @@ impl Site {
         })
     }
 
+    /// Whether a key of this site's own is nobody else's: `role` says what it is for.
+    ///
+    /// # Errors
+    /// [`Error::RoleConflict`].
+    pub fn suits(&self, role: &str, certificates: &Certificates) -> Result<(), Error> {
+        for (name, others) in self.foreign_certificates() {
+            signing::distinct_roles(&[(role, certificates), (&name, others)])?;
+        }
+        Ok(())
+    }
+
     /// The certificates of everyone whose keys are not this site's, with their role.
-    pub(super) fn foreign_certificates(&self) -> Vec<(String, &Certificates)> {
+    fn foreign_certificates(&self) -> Vec<(String, &Certificates)> {
         let mut found = self.outside_certificates();
         found.extend(self.approver_certificates().into_iter().map(|(role, certificates)| (role.into(), certificates)));
         found

@@ -36,14 +36,14 @@ fn a_bundle_is_approved_here_and_on_another_machine() {
     e.approve(&["payments-42", "--request", path(&request)]).expect_code(0);
     let printed = e.approve(&["payments-42", "--request", "-"]).expect_code(0).stdout;
     assert_eq!(printed, fs::read_to_string(&request).unwrap());
-    e.approve(&["payments-42", "--request", path(&request)]).expect_code(1).expect_stderr("exists");
+    e.approve(&["payments-42", "--request", path(&request)]).expect_code(2).expect_stderr("is already there");
     let file = e.site.scratch("stick").join("ben.approval");
     let until = later(86_400).to_string();
     let approve = ["--from", path(&request), "--sign-key", key(&e.ben), "--not-after", &until, "--output", path(&file)];
     let made = e.elsewhere(&approve).expect_code(0);
     assert!(made.stderr.contains("registry.prod.example/payments/web:1.0"), "{made}");
     assert!(made.stderr.contains(&until), "{made}");
-    e.elsewhere(&approve).expect_code(1).expect_stderr("exists");
+    e.elsewhere(&approve).expect_code(2).expect_stderr("is already there");
     let added = e.approve(&["--add", path(&file)]).expect_code(0);
     assert!(added.stdout.contains(&format!("approval of payments-42 by {}", e.ben.fingerprint)), "{added}");
     assert!(added.stdout.contains("2 of 3 needed, 2 count"), "{added}");

@@ -1,7 +1,7 @@
 //! Who must approve, who may promote, and what lets a bundle pass without.
 
 use super::*;
-use importer::approvals::{Grounds, Promoter, PromoterArgs};
+use importer::approvals::{Grounds, Promoter, PromoterArgs, PromoterKey};
 use ledger::{Overridden, Rule};
 use manifest_schema::{OneLine, Promotion};
 use testkit::{need, run};
@@ -59,7 +59,8 @@ impl Enclave {
         let site = resolve(&self.site)?;
         let ledger = site.read_ledger()?.unwrap();
         let args = PromoterArgs { promoter_key: key.map(|k| k.secret_file.clone()), ..PromoterArgs::default() };
-        approvals::promoter(&site, args, &ledger, &self.subject, &self.wanted())
+        let key = PromoterKey::unlock(&site, &args)?;
+        key.map(|key| key.states(&ledger, &self.subject, &self.wanted())).transpose()
     }
 }
 
@@ -89,7 +90,8 @@ fn who_promotes_does_not_approve() {
     // Whoever promotes signs that he does.
     let promoter = e.promoter(Some(&e.cleo)).unwrap().unwrap();
     assert_eq!(promoter.fingerprint().to_string(), e.cleo.fingerprint);
-    let file = promoter.into_file();
+    let ledger::PromotedBy { promoter, file } = promoter.into_entry();
+    assert_eq!(promoter.as_str(), e.cleo.fingerprint);
     let line = file.raw().lines().next().unwrap();
     let promotion = Promotion::parse(line.as_bytes()).unwrap();
     assert_eq!(
@@ -146,7 +148,10 @@ fn a_bundle_is_promoted_by_somebody_who_has_not_approved_it() {
     let last = common::ledger(&site).entries(EntryNumber::FIRST).last().unwrap().unwrap().entry.act;
     let ledger::Act::Recorded(recorded) = last else { panic!("{last:?}") };
     assert_eq!(recorded.approvals.len(), 2);
-    let file = recorded.promoter.unwrap();
+    let ledger::PromotedBy { promoter, file } = recorded.promoter.unwrap();
+    assert_eq!(promoter.as_str(), dora.fingerprint);
+    let shown = run(&mut site.import(&["ledger", "show", "payments-42"])).expect_code(0).stdout;
+    assert!(shown.contains(&format!("promoted by {promoter}, who has signed for it")), "{shown}");
     let dora = signing::Certificates::load(&[dora.certificate_file]).unwrap();
     let trust = signing::Trust::new(dora, 1, Timestamp::now()).unwrap();
     let stated = trust.verify_statement(file.raw().as_bytes(), 1 << 20).unwrap();

@@ -343,11 +343,14 @@ fn the_second_file_is_looked_at_too_and_a_ledger_in_use_says_so() {
     drop(writer);
     verify(&desk, &["--head", text(&late)]).expect_code(1).expect_stderr("state: noted");
     fs::remove_file(desk.file("ledger.db.head")).unwrap();
+    let second_is_gone = |ran: &Ran| ran.stdout.contains("ledger.db.head: the second file is not here");
     let stopped = verify(&desk, &[]).expect_code(1);
     assert!(stopped.stdout.contains("shown before: entry 7, which the ledger DOES NOT REACH"), "{stopped}");
+    assert!(second_is_gone(&stopped), "{stopped}");
     stopped.expect_stderr("but had entry 7").expect_stderr("until `ledger adopt` says why");
     desk.ledger(&["adopt", "--reason", "the newer one is lost"]).expect_code(0);
-    verify(&desk, &[]).expect_code(0);
+    let good = verify(&desk, &[]).expect_code(0);
+    assert!(!second_is_gone(&good), "{good}");
 }
 
 #[test]

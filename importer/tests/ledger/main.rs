@@ -84,12 +84,16 @@ impl Desk {
 
     /// The same with another key.
     pub(crate) fn open_with(&self, key: &str) -> Ledger {
+        self.try_open_with(key).unwrap()
+    }
+
+    pub(crate) fn try_open_with(&self, key: &str) -> Result<Ledger, importer::Error> {
         let args = LedgerArgs {
             ledger: Some(self.file("ledger.db")),
             ledger_key: Some(self.file(key)),
             ..LedgerArgs::default()
         };
-        LedgerAccess::find(args, None).unwrap().open(Timestamp::now()).unwrap()
+        LedgerAccess::find(args, None).unwrap().open(Timestamp::now())
     }
 
     pub(crate) fn read(&self) -> Ledger {

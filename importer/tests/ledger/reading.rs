@@ -43,7 +43,9 @@ fn every_kind_of_act_is_shown_in_words_with_who_ran_it() {
     ] {
         assert!(all.contains(said), "expected `{said}`\n{all}");
     }
-    assert!(show("payments-2").contains(": rejected\n  </td><script>alert(1)</script>\\u{1b}[2J\\u{202e}\\u{d}\\u{a}"));
+    assert!(
+        show("payments-2").contains(": rejected\n  </td><script>alert(1)</script>\\u{1b}[2J\\u{202e}\\u{d}\n  | =1+1,")
+    );
     let log = desk.ledger(&["log"]).expect_code(0);
     common::shows_no_control_characters(&log).unwrap();
     let last = desk.entries();

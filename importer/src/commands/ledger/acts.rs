@@ -4,6 +4,8 @@ use ledger::{
     Act, Entry, Overridden, Received, Recorded, RecordedHandover, RecordedImage, RecordedSignature, Signing, Subject,
 };
 
+use manifest_schema::{Approval, ApprovalWithdrawal, LabelValue, OneLine, OutsideText};
+
 use crate::commands::evidence;
 
 /// Which bundle: stream and number.
@@ -28,27 +30,59 @@ pub(super) fn summary(act: &Act) -> String {
         Act::Received(a) => format!("{} for promotion", images(a.images.len())),
         Act::Approved(a) => format!("by {}, until {}", a.approver, a.not_after),
         Act::ApprovalWithdrawn(a) => format!("by {}", a.approver),
-        Act::Rejected(a) => a.reason.escaped().to_string(),
+        Act::Rejected(a) => in_one_line(&a.reason),
         Act::Overridden(a) => overridden(a),
-        Act::Signing(a) | Act::Resigning(a) => format!("{} signatures announced", a.images.len()),
+        Act::Signing(a) | Act::Resigning(a) => format!("{} announced", signatures(a.images.len())),
         Act::Promoted(a) | Act::Recorded(a) if a.skipped.is_empty() => images(a.images.len()),
         Act::Promoted(a) | Act::Recorded(a) => format!("{}, {} left out", images(a.images.len()), a.skipped.len()),
-        Act::Refused(a) => a.reason.escaped().to_string(),
-        Act::Resigned(a) => format!("{} signatures", a.signatures.len()),
-        Act::Withdrawn(a) => format!("{} signatures: {}", a.images.len(), a.reason.escaped()),
+        Act::Refused(a) => in_one_line(&a.reason),
+        Act::Resigned(a) => signatures(a.signatures.len()),
+        Act::Withdrawn(a) => format!("{} no longer signed: {}", documents(a.images.len()), in_one_line(&a.reason)),
         Act::HandedOver(a) => format!("{} files for the clusters of {}", a.files.len(), a.clusters.as_str()),
         Act::KeyChanged(a) => format!("to {}", a.to),
-        Act::Adopted(a) => format!("{} heads that it lacks: {}", a.heads.len(), a.reason.escaped()),
+        Act::Adopted(a) => format!("{} that it lacks: {}", count(a.heads.len(), "head"), in_one_line(&a.reason)),
     }
 }
 
-fn images(count: usize) -> String {
-    if count == 1 { "1 image".into() } else { format!("{count} images") }
+fn images(number: usize) -> String {
+    count(number, "image")
+}
+
+fn signatures(number: usize) -> String {
+    count(number, "signature")
+}
+
+/// Indexes and image manifests.
+fn documents(number: usize) -> String {
+    count(number, "manifest")
+}
+
+fn count(number: usize, of: &str) -> String {
+    if number == 1 { format!("1 {of}") } else { format!("{number} {of}s") }
+}
+
+/// What somebody said beside a statement: a note, or a reason.
+fn stated(file: &OutsideText, of: impl FnOnce(&[u8]) -> Option<LabelValue>) -> Option<String> {
+    Some(format!("says: {}", of(file.raw().lines().next()?.as_bytes())?))
+}
+
+/// The first line of a text, and that there is more.
+fn in_one_line(text: &OutsideText) -> String {
+    match text.raw().trim().split_once('\n') {
+        Some((first, _)) => format!("{} ...", OutsideText::new(first.trim_end()).escaped()),
+        None => text.escaped().to_string(),
+    }
+}
+
+/// A text, line by line; those after the first are marked, so that none passes for something that the entry says.
+fn in_lines(text: &OutsideText) -> impl Iterator<Item = String> {
+    let lines = text.raw().trim_end_matches('\n').split('\n').enumerate();
+    lines.map(|(n, line)| format!("{}{}", if n == 0 { "" } else { "| " }, OutsideText::new(line).escaped()))
 }
 
 fn overridden(act: &Overridden) -> String {
     let rules: Vec<_> = act.rules.iter().map(|rule| rule.as_str()).collect();
-    format!("{}: {}", rules.join(", "), act.reason.escaped())
+    format!("{}: {}", rules.join(", "), in_one_line(&act.reason))
 }
 
 /// Everything that an act says.
@@ -71,20 +105,26 @@ pub(super) fn lines(act: &Act) -> Vec<String> {
             format!("approver {}", a.approver),
             format!("statement {}", a.statement),
             format!("counts until {}", a.not_after),
-        ],
-        Act::ApprovalWithdrawn(a) => vec![format!("approver {}", a.approver), format!("approval {}", a.approval)],
-        Act::Rejected(a) => vec![a.reason.escaped().to_string()],
+        ]
+        .into_iter()
+        .chain(stated(&a.file, |d| Approval::parse(d).ok()?.note))
+        .collect(),
+        Act::ApprovalWithdrawn(a) => vec![format!("approver {}", a.approver), format!("approval {}", a.approval)]
+            .into_iter()
+            .chain(stated(&a.file, |d| ApprovalWithdrawal::parse(d).ok()?.reason))
+            .collect(),
+        Act::Rejected(a) => in_lines(&a.reason).collect(),
         Act::Overridden(a) => vec![overridden(a)],
         Act::Signing(a) | Act::Resigning(a) => signing(a),
         Act::Promoted(a) | Act::Recorded(a) => recorded(a),
-        Act::Refused(a) => vec![a.reason.escaped().to_string()],
+        Act::Refused(a) => in_lines(&a.reason).collect(),
         Act::Resigned(a) => {
             let key = format!("production key {}", a.production);
             std::iter::once(key).chain(a.signatures.iter().map(signature)).collect()
         }
         Act::Withdrawn(a) => {
             let images = a.images.iter().map(|image| format!("no longer signed: {} {}", image.reference, image.digest));
-            std::iter::once(a.reason.escaped().to_string()).chain(images).collect()
+            in_lines(&a.reason).chain(images).collect()
         }
         Act::HandedOver(a) => {
             let files = a.files.iter().map(|file| format!("{} {}", file.name.escaped(), file.digest));
@@ -101,14 +141,14 @@ pub(super) fn lines(act: &Act) -> Vec<String> {
                 .iter()
                 .map(|head| format!("lacks entry {} of {}, with hash {}", head.number, head.time, head.hash));
             let marks = a.marks.iter().map(|mark| format!("{} had come to {}", mark.stream, mark.sequence));
-            std::iter::once(a.reason.escaped().to_string()).chain(heads).chain(marks).collect()
+            in_lines(&a.reason).chain(heads).chain(marks).collect()
         }
     }
 }
 
 fn signing(act: &Signing) -> Vec<String> {
     let mut lines: Vec<_> = act.production.iter().map(|key| format!("production key {key}")).collect();
-    lines.push(format!("{} signatures announced", act.images.len()));
+    lines.push(format!("{} announced", signatures(act.images.len())));
     lines.extend(act.tags.iter().map(|tag| moved(tag, "will move")));
     lines
 }
@@ -127,9 +167,7 @@ fn received(act: &Received) -> Vec<String> {
 fn recorded(act: &Recorded) -> Vec<String> {
     let mut lines: Vec<_> = act.signers.iter().map(|signer| format!("manifest signed by {signer}")).collect();
     lines.extend(act.approvals.iter().map(|approval| format!("approval that counted {approval}")));
-    if act.promoter.is_some() {
-        lines.push("who promoted it has signed for it".into());
-    }
+    lines.extend(act.promoter.iter().map(|by| format!("promoted by {}, who has signed for it", by.promoter)));
     lines.extend(act.images.iter().flat_map(image));
     lines.extend(act.signatures.iter().map(signature));
     lines.extend(act.tags.iter().map(|tag| moved(tag, "tag")));

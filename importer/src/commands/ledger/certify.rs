@@ -35,6 +35,7 @@ impl Certify {
         let (config, access) = (context.configuration()?, context.access()?);
         let file = access.certificate_file().ok_or(Error::Missing("a file for the ledger key's certificate"))?;
         let ledger_key = access.key(now)?;
+        context.suits(&ledger_key)?;
         let production = production(self.sign, config.as_ref(), now)?.ok_or(Error::Missing("a production key"))?;
         let Certified { key, file, by } = certify(&production, &ledger_key, &file)?;
         let report = Report { file, key: key.fingerprint().to_string(), by: by.to_string() };

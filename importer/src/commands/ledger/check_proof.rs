@@ -127,6 +127,7 @@ fn image_text(proven: &ProvenImage<'_>, asked: Option<&Digest>) -> String {
         let (rules, reason) = (rules.join(", "), overridden.reason.escaped());
         rows.push(("overridden", format!("{rules}, {}: {reason}", happened(&overridden.overridden))));
     }
+    rows.extend(proven.promoter.map(|promoter| ("promoted by", format!("key {promoter}"))));
     rows.extend(proven.signing.as_ref().map(|at| ("signing", happened(at))));
     rows.push(("recorded", happened(&proven.recorded)));
     for withdrawal in &proven.withdrawals {

@@ -45,7 +45,9 @@ impl Create {
         }
         let production = production(self.sign, config.as_ref(), now)?;
         let (key, certificate) = if access.has_key() {
-            (access.key(now)?, access.certificate_file())
+            let key = access.key(now)?;
+            context.suits(&key)?;
+            (key, access.certificate_file())
         } else {
             let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
             let made = keygen::openpgp(folder, Role::Ledger, None, self.algorithm, None, &self.protect)?;

@@ -29,6 +29,7 @@ use signing::SecretKey;
 use crate::access::{LedgerAccess, LedgerArgs};
 use crate::config::Import;
 use crate::error::Error;
+use crate::site::{ProductionArgs, Site, SiteArgs};
 
 /// Shows, proves and keeps what came in
 #[derive(Debug, Args)]
@@ -100,6 +101,16 @@ impl LedgerCommand {
 impl Context {
     fn configuration(&self) -> Result<Option<Import>, Error> {
         LedgerAccess::configuration(&self.ledger, self.config.as_deref())
+    }
+
+    /// Whether a ledger key is nobody else's, as far as the configuration knows others.
+    fn suits(&self, key: &SecretKey) -> Result<(), Error> {
+        if self.configuration()?.is_none() {
+            return Ok(());
+        }
+        let config = self.config.clone().unwrap_or_else(|| "import.yaml".into());
+        let args = SiteArgs { config: Some(config), ledger: self.ledger.clone(), ..SiteArgs::default() };
+        Site::resolve(args, ProductionArgs::default())?.suits("ledger", &key.certificates())
     }
 
     fn access(&self) -> Result<LedgerAccess, Error> {

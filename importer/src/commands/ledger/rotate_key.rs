@@ -52,6 +52,7 @@ impl RotateKey {
         let source = source.ok_or(Error::Missing("a new ledger key"))?;
         let file = self.new_certificate.clone().or_else(|| beside_key(&source));
         let new = unlock(&source, self.new_certificate.as_deref().filter(|path| path.exists()), now)?;
+        context.suits(&new)?;
         let from = access.key(now)?.fingerprint();
         let new = match (production(self.sign, config.as_ref(), now)?, &file) {
             (Some(production), Some(file)) => certify_or_warn(&production, &new, file)?,

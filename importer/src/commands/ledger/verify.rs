@@ -45,6 +45,9 @@ struct Report {
     heads: Vec<Shown>,
     /// Heads that it was shown before, and lacks.
     lacking: Vec<Lacking>,
+    /// The second file, if it should be there and is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    no_second: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -70,7 +73,10 @@ impl Verify {
         let ledger = access.read()?;
         let known = (!self.certificate.is_empty()).then(|| Certificates::load(&self.certificate)).transpose()?;
         // The second file is a head that was kept elsewhere, if it is here.
-        let second = access.second().exists().then(|| access.second().to_path_buf());
+        let (second, no_second) = match access.second().exists() {
+            true => (Some(access.second().to_path_buf()), None),
+            false => (None, Some(access.second().to_path_buf())),
+        };
         let files: Vec<_> = self.head.into_iter().chain(second).collect();
         let mut report = Report {
             ledger: *ledger.id(),
@@ -79,11 +85,13 @@ impl Verify {
             key_vouched: None,
             heads: Vec::new(),
             lacking: Vec::new(),
+            no_second: None,
         };
         if report.verified.key.is_none() && (known.is_some() || !files.is_empty()) {
             return Err(ledger::Error::NotSigned(ledger.path().into()).into());
         }
         if report.verified.key.is_some() {
+            report.no_second = no_second;
             let keys = LedgerKeys::of(&ledger, known.as_ref())?;
             let (signed, vouched) = expected(&access, &ledger, &keys, known.as_ref(), now)?;
             (report.signed, report.key_vouched) = (Some(signed), vouched);
@@ -185,6 +193,12 @@ fn text(report: &Report) -> String {
         let head = signed.head();
         text += &format!("{}: {}\n", file.display(), standing_text(*standing, &head.number.to_string()));
         text += &format!("  signed by {}\n", signed.by());
+    }
+    if let Some(second) = &report.no_second {
+        text += &format!(
+            "{}: the second file is not here; nothing is written to the ledger without it\n",
+            second.display()
+        );
     }
     for Lacking { head, standing } in &report.lacking {
         text += &format!("shown before: {}\n", standing_text(*standing, &head.number.to_string()));

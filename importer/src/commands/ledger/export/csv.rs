@@ -138,7 +138,9 @@ fn keys(act: &Act) -> String {
     let join = |keys: Vec<&Fingerprint>| keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     match act {
         Act::Received(a) => join(a.signers.iter().collect()),
-        Act::Promoted(a) | Act::Recorded(a) => join(a.signers.iter().collect()),
+        Act::Promoted(a) | Act::Recorded(a) => {
+            join(a.signers.iter().chain(a.promoter.as_ref().map(|by| &by.promoter)).collect())
+        }
         Act::Approved(a) => join(vec![&a.approver]),
         Act::ApprovalWithdrawn(a) => join(vec![&a.approver]),
         Act::Signing(a) | Act::Resigning(a) => join(a.production.iter().collect()),
