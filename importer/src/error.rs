@@ -253,6 +253,9 @@ pub enum Error {
         /// Why.
         source: manifest_schema::ApprovalError,
     },
+    /// A request where a statement belongs.
+    #[error("{}: this is a request for an approval, and no approval", .0.display())]
+    NoStatement(PathBuf),
     /// A statement that cannot be made.
     #[error(transparent)]
     Approval(#[from] manifest_schema::ApprovalError),

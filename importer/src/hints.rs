@@ -50,6 +50,7 @@ impl Explain for Error {
             | Error::NoDigestTag { .. }
             | Error::NoSuchBundle(_)
             | Error::ApproverThreshold { .. }
+            | Error::NoStatement(_)
             | Error::SourceRef(_)
             | Error::NoPlatform { .. }
             | Error::LedgerCertificate { .. }
@@ -395,6 +396,9 @@ impl Explain for Error {
             Error::OutputExists(_) => "choose another name, or move the file away",
             Error::Missing("a file for the ledger key's certificate") => {
                 "name it with `ledger: {certificate: FILE}` or --ledger-certificate"
+            }
+            Error::NoStatement(_) => {
+                "make the approval of it: `sealift-import approve --from FILE --output FILE`, with your key"
             }
             Error::ApproverThreshold { .. } => {
                 "correct `approvers: {threshold: N}` or --approver-threshold, or name more certificates"

@@ -93,7 +93,7 @@ fn nothing_is_overwritten_and_nothing_wrong_is_kept() {
     let before = names(&place);
     place.raw().execute_batch("DROP TRIGGER tag_delete; DELETE FROM tag").expect("deleted");
     let wrong = place.read().backup(&place.folder.path().join("copy"), &Keys);
-    assert!(matches!(wrong, Err(Error::Tampered { .. })), "{wrong:?}");
+    assert!(matches!(&wrong, Err(Error::Tampered { path, .. }) if *path == place.read().path()), "{wrong:?}");
     let sound = |name: &String| !name.starts_with("ledger.db-");
     let after: Vec<_> = names(&place).into_iter().filter(sound).collect();
     assert_eq!(after, before.into_iter().filter(sound).collect::<Vec<_>>());

@@ -65,7 +65,7 @@ impl Pack {
         if request.is_stream() {
             return self.send(&request, planned.as_ref(), &keys, &progress, state);
         }
-        *state = "no bundle was finished; the same command continues with the volumes that are missing";
+        *state = "no bundle was finished; volumes that were finished stay for a run that goes on";
         let (sealed, word) = if self.volume.is_empty() {
             match crate::pack(&request, planned.as_ref(), &keys, &progress)? {
                 Packed::New(sealed) => (sealed, "packed"),

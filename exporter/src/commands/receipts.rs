@@ -327,7 +327,7 @@ fn text(streams: &[StreamReport]) -> String {
         text.push('\n');
     }
     if text.is_empty() {
-        "nothing was packed with this state folder\n".into()
+        "nothing of the kind was packed with this state folder\n".into()
     } else {
         text.trim_end().to_string() + "\n"
     }

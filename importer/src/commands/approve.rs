@@ -402,6 +402,9 @@ fn add(site: &Site, files: &[PathBuf], json: bool, state: &mut String) -> Result
 /// Records one statement, after judging it as it will be judged when the bundle is promoted.
 fn add_one(approvers: &Approvers, ledger: &mut Ledger, path: &Path) -> Result<Added, Error> {
     let file = read(path)?;
+    if file.starts_with(r#"{"type":"sealift/approval-request/"#) {
+        return Err(Error::NoStatement(path.into()));
+    }
     let (here, path) = (*ledger.id(), path.to_path_buf());
     let elsewhere = |found| Err(Error::NotCounted(NotCounted::Ledger { expected: here, found }));
     match approvals::read_statement(approvers, file.as_bytes()).map_err(Error::NotCounted)? {

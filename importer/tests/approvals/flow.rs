@@ -23,6 +23,8 @@ fn a_bundle_is_approved_here_and_on_another_machine() {
             assert!(approved.stderr.contains(&shown), "{shown}: {approved}");
         }
     }
+    let shown = run(&mut e.site.import(&["ledger", "show", "payments-42"])).expect_code(0).stdout;
+    assert!(shown.contains("says: CHG-1"), "{shown}");
     for shown in [e.subject.manifest.to_string(), e.subject.bundle.to_string()] {
         assert!(approved.stderr.contains(&shown), "{shown}: {approved}");
     }
@@ -37,6 +39,7 @@ fn a_bundle_is_approved_here_and_on_another_machine() {
     let printed = e.approve(&["payments-42", "--request", "-"]).expect_code(0).stdout;
     assert_eq!(printed, fs::read_to_string(&request).unwrap());
     e.approve(&["payments-42", "--request", path(&request)]).expect_code(2).expect_stderr("is already there");
+    e.approve(&["--add", path(&request)]).expect_code(2).expect_stderr("this is a request for an approval");
     let file = e.site.scratch("stick").join("ben.approval");
     let until = later(86_400).to_string();
     let approve = ["--from", path(&request), "--sign-key", key(&e.ben), "--not-after", &until, "--output", path(&file)];

@@ -89,6 +89,10 @@ fn lists_come_page_by_page_and_by_state() {
     assert_eq!(sequences(&["list", "--status", "recorded", "--limit", "3"]), [4, 3, 2]);
     let page = desk.ledger(&["list", "--limit", "2"]).expect_code(0);
     let last = page.stdout.lines().last().unwrap().split_whitespace().next().unwrap();
+    assert!(page.stderr.contains(&format!("what is before them: --before {last}")), "{page}");
+    let all = desk.ledger(&["list"]).expect_code(0);
+    assert_eq!(all.stderr, "");
+    desk.ledger(&["log", "--limit", "0"]).expect_code(2);
     assert_eq!(sequences(&["list", "--before", last, "--limit", "2"]), [4, 3]);
     assert_eq!(sequences(&["refusals"]), [9, 8, 7]);
     assert_eq!(sequences(&["refusals", "--before", "18"]), [9, 8, 7][1..]);

@@ -67,7 +67,7 @@ fn stated(file: &OutsideText, of: impl FnOnce(&[u8]) -> Option<LabelValue>) -> O
 }
 
 /// The first line of a text, and that there is more.
-fn in_one_line(text: &OutsideText) -> String {
+pub(super) fn in_one_line(text: &OutsideText) -> String {
     match text.raw().trim().split_once('\n') {
         Some((first, _)) => format!("{} ...", OutsideText::new(first.trim_end()).escaped()),
         None => text.escaped().to_string(),

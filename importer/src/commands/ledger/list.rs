@@ -20,7 +20,7 @@ pub(super) struct List {
     #[arg(long, value_name = "ENTRY", value_parser = entry_number)]
     before: Option<EntryNumber>,
     /// At most so many
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
 }
 
@@ -34,7 +34,7 @@ impl List {
     pub(super) fn run(self, context: Context) -> Result<(), Error> {
         let Self { stream, status, before, limit } = self;
         let rows = context.read()?.bundles(&Filter { stream, status, before, limit })?;
-        context.print(&rows, |rows| table(rows))
+        context.print_page(&rows, limit, |row| row.begun.entry, table)
     }
 }
 

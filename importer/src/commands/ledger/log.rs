@@ -13,14 +13,14 @@ pub(super) struct Log {
     #[arg(long, value_name = "ENTRY", value_parser = entry_number)]
     before: Option<EntryNumber>,
     /// At most so many
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
 }
 
 impl Log {
     pub(super) fn run(self, context: Context) -> Result<(), Error> {
         let entries = newest(&context.read()?, self.before, self.limit)?;
-        context.print(&entries, |entries| table(entries))
+        context.print_page(&entries, self.limit, |entry| entry.number, table)
     }
 }
 

@@ -121,6 +121,24 @@ impl Context {
         self.access()?.read()
     }
 
+    /// Prints a page of rows, newest first, and says how to see what is before them.
+    fn print_page<T: serde::Serialize>(
+        &self,
+        rows: &[T],
+        limit: u32,
+        entry: impl Fn(&T) -> EntryNumber,
+        table: impl FnOnce(&[T]) -> String,
+    ) -> Result<(), Error> {
+        self.print(&rows, |rows| table(rows))?;
+        match rows.last().map(entry) {
+            Some(last) if rows.len() as u64 == u64::from(limit) && last != EntryNumber::FIRST => {
+                console::say(&format!("what is before them: --before {last}"));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
     fn print<T: serde::Serialize>(&self, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), Error> {
         let printed = if self.json { console::print_json(value) } else { console::print(&text(value)) };
         printed.map_err(Error::Stdout)

@@ -4,7 +4,7 @@ use clap::Args;
 use ledger::{EntryNumber, Filter, RefusalRow};
 use manifest_schema::Stream;
 
-use super::{Context, entry_number};
+use super::{Context, acts, entry_number};
 use crate::error::Error;
 
 /// Lists refusals, newest first
@@ -17,7 +17,7 @@ pub(super) struct Refusals {
     #[arg(long, value_name = "ENTRY", value_parser = entry_number)]
     before: Option<EntryNumber>,
     /// At most so many
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
 }
 
@@ -25,7 +25,7 @@ impl Refusals {
     pub(super) fn run(self, context: Context) -> Result<(), Error> {
         let Self { stream, before, limit } = self;
         let rows = context.read()?.refusals(&Filter { stream, before, limit, ..Filter::default() })?;
-        context.print(&rows, |rows| table(rows))
+        context.print_page(&rows, limit, |row| row.refused.entry, table)
     }
 }
 
@@ -39,7 +39,7 @@ fn table(rows: &[RefusalRow]) -> String {
                 r.subject.sequence.to_string(),
                 r.refused.time.to_string(),
                 r.subject.bundle.to_string(),
-                r.reason.escaped().to_string(),
+                acts::in_one_line(&r.reason),
             ]
         })
         .collect();
