@@ -305,9 +305,28 @@ pub struct ProductionConfig {
     /// Where clusters find the folder for signatures, as `handover production` tells them; without, `file://` and the folder.
     #[serde(default)]
     pub lookaside_url: Option<LookasideUrlConfig>,
+    /// Whether clusters ask for images by the names of their origin and get them from production, as `handover production` tells
+    /// them.
+    #[serde(default)]
+    pub mirrors: Mirrors,
     /// Signs in the form of cosign too, which podman and CRI-O read with `use-sigstore-attachments`.
     #[serde(default)]
     pub cosign: Option<CosignConfig>,
+}
+
+/// For which pulls production stands in for the origins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mirrors {
+    /// For none: clusters ask production itself.
+    #[default]
+    None,
+    /// For those by digest.
+    Digest,
+    /// For those by tag.
+    Tag,
+    /// For all.
+    Both,
 }
 
 /// A registry before production, where what comes in is tried.

@@ -24,8 +24,8 @@ use signing::{Certificates, ImagePolicy, RoleConflict, Trust};
 use crate::access::{LedgerAccess, LedgerArgs, to_ledger};
 use crate::approvals::{ApproverArgs, Approvers};
 use crate::config::{
-    BaseProof, IdentityConfig, Import, LookasideConfig, LookasideUrlConfig, Mapping, OnExistingTag, SigstoreConfig,
-    WatchInto,
+    BaseProof, IdentityConfig, Import, LookasideConfig, LookasideUrlConfig, Mapping, Mirrors, OnExistingTag,
+    SigstoreConfig, WatchInto,
 };
 use crate::destination::Rules;
 use crate::error::Error;
@@ -167,6 +167,8 @@ pub struct Site {
     release_signatures: Option<PathBuf>,
     certificates: Vec<PathBuf>,
     lookaside_url: Option<LookasideUrlConfig>,
+    /// Whether production stands in for the origins.
+    pub mirrors: Mirrors,
     /// What to do with existing tags.
     pub on_existing_tag: OnExistingTag,
     /// Registries.
@@ -296,6 +298,7 @@ impl Site {
                 .or_else(|| config.as_ref().and_then(|c| c.production.release_signatures.clone())),
             certificates: config.as_ref().map(|c| c.production.certificates.clone()).unwrap_or_default(),
             lookaside_url: config.as_ref().and_then(|c| c.production.lookaside_url.clone()),
+            mirrors: config.as_ref().map(|c| c.production.mirrors).unwrap_or_default(),
             cosign: cosign.map(|(p, f)| (p, passphrase(f, "SEALIFT_COSIGN_PASSPHRASE"))),
             on_existing_tag: production
                 .on_existing_tag

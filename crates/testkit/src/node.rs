@@ -9,14 +9,21 @@ use crate::{Ran, command, run};
 pub struct Node {
     files: PathBuf,
     home: PathBuf,
+    /// A containers-registries.conf(5) in place of the machine's.
+    registries: Option<PathBuf>,
 }
 
 impl Node {
     /// A node with these files; it has `home` for itself.
     pub fn new(files: impl Into<PathBuf>, home: impl Into<PathBuf>) -> Self {
-        let node = Self { files: files.into(), home: home.into() };
+        let node = Self { files: files.into(), home: home.into(), registries: None };
         fs::create_dir_all(&node.home).unwrap();
         node
+    }
+
+    /// The same with mirrors.
+    pub fn with_registries(self, registries: impl Into<PathBuf>) -> Self {
+        Self { registries: Some(registries.into()), ..self }
     }
 
     /// Whether skopeo copies the image of its own platform.
@@ -44,6 +51,9 @@ impl Node {
     fn skopeo(&self, image: &str, args: &[&str]) -> Ran {
         let to = tempfile::tempdir_in(&self.home).unwrap();
         let mut command = command("skopeo", &self.home);
+        if let Some(registries) = &self.registries {
+            command.arg("--registries-conf").arg(registries);
+        }
         command.arg("--policy").arg(self.files.join("policy.json"));
         command.arg("--registries.d").arg(self.files.join("registries.d"));
         command.args(["copy", "-q", "--src-tls-verify=false", "--remove-signatures"]).args(args);
@@ -60,9 +70,16 @@ impl Node {
         // Its names may not be long.
         let storage = tempfile::Builder::new().prefix("p").tempdir().unwrap();
         let at = |name: &str| storage.path().join(name).display().to_string();
-        run(command("podman", &self.home)
-            .args(["--root", &at("root"), "--runroot", &at("run"), "--storage-driver", "vfs"])
-            .args(["pull", "--quiet", "--tls-verify=false", &format!("docker://{image}")]))
+        let mut command = command("podman", &self.home);
+        if let Some(registries) = &self.registries {
+            command.env("CONTAINERS_REGISTRIES_CONF", registries);
+        }
+        run(command.args(["--root", &at("root"), "--runroot", &at("run"), "--storage-driver", "vfs"]).args([
+            "pull",
+            "--quiet",
+            "--tls-verify=false",
+            &format!("docker://{image}"),
+        ]))
     }
 }
 

@@ -9,7 +9,7 @@ use manifest_schema::OutsideText;
 use serde::Serialize;
 
 use crate::access::{LedgerArgs, stamp};
-use crate::config::LookasideUrlConfig;
+use crate::config::{LookasideUrlConfig, Mirrors};
 use crate::error::Error;
 use crate::handover::folder::Complete;
 use crate::handover::registries_d::Urls;
@@ -45,6 +45,9 @@ struct Production {
     /// folder]
     #[arg(long, value_name = "[HOST=]URL", env = "SEALIFT_PRODUCTION_LOOKASIDE_URL", value_delimiter = ',')]
     lookaside_url: Vec<String>,
+    /// For which pulls production stands in for the origins: clusters ask by the names that images have there
+    #[arg(long, value_enum, value_name = "PULLS", env = "SEALIFT_MIRRORS")]
+    mirrors: Option<Mirrors>,
     #[command(flatten)]
     to: To,
 }
@@ -110,10 +113,12 @@ impl HandoverCommand {
 
 impl Production {
     fn write(self, progress: &Progress) -> Result<(), Error> {
-        let (key_dir, certificates, flags) = (self.key_dir, self.certificate, self.lookaside_url);
+        let (key_dir, certificates, flags, mirrors) =
+            (self.key_dir, self.certificate, self.lookaside_url, self.mirrors);
         self.to.write(Clusters::Production, progress, |site, ledger| {
             let urls = Urls::new(&flags, site.lookaside_url())?;
-            production::make(site, ledger, &site.production_certificates(&certificates)?, &key_dir, &urls)
+            let certificates = site.production_certificates(&certificates)?;
+            production::make(site, ledger, &certificates, mirrors.unwrap_or(site.mirrors), &key_dir, &urls)
         })
     }
 }

@@ -147,6 +147,7 @@ production:
   # What `sealift-import handover production` tells the clusters: whose signatures count, and where they are.
   # certificates: [production.asc]
   # lookaside_url: https://signatures.prod.example/sigstore
+  # mirrors: digest
   # Signs in the form of cosign too; `sealift-import keygen cosign` makes the key.
   # cosign: {key: cosign.key}
   # Where clusters find the signatures of OpenShift release images.

@@ -5,6 +5,7 @@
 //! handed over ([`folder`]) are shared.
 
 pub mod folder;
+pub mod mirrors;
 pub mod places;
 pub mod policy;
 pub mod production;
@@ -22,6 +23,7 @@ use manifest_schema::text::is_unprintable;
 use serde::Serialize;
 
 use crate::error::Error;
+use mirrors::Mirror;
 use policy::KeyRow;
 use production::Denied;
 use registries_d::Section;
@@ -49,9 +51,18 @@ pub struct Report {
     pub lookaside: Vec<Section>,
     /// What clusters will refuse although something of the kind may be received.
     pub left_out: Vec<LeftOut>,
+    /// What clusters get from production when they ask for an origin.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mirrors: Vec<Mirror>,
     /// What must not run any more.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub denied: Vec<Denied>,
+}
+
+/// A document for a cluster.
+fn yaml(document: &serde_json::Value) -> Vec<u8> {
+    // Strings, numbers, lists and maps with strings for keys.
+    serde_saphyr::to_string(document).unwrap_or_else(|_| unreachable!("YAML by construction")).into_bytes()
 }
 
 /// A folder as policy.json can name it. One that is not absolute would begin wherever podman was started.

@@ -146,10 +146,10 @@ impl Keys {
         }
     }
 
-    /// Takes in certificates, any of which may have signed an image as it is pulled.
-    pub fn signed_by(&mut self, file: &KeyFile) -> Requirement {
+    /// Takes in certificates, any of which may have signed an image: as it is pulled, or as `identity` says.
+    pub fn signed_by(&mut self, file: &KeyFile, identity: Option<MovedIdentity>) -> Requirement {
         let keys = self.keys(&KeySource::Path(file.clone()), openpgp);
-        Requirement::SignedBy { key_type: "GPGKeys", keys, signed_identity: None }
+        Requirement::SignedBy { key_type: "GPGKeys", keys, signed_identity: identity }
     }
 
     fn keys(&mut self, source: &KeySource, of: impl Fn(&KeyFile) -> (&'static str, Key)) -> NodeKeys {

@@ -22,7 +22,8 @@ use signing::{Certificates, KeyFile};
 
 use super::policy::{Keys, NodePolicy, Requirement};
 use super::registries_d::{self, Section, Urls};
-use super::{LeftOut, Made, OriginRow, Report, ScopeRow, node_folder, readme};
+use super::{LeftOut, Made, OriginRow, Report, ScopeRow, mirrors, node_folder, readme};
+use crate::config::Mirrors;
 use crate::error::Error;
 use crate::site::Site;
 
@@ -63,6 +64,7 @@ pub fn make(
     site: &Site,
     ledger: &Ledger,
     certificates: &Certificates,
+    mirrors: Mirrors,
     key_dir: &Path,
     urls: &Urls,
 ) -> Result<Made, Error> {
@@ -76,12 +78,20 @@ pub fn make(
     let denied = denied(ledger)?;
 
     let mut keys = Keys::new(&key_dir);
-    let path = PathBuf::from("production.asc");
-    let signed = keys.signed_by(&KeyFile { path, bytes: certificates.keyring(site.now)? });
+    let certificate = KeyFile { path: PathBuf::from("production.asc"), bytes: certificates.keyring(site.now)? };
+    let signed = keys.signed_by(&certificate, None);
     let mut docker: BTreeMap<String, Vec<Requirement>> =
         parts.iter().map(|part| (part.to_string(), vec![signed.clone()])).collect();
+    let (how, (mirrors, mut left_out)) =
+        (mirrors, if mirrors == Mirrors::None { Default::default() } else { mirrors::of(site) });
+    for mirror in &mirrors {
+        docker.insert(mirror.origin.to_string(), vec![keys.signed_by(&certificate, Some(mirror.identity()))]);
+    }
     for image in denied.iter().filter(|image| image.refused) {
-        docker.insert(format!("{}@{}", image.reference.repository(), image.digest), vec![Requirement::Reject]);
+        let repository = image.reference.repository();
+        for name in std::iter::once(repository.to_string()).chain(mirrors::origins(&mirrors, repository)) {
+            docker.insert(format!("{name}@{}", image.digest), vec![Requirement::Reject]);
+        }
     }
     let section = |part: &&Scope| {
         let lookaside = urls.get(part.registry()).cloned();
@@ -94,20 +104,20 @@ pub fn make(
         ("deny.json".to_string(), json(&list)),
         ("registries.d/sealift-production.yaml".to_string(), registries_d::text(&lookaside).into_bytes()),
     ]);
+    files.extend(mirrors::files(&mirrors, how));
     files.extend(keys.files().map(|(name, bytes)| (format!("keys/{name}"), bytes.to_vec())));
     let scopes = parts.iter().map(|part| row(site, part, &signed)).collect();
-    let left_out = certificates.info(site.now).into_iter().filter_map(|certificate| {
+    left_out.extend(certificates.info(site.now).into_iter().filter_map(|certificate| {
         let reason = format!("production key {}: {}", certificate.fingerprint, certificate.refused?);
         Some(LeftOut { scope: None, streams: Vec::new(), reason })
-    });
+    }));
     let known = certificates.fingerprints();
     let signing = site.signing_certificate()?.map(|signing| signing.fingerprints()).unwrap_or_default();
-    let unknown = signing.into_iter().filter(|fingerprint| !known.contains(fingerprint)).map(|fingerprint| {
+    left_out.extend(signing.into_iter().filter(|fingerprint| !known.contains(fingerprint)).map(|fingerprint| {
         let reason = format!("production key {fingerprint}, which signs now: it is not among the certificates");
         LeftOut { scope: None, streams: Vec::new(), reason }
-    });
-    let left_out = left_out.chain(unknown);
-    let report = Report { key_dir, scopes, keys: keys.rows(), lookaside, left_out: left_out.collect(), denied };
+    }));
+    let report = Report { key_dir, scopes, keys: keys.rows(), lookaside, left_out, mirrors, denied };
     files.insert("README.txt".into(), readme::production(&report).into_bytes());
     Ok(Made { files, report })
 }

@@ -3,6 +3,7 @@
 use manifest_schema::text::escape;
 use signing::MovedIdentity;
 
+use super::mirrors::{self, Mirror};
 use super::production::Denied;
 use super::{OriginRow, Report, ScopeRow};
 
@@ -33,6 +34,9 @@ pub fn production(report: &Report) -> String {
         On every node, in this order:\n\n"
         .to_string();
     text += &steps(report, "registries.d/sealift-production.yaml");
+    if !report.mirrors.is_empty() {
+        text += &mirrored(report);
+    }
     text += "\npolicy.json comes last: a policy whose keys are missing refuses every pull. It takes the place of the node's own policy, and\n\
         refuses every registry that it does not name, those of the platform too. If nodes pull from others, their policy needs all of\n\
         its scopes under `transports: docker:`, also those that say `reject`.\n\n\
@@ -67,6 +71,23 @@ pub fn production(report: &Report) -> String {
             reason.escaped()
         );
     }
+    text
+}
+
+/// What stands in for the origins.
+fn mirrored(report: &Report) -> String {
+    let mut text =
+        "\nImages are asked for by the names that they have at their origin, too, and come from production:\n\n"
+            .to_string();
+    let row = |mirror: &Mirror| vec![mirror.origin.to_string(), mirror.production.to_string(), mirror.stream.clone()];
+    text +=
+        &console::table(&["ASKED FOR", "COMES FROM", "STREAM"], &report.mirrors.iter().map(row).collect::<Vec<_>>());
+    text += &format!(
+        "\nOn nodes with podman {} goes to /etc/containers/registries.conf.d/. In OpenShift apply the mirror sets in openshift/\n\
+         instead (`oc apply -f`): they are rolled out node by node, and nodes may be drained for it. Without the scopes of the\n\
+         origins in policy.json, or without the mirrors, nothing is pulled by these names.\n",
+        mirrors::CONF
+    );
     text
 }
 

@@ -53,7 +53,15 @@ pub fn make(site: &Site, key_dir: &Path, urls: &Urls) -> Result<Made, Error> {
     ]);
     files.extend(made.keys.files().map(|(name, bytes)| (format!("keys/{name}"), bytes.to_vec())));
     let Rules { scopes, left_out, keys, .. } = made;
-    let report = Report { key_dir, scopes, keys: keys.rows(), lookaside: sections, left_out, denied: Vec::new() };
+    let report = Report {
+        key_dir,
+        scopes,
+        keys: keys.rows(),
+        lookaside: sections,
+        left_out,
+        mirrors: Vec::new(),
+        denied: Vec::new(),
+    };
     files.insert("README.txt".into(), readme::staging(&report).into_bytes());
     Ok(Made { files, report })
 }

@@ -2,5 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod crd;
+mod mirrors;
 mod production;
 mod staging;

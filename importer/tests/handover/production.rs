@@ -11,21 +11,21 @@ use signing::Lookaside;
 use testkit::layout::{API, closure, digest, fixtures};
 use testkit::{Key, Node, Ran, Site, need, run, run_ok};
 
-const NEEDS: &[&str] = &["docker-registry", "skopeo"];
-const NAME: &str = "payments/api:2.3.1";
+pub(crate) const NEEDS: &[&str] = &["docker-registry", "skopeo"];
+pub(crate) const NAME: &str = "payments/api:2.3.1";
 
-fn folder(site: &Site) -> PathBuf {
+pub(crate) fn folder(site: &Site) -> PathBuf {
     site.scratch("handed").join("production")
 }
 
 /// For nodes that have the keys where they lie in the folder.
 #[track_caller]
-fn handover(site: &Site, args: &[&str]) -> Ran {
+pub(crate) fn handover(site: &Site, args: &[&str]) -> Ran {
     let mut command = site.import(&["handover", "production"]);
     run(command.arg(folder(site)).arg("--key-dir").arg(folder(site).join("keys")).args(args))
 }
 
-fn node(site: &Site) -> Node {
+pub(crate) fn node(site: &Site) -> Node {
     Node::new(folder(site), site.scratch("node"))
 }
 
@@ -33,11 +33,11 @@ fn json_of(site: &Site, name: &str) -> Value {
     serde_json::from_slice(&fs::read(folder(site).join(name)).unwrap()).unwrap()
 }
 
-fn image(site: &Site, name: &str) -> String {
+pub(crate) fn image(site: &Site, name: &str) -> String {
     format!("{}/{name}", site.production.host())
 }
 
-fn import(site: &Site, args: &[&str]) -> Ran {
+pub(crate) fn import(site: &Site, args: &[&str]) -> Ran {
     run(&mut site.import(args))
 }
 
