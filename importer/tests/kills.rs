@@ -132,7 +132,7 @@ fn a_killed_receive_is_continued_by_the_same_command() {
 /// A site whose releases wait in a staging registry, with production empty behind a slow proxy.
 fn begin_stages_anew(site: &mut Site, ledger: &SavedLedger, staging: &Registry) -> Proxy {
     let proxy = begin_anew(site, ledger);
-    site.stage(&proxy.host(), staging);
+    site.stage(proxy.host(), staging);
     proxy
 }
 
