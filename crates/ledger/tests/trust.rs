@@ -5,12 +5,15 @@ mod common;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::*;
 use ledger::{
-    Act, EntryNumber, Error, Fault, Head, HeadStanding, HeadStatement, Known, LaterKey, Ledger, Mark, Refusal, Signer,
+    Act, Checked, Checker, Custody, EntryNumber, Error, Fault, Head, HeadStanding, HeadStatement, Known, LaterKey,
+    Ledger, Mark, Refusal, Signer,
 };
-use manifest_schema::OutsideText;
+use manifest_schema::{LIMITS, OutsideText};
 
 fn reason() -> OutsideText {
     OutsideText::new("somebody looked into it")
@@ -83,6 +86,20 @@ fn adopting_takes_the_ledger_key_and_a_head_that_it_signed() {
     };
     place.raw().execute("UPDATE head SET statement = ?1", [earlier]).expect("changed");
     assert!(is_head(&by('A')), "{:?}", by('A'));
+}
+
+#[test]
+fn a_ledger_whose_head_is_gone_is_adopted_by_no_other_key() {
+    let place = place();
+    import(&mut place.open(), "payments", 1, 10);
+    place.raw().execute_batch("DELETE FROM head").expect("deleted");
+    let before = place.read().head().expect("a head");
+    let by = |letter| Ledger::adopt(&place.path, None, custody(&place.path, letter), &stamp(30), reason(), &[]);
+    assert!(matches!(by('B'), Err(Error::BadSecond { .. })), "what the ledger key signed is nothing to another");
+    fs::remove_file(place.custody().second).expect("removed");
+    assert!(matches!(by('B'), Err(Error::OtherKey { expected: Some(key), .. }) if key == ledger_key('A')));
+    assert_eq!(place.read().head().expect("a head"), before, "nothing was written");
+    by('A').expect("adopted");
 }
 
 #[test]
@@ -208,6 +225,51 @@ fn the_second_file_is_a_file() {
     fs::remove_dir(&path).expect("removed");
     fs::rename(&elsewhere, &path).expect("moved back");
     place.open();
+}
+
+#[test]
+fn what_lies_where_the_second_file_is_made_does_not_get_into_it() {
+    let place = place();
+    import(&mut place.open(), "payments", 1, 10);
+    let new = place.custody().second.with_extension("head.new");
+    fs::write(&new, "of a program that was killed\n".repeat(1000)).expect("written");
+    import(&mut place.open(), "payments", 2, 20);
+    let kept = place.read().signed_head().expect("read").expect("a head");
+    assert_eq!(second(&place), kept.statement, "nothing of what was there");
+    assert!(!new.exists());
+
+    let elsewhere = place.folder.path().join("elsewhere");
+    fs::write(&elsewhere, "mine").expect("written");
+    symlink(&elsewhere, &new).expect("a link");
+    let opened = &mut place.open();
+    let refused = opened.begin(&stamp(30), begun(&subject("payments", 3)));
+    assert!(matches!(refused, Err(Error::Io { .. })), "a link is not followed: {refused:?}");
+    assert_eq!(fs::read(&elsewhere).expect("there"), b"mine");
+    assert_eq!(second(&place), kept.statement);
+    assert!(fs::symlink_metadata(place.custody().second).expect("there").is_file());
+}
+
+/// Believes nothing, and remembers the most that it was asked to believe.
+struct Longest(Arc<AtomicUsize>);
+
+impl Checker for Longest {
+    fn check(&self, statement: &[u8], _: &[u8]) -> Result<Checked, OutsideText> {
+        self.0.fetch_max(statement.len(), Ordering::SeqCst);
+        Err(OutsideText::new("no"))
+    }
+}
+
+#[test]
+fn of_a_second_file_no_more_is_read_than_a_head_can_have() {
+    // Of one entry that nobody signed, only the second file is checked.
+    let place = place();
+    place.raw().execute_batch("DELETE FROM head").expect("deleted");
+    fs::write(place.custody().second, vec![b'x'; 2 * LIMITS.config as usize]).expect("written");
+    let longest = Arc::new(AtomicUsize::new(0));
+    let custody = Custody { checker: Box::new(Longest(longest.clone())), ..place.custody() };
+    let opened = Ledger::open(&place.path, None, Some(custody));
+    assert!(matches!(opened, Err(Error::BadSecond { .. })), "{opened:?}");
+    assert_eq!(longest.load(Ordering::SeqCst) as u64, LIMITS.config + 1);
 }
 
 #[test]
