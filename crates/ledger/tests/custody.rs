@@ -91,6 +91,41 @@ fn a_kept_head_is_of_the_last_entry_and_says_how_far_streams_have_come() {
 }
 
 #[test]
+fn a_kept_head_differs_in_nothing_from_what_the_ledger_key_would_sign() {
+    let place = place();
+    import(&mut place.open(), "payments", 1, 10);
+    let before = second(&place);
+    // An entry that brings no stream further.
+    let _ = place.open().begin(&stamp(20), begun(&subject("payments", 2))).expect("begun");
+    let right = second(&place);
+    assert_eq!((&right.key, &right.marks), (&before.key, &before.marks));
+    let root = Head { root: before.head.root, ..right.head };
+    let late = Head { time: stamp(21).now, ..right.head };
+    for (what, statement, letter) in [
+        ("nothing", right.clone(), 'A'),
+        ("the key", HeadStatement { key: ledger_key('B'), ..right.clone() }, 'B'),
+        ("the entry", before.clone(), 'A'),
+        ("the root", HeadStatement { head: root, ..right.clone() }, 'A'),
+        ("the time", HeadStatement { head: late, ..right.clone() }, 'A'),
+        ("the marks", HeadStatement { marks: vec![], ..right.clone() }, 'A'),
+    ] {
+        let key = Key(ledger_key(letter));
+        let signed = key.sign(&serde_json::to_vec(&statement).expect("bytes")).expect("signed");
+        let row = (signed, key.certificate().expect("a certificate"));
+        place.raw().execute("UPDATE head SET statement = ?1, certificate = ?2", row).expect("changed");
+        let found = [
+            place.read().verify(&Keys).map(|_| ()),
+            place.read().checked_head(&Keys).map(|_| ()),
+            place.try_open().map(|_| ()),
+        ];
+        for found in found {
+            let is_head = matches!(found, Err(Error::Tampered { fault: Fault::Head { .. }, .. }));
+            assert!(if what == "nothing" { found.is_ok() } else { is_head }, "{what}: {found:?}");
+        }
+    }
+}
+
+#[test]
 fn an_old_copy_put_back_is_not_written_to_until_somebody_says_why() {
     let place = place();
     import(&mut place.open(), "payments", 1, 10);
@@ -115,8 +150,9 @@ fn an_old_copy_put_back_is_not_written_to_until_somebody_says_why() {
     // What had reached production is not forgotten, though the entries that said so are.
     let rolled_back = ledger.begin(&stamp(40), begun(&subject("payments", 1)));
     assert!(matches!(rolled_back, Ok(Standing::AlreadyRecorded { .. })));
-    let mut older = subject("payments", 1);
-    older.sequence = 1.try_into().expect("a number");
+    ledger.note_shown(&known(lost)).expect("noted");
+    drop(ledger);
+    let mut ledger = place.open();
     import(&mut ledger, "payments", 3, 50);
     let _ = ledger.verify(&Keys).expect("right");
     assert!(matches!(adopt(60), Err(Error::Busy { .. })));

@@ -5,7 +5,10 @@ mod common;
 use std::fs;
 
 use common::*;
-use ledger::{Error, Fault, Ledger, Rule};
+use ledger::{
+    Act, Created, Entry, EntryHash, Error, Fault, Head, KeyChange, KeyChangeType, KeyChanged, Ledger, Rule, Signer,
+    Stored,
+};
 use manifest_schema::OutsideText;
 use rusqlite::Connection;
 use rusqlite::types::Value;
@@ -269,6 +272,88 @@ fn the_chain_holds_even_if_hashes_are_made_again() {
         .expect("changed");
     drop(raw);
     assert!(matches!(fault(&place), Fault::Chain { number, .. } if number.get() == 4));
+}
+
+/// Appends an entry as the triggers let any program do, with the right hash; without the rows that belong to it.
+fn append(place: &Place, change: impl FnOnce(&mut Entry)) {
+    let ledger = place.read();
+    let last = ledger.head().expect("a head").number;
+    let Stored { mut entry, hash, .. } = ledger.entry(last).expect("read").expect("an entry");
+    (entry.number, entry.previous) = (last.next(), hash);
+    change(&mut entry);
+    let bytes = serde_json::to_vec(&entry).expect("bytes");
+    let row = (last.next().get().cast_signed(), ledger::entry_hash(&bytes).as_bytes().to_vec(), bytes);
+    place.raw().execute("INSERT INTO entry VALUES (?1, ?2, ?3)", row).expect("appended");
+}
+
+#[test]
+fn an_entry_that_may_not_stand_where_it_stands_is_named() {
+    let other = place().id;
+    type Change = Box<dyn FnOnce(&mut Entry)>;
+    let cases: [(Change, &str); 4] = [
+        (Box::new(move |e| e.ledger = other), "it belongs to another ledger"),
+        (Box::new(|e| e.act = Act::Created(Created::default())), "the first entry, and no other, creates the ledger"),
+        (Box::new(|e| e.time = stamp(1).now), "its time is before the time of the entry before it"),
+        (Box::new(|e| e.number = e.number.next()), "it has another number"),
+    ];
+    for (change, expected) in cases {
+        let place = place();
+        import(&mut place.open(), "payments", 1, 10);
+        append(&place, change);
+        let found = fault(&place);
+        assert!(
+            matches!(found, Fault::Misplaced { number, reason } if number.get() == 5 && reason == expected),
+            "{found}"
+        );
+    }
+    let place = place();
+    import(&mut place.open(), "payments", 1, 10);
+    append(&place, |e| e.previous = EntryHash::NONE);
+    assert!(matches!(fault(&place), Fault::Chain { number, .. } if number.get() == 5));
+}
+
+#[test]
+fn a_change_of_the_key_that_was_not_signed_by_both_for_this_place_is_named() {
+    let place = place();
+    import(&mut place.open(), "payments", 1, 10);
+    let before = fs::read(&place.path).expect("the file");
+    let after = place.read().head().expect("a head");
+    let earlier = Head { number: 3.try_into().expect("a number"), ..after };
+    let key = |letter| Some(ledger_key(letter));
+    for (what, from, said, signers, expected) in [
+        ("from another key", key('C'), (after, key('C'), 'B'), "CB", "it changes from CCCC"),
+        ("from no key", None, (after, None, 'B'), "B", "it changes from none"),
+        ("without the old key", key('A'), (after, key('A'), 'B'), "B", "AAAA did not sign it"),
+        ("without the new key", key('A'), (after, key('A'), 'B'), "A", "BBBB did not sign it"),
+        ("signed from another key", key('A'), (after, key('C'), 'B'), "AB", "another change"),
+        ("signed to another key", key('A'), (after, key('A'), 'C'), "AB", "another change"),
+        ("signed after another entry", key('A'), (earlier, key('A'), 'B'), "AB", "another change"),
+        // It lacks its rows only.
+        ("as it should be", key('A'), (after, key('A'), 'B'), "AB", ""),
+    ] {
+        place.put_back(&before);
+        let (after, said_from, said_to) = said;
+        let document = KeyChange { kind: KeyChangeType::V1, after, from: said_from, to: ledger_key(said_to) };
+        let document = serde_json::to_vec(&document).expect("bytes");
+        let signed = signers.chars().map(|letter| Key(ledger_key(letter)).sign(&document).expect("signed"));
+        let file = signed.reduce(|one, two| join(&one, &two).expect("joined")).expect("a signature");
+        let text = |bytes| OutsideText::whole(String::from_utf8(bytes).expect("text"));
+        let certificates = signers.chars().flat_map(|letter| Key(ledger_key(letter)).certificate().expect("bytes"));
+        let certificates = text(certificates.collect());
+        let change = KeyChanged { from, to: ledger_key('B'), certificates, file: text(file) };
+        append(&place, |e| e.act = Act::KeyChanged(change));
+        match fault(&place) {
+            Fault::KeyChange { number, reason } => {
+                assert!(
+                    number.get() == 5 && !expected.is_empty() && reason.raw().contains(expected),
+                    "{what}: {reason:?}"
+                )
+            }
+            other => {
+                assert!(expected.is_empty() && matches!(other, Fault::Row { table: "act", .. }), "{what}: {other}")
+            }
+        }
+    }
 }
 
 /// Cuts the ledger off behind an entry, with triggers as they were.

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::*;
 use ledger::{
-    Act, Checked, Checker, Custody, EntryNumber, Error, Fault, Head, HeadStanding, HeadStatement, Known, LaterKey,
-    Ledger, Mark, Refusal, Signer,
+    Act, Checked, Checker, Created, Custody, EntryNumber, Error, Fault, Head, HeadStanding, HeadStatement, Known,
+    LaterKey, Ledger, Mark, Refusal, Signer,
 };
 use manifest_schema::{LIMITS, OutsideText};
 
@@ -133,6 +133,33 @@ fn the_second_file_of_one_entry_is_made_when_the_ledger_is_opened() {
     fs::remove_file(place.custody().second).expect("`create` was killed before it was written");
     place.open();
     assert_eq!(head_in(&second(&place)).head, place.read().head().expect("a head"));
+}
+
+#[test]
+fn a_head_of_one_entry_may_be_lacking_and_not_be_wrong() {
+    let place = place();
+    let wrong = "UPDATE head SET statement = x'00'";
+    place.raw().execute_batch(wrong).expect("changed");
+    assert!(is_head(&place.try_open()));
+    // As a ledger of before heads were signed.
+    place.raw().execute_batch("DELETE FROM head").expect("deleted");
+    import(&mut place.open(), "payments", 1, 10);
+    let _ = place.read().verify(&Keys).expect("right");
+}
+
+#[test]
+fn no_key_signs_for_a_ledger_that_names_none() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("ledger.db");
+    let facts = Created { production: None, ledger_key: Some(ledger_key('A')) };
+    Ledger::create(&path, &stamp(0), facts, None).expect("a ledger");
+    let before = Ledger::open(&path, None, None).expect("opens").head().expect("a head");
+    let given = || custody(&path, 'A');
+    let none = |result: Result<(), Error>| matches!(result, Err(Error::OtherKey { expected: None, .. }));
+    assert!(none(Ledger::open(&path, None, Some(given())).map(|_| ())));
+    assert!(none(Ledger::adopt(&path, None, given(), &stamp(10), reason(), &[]).map(|_| ())));
+    assert!(!given().second.exists());
+    assert_eq!(Ledger::open_read_only(&path, None).expect("opens").head().expect("a head"), before);
 }
 
 #[test]
