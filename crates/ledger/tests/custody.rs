@@ -147,6 +147,11 @@ fn an_old_copy_put_back_is_not_written_to_until_somebody_says_why() {
         matches!(&said, Act::Adopted(a) if a.heads == [lost] && a.marks.len() == 1 && a.marks[0].sequence.get() == 2)
     );
     assert_eq!(ledger.standing_of(&lost).expect("read"), HeadStanding::Adopted, "shown again, it is known");
+    for other in
+        [Head { hash: ledger::entry_hash(b"another entry"), ..lost }, Head { number: lost.number.next(), ..lost }]
+    {
+        assert_eq!(ledger.standing_of(&other).expect("read"), HeadStanding::Behind, "and no other");
+    }
     // What had reached production is not forgotten, though the entries that said so are.
     let rolled_back = ledger.begin(&stamp(40), begun(&subject("payments", 1)));
     assert!(matches!(rolled_back, Ok(Standing::AlreadyRecorded { .. })));
@@ -464,6 +469,7 @@ fn a_rejected_bundle_goes_no_further() {
     let place = place();
     let mut ledger = place.open();
     let s = subject("payments", 1);
+    assert!(matches!(ledger.rejected(&stamp(1), rejected(&s)), Err(Error::NotBegun(_))));
     let _ = ledger.begin(&stamp(1), begun(&s)).expect("begun");
     ledger.received(&stamp(2), received(&s)).expect("received");
     ledger.keep(&s, |keep| keep("small", b"bytes")).expect("kept");

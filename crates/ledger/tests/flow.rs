@@ -97,6 +97,24 @@ fn what_does_not_fit_is_refused_and_nothing_is_written() {
 }
 
 #[test]
+fn a_preview_says_what_begin_would_and_writes_nothing() {
+    let place = place();
+    import(&mut place.open(), "payments", 2, 10);
+    let _ = place.open().begin(&stamp(20), begun(&subject("payments", 3))).expect("begun");
+    let reader = place.read();
+    let before = reader.head().expect("a head");
+    let preview = |seconds, n| reader.preview(&stamp(seconds), &subject("payments", n));
+    assert_eq!(preview(30, 4).expect("it may be begun"), None);
+    let resumed = Standing::Resumed { since: stamp(20).now, entry: number(5) };
+    assert_eq!(preview(30, 3).expect("known"), Some(resumed));
+    let recorded = Standing::AlreadyRecorded { at: stamp(12).now, entry: number(4) };
+    assert_eq!(preview(30, 2).expect("known"), Some(recorded));
+    assert!(matches!(preview(30, 1), Err(Error::Refusal(Refusal::Rollback { .. }))));
+    assert!(matches!(preview(19, 4), Err(Error::Refusal(Refusal::ClockBehind { .. }))));
+    assert_eq!(reader.head().expect("a head"), before);
+}
+
+#[test]
 fn a_stream_rises_when_tags_are_about_to_move() {
     let place = place();
     let mut ledger = place.open();
@@ -142,6 +160,27 @@ fn the_order_of_acts_is_kept() {
         matches!(ledger.record(&stamp(6), other), Err(Error::RecordedOtherwise { entry, .. }) if entry == number(5))
     );
     assert_eq!(ledger.head().expect("a head").number, number(5));
+}
+
+#[test]
+fn more_signatures_are_announced_for_a_bundle_that_was_begun_and_by_a_right_clock() {
+    let place = place();
+    let mut ledger = place.open();
+    let s = subject("payments", 1);
+    assert!(matches!(ledger.resigning(&stamp(1), signing(&s)), Err(Error::NotBegun(id)) if id == s.bundle));
+    import(&mut ledger, "payments", 1, 10);
+    import(&mut ledger, "payments", 2, 20);
+    let mut other = s.clone();
+    other.manifest = digest("another manifest");
+    let result = ledger.resigning(&stamp(30), signing(&other));
+    assert!(matches!(result, Err(Error::Refusal(Refusal::OtherManifest { .. }))), "{result:?}");
+    let result = ledger.resigning(&stamp(21), signing(&s));
+    assert!(matches!(result, Err(Error::Refusal(Refusal::ClockBehind { .. }))), "{result:?}");
+    let announced = ledger.resigning(&stamp(30), signing(&s)).expect("it is in production, however old");
+    let made = ledger.resigned(&stamp(31), resigned(&s)).expect("recorded");
+    assert_eq!((announced, made), (number(8), number(9)));
+    assert_eq!(ledger.newest(&s.stream).expect("read").map(|n| n.get()), Some(2));
+    let _ = ledger.verify(&Keys).expect("right");
 }
 
 #[test]
@@ -275,9 +314,15 @@ fn a_ledger_is_never_overwritten() {
     assert!(matches!(create(&place.path), Err(Error::Exists(_))));
     assert_eq!(fs::read(&place.path).expect("the file"), before);
     let second = place.folder.path().join("second.db");
-    fs::write(place.folder.path().join("second.db-wal"), "of a ledger that was here").expect("written");
-    assert!(matches!(create(&second), Err(Error::Exists(path)) if path.ends_with("second.db-wal")));
-    assert!(!second.exists());
+    for beside in ["second.db-shm", "second.db-journal", "second.db-wal"] {
+        let left = place.folder.path().join(beside);
+        fs::write(&left, "of a ledger that was here").expect("written");
+        assert!(matches!(create(&second), Err(Error::Exists(path)) if path == left));
+        assert!(!second.exists());
+        if beside != "second.db-wal" {
+            fs::remove_file(&left).expect("removed");
+        }
+    }
     std::os::unix::fs::symlink("nowhere", place.folder.path().join("dangling.db")).expect("a link");
     assert!(matches!(create(&place.folder.path().join("dangling.db")), Err(Error::Exists(_))));
     assert!(matches!(create(&place.folder.path().join("no/folder.db")), Err(Error::Io { .. })));

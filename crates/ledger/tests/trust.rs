@@ -131,8 +131,26 @@ fn an_act_that_is_there_already_brings_the_second_file_up_to_date() {
 fn the_second_file_of_one_entry_is_made_when_the_ledger_is_opened() {
     let place = place();
     fs::remove_file(place.custody().second).expect("`create` was killed before it was written");
+    assert!(matches!(adopt(&place, 5), Err(Error::NothingToAdopt(_))));
     place.open();
     assert_eq!(head_in(&second(&place)).head, place.read().head().expect("a head"));
+}
+
+#[test]
+fn a_ledger_is_made_beside_no_second_file_of_another() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("ledger.db");
+    let given = custody(&path, 'A');
+    let create = || Ledger::create(&path, &stamp(0), Created::default(), Some(&given));
+    fs::write(&given.second, "another's").expect("written");
+    assert!(matches!(create(), Err(Error::Exists(second)) if second == given.second));
+    assert_eq!(fs::read(&given.second).expect("there"), b"another's");
+    fs::remove_file(&given.second).expect("removed");
+    symlink("nowhere", &given.second).expect("a link");
+    assert!(matches!(create(), Err(Error::Exists(_))), "a link to nowhere is there too");
+    assert!(!path.exists());
+    fs::remove_file(&given.second).expect("removed");
+    create().expect("a ledger");
 }
 
 #[test]
@@ -143,6 +161,7 @@ fn a_head_of_one_entry_may_be_lacking_and_not_be_wrong() {
     assert!(is_head(&place.try_open()));
     // As a ledger of before heads were signed.
     place.raw().execute_batch("DELETE FROM head").expect("deleted");
+    assert!(matches!(adopt(&place, 5), Err(Error::NothingToAdopt(_))));
     import(&mut place.open(), "payments", 1, 10);
     let _ = place.read().verify(&Keys).expect("right");
 }
@@ -388,6 +407,7 @@ fn what_heads_that_were_shown_say_of_streams_stays_known() {
         (10, &[("web", 1), ("api", 2)]),
         (10, &[("web", 1), ("api", 2)]),
         (12, &[("api", 6)]),
+        (14, &[("api", 5), ("payments", 3)]),
         // What the ledger has tells nothing new.
         (1, &[("payments", 3)]),
     ] {
@@ -397,7 +417,7 @@ fn what_heads_that_were_shown_say_of_streams_stays_known() {
     let entry = adopt(&place, 30).expect("adopted");
     let said = place.read().entry(entry).expect("read").expect("an entry").entry.act;
     let Act::Adopted(said) = said else { panic!("{said:?}") };
-    assert_eq!(said.heads, [far(10), far(12)]);
+    assert_eq!(said.heads, [far(10), far(12), far(14)]);
     assert_eq!(said.marks, marks(&[("api", 6), ("web", 1)]));
     let mut ledger = place.open();
     for (stream, newest) in [("api", 6), ("web", 1), ("payments", 3)] {
