@@ -51,6 +51,23 @@ fn a_second_writer_is_told_who_writes() {
     let _ = begin(&mut place.open(), 1).expect("now the second one");
 }
 
+#[test]
+fn a_short_transaction_of_another_program_is_waited_for() {
+    let place = place();
+    let mut ledger = place.open();
+    let raw = place.raw();
+    raw.execute_batch("BEGIN IMMEDIATE; INSERT INTO upload VALUES ('payments', 1, 'm', 'r', 'b', 'l', 0)")
+        .expect("begun");
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            std::thread::sleep(Duration::from_millis(300));
+            raw.execute_batch("COMMIT").expect("committed");
+        });
+        let _ = begin(&mut ledger, 1).expect("written after it");
+    });
+    let _ = ledger.verify(&Keys).expect("right");
+}
+
 /// Writes whenever something is to be checked.
 struct Meanwhile<'a>(&'a Mutex<(Ledger, u64)>);
 

@@ -154,12 +154,27 @@ fn the_order_of_acts_is_kept() {
     assert!(matches!(result, Err(Error::SignatureNotAnnounced { .. })), "{result:?}");
     assert_eq!(ledger.signing(&stamp(4), signing(&s)).expect("announced"), number(4), "another announcement");
     ledger.record(&stamp(5), recorded(&s)).expect("recorded");
+    let result = ledger.record(&stamp(6), recorded(&other));
+    assert!(matches!(result, Err(Error::Refusal(Refusal::OtherManifest { .. }))), "{result:?}");
     let mut other = recorded(&s);
     other.tags.clear();
     assert!(
         matches!(ledger.record(&stamp(6), other), Err(Error::RecordedOtherwise { entry, .. }) if entry == number(5))
     );
     assert_eq!(ledger.head().expect("a head").number, number(5));
+}
+
+#[test]
+fn what_is_announced_for_another_key_is_announced_once_more() {
+    let place = place();
+    let mut ledger = place.open();
+    let s = subject("payments", 1);
+    let _ = ledger.begin(&stamp(1), begun(&s)).expect("begun");
+    assert_eq!(ledger.signing(&stamp(2), signing(&s)).expect("announced"), number(3));
+    let other = || ledger::Signing { production: Some(ledger_key('B')), ..signing(&s) };
+    assert_eq!(ledger.signing(&stamp(3), other()).expect("announced"), number(4));
+    assert_eq!(ledger.signing(&stamp(4), other()).expect("again"), number(4));
+    assert_eq!(ledger.signing(&stamp(5), signing(&s)).expect("again"), number(3));
 }
 
 #[test]
