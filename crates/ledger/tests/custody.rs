@@ -324,10 +324,13 @@ fn no_other_key_signs_for_a_ledger_that_is_open() {
     let turned = Arc::new(AtomicBool::new(false));
     let custody = Custody { signer: Box::new(Turning(turned.clone())), ..place.custody() };
     let mut ledger = Ledger::open(&place.path, None, Some(custody)).expect("opens");
+    let _ = ledger.begin(&stamp(5), begun(&subject("payments", 1))).expect("begun");
     turned.store(true, Ordering::SeqCst);
-    let refused = ledger.begin(&stamp(5), begun(&subject("payments", 1)));
+    let refused = ledger.begin(&stamp(6), begun(&subject("payments", 2)));
     assert!(matches!(&refused, Err(Error::OtherKey { given, .. }) if *given == ledger_key('B')), "{refused:?}");
-    assert_eq!(place.read().head().expect("a head").number.get(), 1);
+    assert_eq!(place.read().head().expect("a head").number.get(), 2);
+    let known = ledger.begin(&stamp(6), begun(&subject("payments", 1)));
+    assert!(matches!(known, Ok(Standing::Resumed { .. })), "where nothing is written, nothing is signed: {known:?}");
 }
 
 #[test]
@@ -424,6 +427,7 @@ fn a_bundle_waits_is_approved_and_promoted_in_parts() {
     let s = subject("payments", 1);
     let status = |ledger: &Ledger| ledger.state_of(&s.stream, s.sequence).expect("read").map(|r| r.status.as_str());
     assert!(matches!(ledger.received(&stamp(1), received(&s)), Err(Error::NotBegun(_))));
+    assert!(matches!(ledger.approved(&stamp(1), approved(&s, 'B')), Err(Error::NotBegun(_))));
     let _ = ledger.begin(&stamp(1), begun(&s)).expect("begun");
     assert!(matches!(ledger.approved(&stamp(2), approved(&s, 'B')), Err(Error::NotReceived(_))));
     let entry = ledger.received(&stamp(2), received(&s)).expect("received");
@@ -435,6 +439,9 @@ fn a_bundle_waits_is_approved_and_promoted_in_parts() {
     ledger.refused(&stamp(3), refused(&s)).expect("a later refusal");
     assert_eq!(kept(&ledger), Some(b"bytes".to_vec()), "a refusal does not end the wait");
 
+    let other = ledger::Subject { manifest: digest("another manifest"), ..s.clone() };
+    let others = ledger.approved(&stamp(4), approved(&other, 'B'));
+    assert!(matches!(others, Err(Error::Refusal(Refusal::OtherManifest { .. }))), "{others:?}");
     let first = ledger.approved(&stamp(4), approved(&s, 'B')).expect("approved");
     assert_eq!(ledger.approved(&stamp(5), approved(&s, 'B')).expect("the same again"), first);
     ledger.approval_withdrawn(&stamp(5), approval_withdrawn(&s, 'C')).expect("before it is known");

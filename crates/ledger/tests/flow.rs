@@ -152,6 +152,15 @@ fn the_order_of_acts_is_kept() {
     ledger.signing(&stamp(2), few).expect("announced");
     let result = ledger.record(&stamp(3), recorded(&s));
     assert!(matches!(result, Err(Error::SignatureNotAnnounced { .. })), "{result:?}");
+    let result = ledger.promoted(&stamp(3), recorded(&other));
+    assert!(matches!(result, Err(Error::Refusal(Refusal::OtherManifest { .. }))), "{result:?}");
+    let unknown = ledger.promoted(&stamp(3), recorded(&subject("payments", 2)));
+    assert!(matches!(unknown, Err(Error::NotBegun(_))), "{unknown:?}");
+    let mut renamed = recorded(&s);
+    renamed.signatures.truncate(1);
+    renamed.signatures[0].reference = "registry.prod.example/payments/api:latest".parse().expect("a reference");
+    let result = ledger.record(&stamp(3), renamed);
+    assert!(matches!(result, Err(Error::SignatureNotAnnounced { .. })), "{result:?}");
     assert_eq!(ledger.signing(&stamp(4), signing(&s)).expect("announced"), number(4), "another announcement");
     ledger.record(&stamp(5), recorded(&s)).expect("recorded");
     let result = ledger.record(&stamp(6), recorded(&other));

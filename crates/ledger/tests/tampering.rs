@@ -420,6 +420,32 @@ fn other_tables_and_triggers_are_found_and_not_written_with() {
 }
 
 #[test]
+fn an_index_that_hides_rows_is_found() {
+    let place = filled();
+    let withdrawn = digest("index payments 4");
+    let withdrawals = |ledger: &Ledger| ledger.withdrawals(&withdrawn).expect("read").len();
+    assert_eq!(withdrawals(&place.read()), 1);
+    // The index of an empty table, in place of that of the withdrawals.
+    let raw = place.raw();
+    raw.execute_batch(
+        "CREATE TABLE empty (digest TEXT, entry INTEGER, n INTEGER); CREATE INDEX none ON empty (digest, entry, n);
+         PRAGMA writable_schema = ON;
+         UPDATE sqlite_schema SET rootpage = (SELECT rootpage FROM sqlite_schema WHERE name = 'none')
+             WHERE name = 'withdrawal_by_digest_entry';
+         DELETE FROM sqlite_schema WHERE name IN ('empty', 'none');",
+    )
+    .expect("changed");
+    drop(raw);
+    assert_eq!(withdrawals(&place.read()), 0);
+    assert!(matches!(fault(&place), Fault::Integrity(_)), "{}", fault(&place));
+    // Also if only the file that is open already can be looked at.
+    let reader = place.read();
+    fs::rename(&place.path, place.path.with_extension("moved")).expect("moved");
+    let found = reader.verify(&Keys);
+    assert!(matches!(found, Err(Error::Tampered { fault: Fault::Integrity(_), .. })), "{found:?}");
+}
+
+#[test]
 fn a_changed_byte_anywhere_in_the_file_changes_nothing_unseen() {
     let place = filled();
     let original = fs::read(&place.path).expect("the file");
