@@ -65,8 +65,13 @@ fn a_copy_can_take_the_ledgers_place() {
     let to = place.folder.path().join("copy");
     let verified = place.read().backup(&to, &Keys).expect("a copy");
     assert_eq!(verified.head, place.read().head().expect("a head"));
+    let journal =
+        |place: &Place| -> String { place.raw().pragma_query_value(None, "journal_mode", |r| r.get(0)).expect("read") };
+    assert_eq!(journal(&place), "wal");
     place.put_back(&fs::read(&to).expect("the copy"));
+    assert_eq!(journal(&place), "delete", "a copy needs no log");
     import(&mut place.open(), "payments", 2, 20);
+    assert_eq!(journal(&place), "wal");
     let _ = place.read().verify(&Keys).expect("right");
     // A copy of a copy that lies where nothing can be written.
     fs::set_permissions(&to, fs::Permissions::from_mode(0o400)).expect("read-only");

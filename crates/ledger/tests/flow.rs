@@ -6,8 +6,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use common::*;
-use ledger::{Created, EntryNumber, Error, Filter, Ledger, Refusal, Standing, Status};
-use manifest_schema::Sequence;
+use ledger::{Created, Custody, EntryNumber, Error, Filter, Ledger, Refusal, Signer, Standing, Status};
+use manifest_schema::{OutsideText, Sequence};
 
 fn number(n: u64) -> EntryNumber {
     EntryNumber::try_from(n).expect("a number")
@@ -326,6 +326,12 @@ fn what_is_no_ledger_is_not_opened() {
         matches!(result, Err(Error::OtherLedger { expected, found, .. }) if expected == other.id && found == place.id)
     );
 
+    for (name, value) in [("application_id", 0), ("user_version", 0), ("user_version", -1)] {
+        let before: i64 = place.raw().pragma_query_value(None, name, |r| r.get(0)).expect("read");
+        place.raw().pragma_update(None, name, value).expect("changed");
+        assert!(matches!(both(&place.path), Error::NotALedger { .. }), "{name} {value}");
+        place.raw().pragma_update(None, name, before).expect("changed back");
+    }
     place.raw().pragma_update(None, "user_version", 4).expect("changed");
     assert!(matches!(both(&place.path), Error::Newer { found: 4, known: 3, .. }));
 }
@@ -377,4 +383,38 @@ fn a_ledger_on_read_only_media_is_read() {
     assert_eq!(ledger.verify(&Keys).expect("right").recorded, 1);
     drop(ledger);
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o700)).expect("set");
+    // Where there is a log that cannot be read, the file alone is an older state.
+    fs::remove_file(copy.join("ledger.db-wal")).expect("removed");
+    fs::create_dir(copy.join("ledger.db-wal")).expect("in the log's place");
+    fs::write(copy.join("ledger.db-wal/something"), "in it").expect("written");
+    let opened = Ledger::open_read_only(&file, Some(&place.id));
+    assert!(matches!(opened, Err(Error::Database { .. })), "{opened:?}");
+}
+
+/// Makes a file while it signs.
+struct Meanwhile(std::path::PathBuf);
+
+impl Signer for Meanwhile {
+    fn fingerprint(&self) -> ledger::Fingerprint {
+        ledger_key('A')
+    }
+    fn certificate(&self) -> Result<Vec<u8>, OutsideText> {
+        Key(ledger_key('A')).certificate()
+    }
+    fn sign(&self, document: &[u8]) -> Result<Vec<u8>, OutsideText> {
+        fs::write(&self.0, "mine").expect("written");
+        Key(ledger_key('A')).sign(document)
+    }
+}
+
+#[test]
+fn what_comes_into_being_meanwhile_is_not_overwritten() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("ledger.db");
+    let custody = Custody { signer: Box::new(Meanwhile(path.clone())), ..custody(&path, 'A') };
+    let created = Ledger::create(&path, &stamp(0), Created::default(), Some(&custody));
+    assert!(matches!(&created, Err(Error::Exists(p)) if *p == path), "{created:?}");
+    assert_eq!(fs::read(&path).expect("there"), b"mine");
+    let names = fs::read_dir(folder.path()).expect("the folder").map(|e| e.expect("an entry").file_name());
+    assert_eq!(names.collect::<Vec<_>>(), ["ledger.db"], "nothing unfinished is left");
 }

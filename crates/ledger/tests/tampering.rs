@@ -6,8 +6,8 @@ use std::fs;
 
 use common::*;
 use ledger::{
-    Act, Created, Entry, EntryHash, Error, Fault, Head, KeyChange, KeyChangeType, KeyChanged, Ledger, Rule, Signer,
-    Stored,
+    Act, Created, Entry, EntryHash, EntryNumber, Error, Fault, Head, KeyChange, KeyChangeType, KeyChanged, Ledger,
+    Rule, Signer, Stored,
 };
 use manifest_schema::OutsideText;
 use rusqlite::Connection;
@@ -167,6 +167,14 @@ fn a_row_added_by_another_program_is_found() {
     }
     let place = filled();
     let next = place.read().head().expect("a head").number.get() + 1;
+    let raw = place.raw();
+    drop_triggers(&raw);
+    raw.pragma_update(None, "foreign_keys", false).expect("set");
+    raw.execute("INSERT INTO tag SELECT ?1, n, bundle, tag, digest, previous FROM tag LIMIT 1", [next.cast_signed()])
+        .expect("a row of an entry that is still to come");
+    drop(raw);
+    assert!(matches!(fault(&place), Fault::ExtraRow { table: "tag", entry } if entry == next.cast_signed()));
+    let place = filled();
     place.raw().execute("INSERT INTO entry VALUES (?1, x'00', x'00')", [next.cast_signed()]).expect("appended");
     assert!(matches!(fault(&place), Fault::Hash { number, .. } if number.get() == next));
     assert!(place.try_open().is_err(), "nothing is written after a wrong entry");
@@ -310,6 +318,44 @@ fn an_entry_that_may_not_stand_where_it_stands_is_named() {
     import(&mut place.open(), "payments", 1, 10);
     append(&place, |e| e.previous = EntryHash::NONE);
     assert!(matches!(fault(&place), Fault::Chain { number, .. } if number.get() == 5));
+}
+
+#[test]
+fn a_ledger_begins_with_what_creates_it() {
+    let place = place();
+    let mut first = place.read().entry(EntryNumber::FIRST).expect("read").expect("an entry").entry;
+    first.act = Act::Refused(refused(&subject("payments", 1)));
+    let bytes = serde_json::to_vec(&first).expect("bytes");
+    let reader = place.read();
+    let raw = place.raw();
+    drop_triggers(&raw);
+    let row = (ledger::entry_hash(&bytes).as_bytes().to_vec(), bytes);
+    raw.execute("UPDATE entry SET hash = ?1, bytes = ?2", row).expect("changed");
+    drop(raw);
+    for (result, expected) in [
+        (Ledger::open_read_only(&place.path, None).map(|_| ()), "the first entry does not create the ledger"),
+        (reader.verify(&Keys).map(|_| ()), "the first entry, and no other, creates the ledger"),
+    ] {
+        let misplaced = |fault: &Fault| matches!(fault, Fault::Misplaced { reason, .. } if *reason == expected);
+        assert!(matches!(&result, Err(Error::Tampered { fault, .. }) if misplaced(fault)), "{result:?}");
+    }
+}
+
+#[test]
+fn the_first_row_that_is_wrong_is_named() {
+    for (entry, n) in [(0, 0), (4, -1), (4, 99), (5, 0)] {
+        let place = place();
+        import(&mut place.open(), "payments", 1, 10);
+        import(&mut place.open(), "payments", 2, 20);
+        let raw = place.raw();
+        drop_triggers(&raw);
+        raw.pragma_update(None, "foreign_keys", false).expect("set");
+        raw.execute("INSERT INTO tag VALUES (?1, ?2, 'x', 'x', 'x', NULL)", (entry, n)).expect("a row of nobody");
+        raw.execute("UPDATE entry SET bytes = x'00' WHERE number = 6", []).expect("changed");
+        drop(raw);
+        let found = fault(&place);
+        assert!(matches!(found, Fault::ExtraRow { table: "tag", entry: e } if e == entry), "{entry} {n}: {found}");
+    }
 }
 
 #[test]
