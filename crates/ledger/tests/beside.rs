@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::*;
-use ledger::{Checked, Checker, Error, HeadStanding, Ledger};
+use ledger::{About, Checked, Checker, Error, HeadStanding, Ledger};
 use manifest_schema::OutsideText;
 use rusqlite::TransactionBehavior;
 
@@ -99,6 +99,19 @@ fn verify_sees_one_state_while_another_program_writes() {
         assert_eq!(after.number.get(), before.number.get() + 6);
         before = after;
     }
+}
+
+#[test]
+fn a_proof_is_of_one_state_while_another_program_writes() {
+    let place = place();
+    let mut ledger = place.open();
+    import(&mut ledger, "payments", 1, 10);
+    let writer = Mutex::new((ledger, 1));
+    let reader = place.read();
+    let next = reader.head().expect("a head").number.next();
+    let proof = reader.prove(About::Entry(next), 1, &Meanwhile(&writer));
+    assert!(matches!(proof, Err(Error::NoSuchEntry(n)) if n == next), "{proof:?}");
+    let _ = reader.prove(About::Entry(next), 1, &Keys).expect("now it is there");
 }
 
 /// Copies a file as `cp` does to a slow disk, and what lies beside it, one after the other.

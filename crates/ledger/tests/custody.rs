@@ -397,7 +397,10 @@ fn overrides_are_for_one_bundle_and_one_rule() {
     same_id.manifest = digest("another manifest");
     ledger.override_rules(&stamp(20), overridden(&same_id, &[Rule::Rollback])).expect("written");
     assert!(matches!(begin(&mut ledger, &old, 20), Err(Error::Refusal(Refusal::Rollback { .. }))), "another manifest");
-    ledger.override_rules(&stamp(20), overridden(&old, &[Rule::Rollback])).expect("written");
+    let found = |ledger: &Ledger, s| ledger.override_of(s, Rule::Rollback).expect("read");
+    assert_eq!(found(&ledger, &old), None);
+    let entry = ledger.override_rules(&stamp(20), overridden(&old, &[Rule::Rollback])).expect("written");
+    assert_eq!(found(&ledger, &old), Some(entry));
     let _ = begin(&mut ledger, &old, 20).expect("it may pass");
     ledger.signing(&stamp(21), signing(&old)).expect("it may pass here too");
     ledger.record(&stamp(22), recorded(&old)).expect("recorded");
@@ -455,10 +458,13 @@ fn a_bundle_waits_is_approved_and_promoted_in_parts() {
     let entry = ledger.approval_withdrawn(&stamp(7), by('B')).expect("withdrawn");
     assert_eq!(ledger.approval_withdrawn(&stamp(8), by('B')).expect("again"), entry);
     assert_eq!(counted(&ledger), 0);
+    assert_eq!(ledger.all_approvals(&s.bundle).expect("read").len(), 1);
 
     ledger.promoted(&stamp(8), recorded(&s)).expect_err("not announced");
     ledger.signing(&stamp(8), signing(&s)).expect("announced");
     assert_eq!(status(&ledger), Some("signing"));
+    let late = ledger.rejected(&stamp(8), rejected(&s));
+    assert!(matches!(late, Err(Error::Refusal(Refusal::InProduction { .. }))), "its tags are about to move");
     ledger.promoted(&stamp(9), recorded(&s)).expect("promoted");
     assert_eq!(status(&ledger), Some("promoted"));
     let late = ledger.rejected(&stamp(9), rejected(&s));

@@ -262,6 +262,70 @@ fn refusals_and_lists_are_found() {
 }
 
 #[test]
+fn what_is_listed_comes_newest_first_and_once() {
+    let place = place();
+    let mut ledger = place.open();
+    let tag: manifest_schema::TagRef = "registry.prod.example/payments/api:stable".parse().expect("a tag");
+    let one = digest("an image that is no index");
+    let mut entries = Vec::new();
+    for n in [1, 2] {
+        let s = subject("payments", n);
+        let mut record = recorded(&s);
+        record.images[0].digest = one;
+        record.images[0].platforms[0].digest = one;
+        let twice = record.images[0].platforms[0].clone();
+        record.images[0].platforms.push(twice);
+        record.tags[0].tag = tag.clone();
+        record.signatures.truncate(1);
+        record.signatures[0].digest = one;
+        let mut announced = signing(&s);
+        announced.images[0].digest = one;
+        let _ = ledger.begin(&stamp(10), begun(&s)).expect("begun");
+        ledger.signing(&stamp(10), announced).expect("announced");
+        entries.push(ledger.record(&stamp(10), record).expect("recorded"));
+        ledger.refused(&stamp(10), refused(&s)).expect("recorded");
+    }
+    entries.reverse();
+    let images = ledger.images_by_digest(&one, 10).expect("read");
+    assert_eq!(images.iter().map(|i| i.recorded.entry).collect::<Vec<_>>(), entries);
+    assert_eq!(ledger.images_by_digest(&one, 1).expect("read").len(), 1);
+    let signatures = ledger.signatures_by_digest(&one, 10).expect("read");
+    assert_eq!(signatures.iter().map(|s| s.recorded.entry).collect::<Vec<_>>(), entries);
+    let moves = ledger.moves_of(&tag, 10).expect("read");
+    assert_eq!(moves.iter().map(|m| m.recorded.entry).collect::<Vec<_>>(), entries);
+    let refusals = |before| ledger.refusals(&Filter { before, ..Filter::default() }).expect("read");
+    let newest = refusals(None)[0].refused.entry;
+    assert_eq!((refusals(None).len(), refusals(Some(newest)).len()), (2, 1));
+    ledger.withdrawn(&stamp(20), withdrawn(&subject("payments", 9))).expect("withdrawn");
+    assert_eq!(ledger.withdrawals(&one).expect("read"), []);
+    assert_eq!(ledger.withdrawals(&digest("index payments 9")).expect("read").len(), 1);
+}
+
+#[test]
+fn the_lock_is_a_file_of_its_own_that_names_the_writer() {
+    let place = place();
+    let lock = place.folder.path().join("ledger.db.lock");
+    let elsewhere = place.folder.path().join("elsewhere");
+    fs::write(&elsewhere, "mine").expect("written");
+    std::os::unix::fs::symlink(&elsewhere, &lock).expect("a link");
+    let opened = place.try_open();
+    assert!(matches!(opened, Err(Error::Io { .. })), "a link is not followed: {opened:?}");
+    assert_eq!(fs::read(&elsewhere).expect("there"), b"mine");
+    fs::remove_file(&lock).expect("removed");
+    fs::write(&lock, "4294967295 of long ago").expect("written");
+    let writer = place.open();
+    for _ in 0..2 {
+        let busy = place.try_open();
+        assert!(matches!(busy, Err(Error::Busy { process: Some(p), .. }) if p == std::process::id()), "{busy:?}");
+    }
+    assert_eq!(fs::read_to_string(&lock).expect("read"), format!("{}\n", std::process::id()));
+    fs::remove_file(&lock).expect("removed");
+    drop(writer);
+    place.open();
+    assert_eq!(fs::metadata(&lock).expect("there").permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
 fn one_writer_at_a_time() {
     let place = place();
     let mut ledger = place.open();
@@ -353,6 +417,10 @@ fn a_ledger_is_never_overwritten() {
             fs::remove_file(&left).expect("removed");
         }
     }
+    let third = place.folder.path().join("third.db");
+    std::os::unix::fs::symlink("nowhere", place.folder.path().join("third.db-wal")).expect("a link");
+    assert!(matches!(create(&third), Err(Error::Exists(path)) if path.ends_with("third.db-wal")), "to nowhere");
+    fs::remove_file(place.folder.path().join("third.db-wal")).expect("removed");
     std::os::unix::fs::symlink("nowhere", place.folder.path().join("dangling.db")).expect("a link");
     assert!(matches!(create(&place.folder.path().join("dangling.db")), Err(Error::Exists(_))));
     assert!(matches!(create(&place.folder.path().join("no/folder.db")), Err(Error::Io { .. })));

@@ -143,6 +143,10 @@ fn every_table_is_append_only_for_any_program() {
             "REPLACE INTO entry SELECT 100, x'00', x'00'",
             "REPLACE INTO bundle SELECT (SELECT max(number) FROM entry), 99, id, 'x', 9, manifest FROM bundle LIMIT 1",
             "REPLACE INTO approval SELECT (SELECT max(number) FROM entry), 99, 'x', 'x', statement FROM approval LIMIT 1",
+            "REPLACE INTO received SELECT (SELECT max(number) FROM entry), 99, bundle, 0 FROM received LIMIT 1",
+            "REPLACE INTO rejection SELECT (SELECT max(number) FROM entry), 99, bundle FROM rejection LIMIT 1",
+            "REPLACE INTO approval_withdrawal SELECT (SELECT max(number) FROM entry), 99, 'x', approver, statement
+                 FROM approval_withdrawal LIMIT 1",
             "REPLACE INTO recorded SELECT (SELECT max(number) FROM entry), 99, bundle, 'x', 9, 0 FROM recorded LIMIT 1",
         ] {
             let message = raw.execute(sql, []).expect_err(sql).to_string();
@@ -463,6 +467,58 @@ fn other_tables_and_triggers_are_found_and_not_written_with() {
     let place = filled();
     place.raw().execute_batch("ANALYZE").expect("statistics are no part of the record");
     let _ = place.open().verify(&Keys).expect("right");
+}
+
+#[test]
+fn what_is_read_and_is_not_what_was_written_is_said() {
+    let place = place();
+    import(&mut place.open(), "payments", 1, 10);
+    let before = fs::read(&place.path).expect("the file");
+    let changed = |sql: &str| {
+        place.put_back(&before);
+        let raw = place.raw();
+        drop_triggers(&raw);
+        raw.pragma_update(None, "foreign_keys", false).expect("set");
+        raw.execute_batch(sql).expect(sql);
+        drop(raw);
+        place.read()
+    };
+    let ledger = changed("UPDATE entry SET bytes = x'00' WHERE number = 3");
+    let read: Vec<_> = ledger.entries(EntryNumber::FIRST).map(|entry| entry.is_ok()).collect();
+    assert_eq!(read, [true, true, false], "nothing comes after what is wrong");
+    drop(ledger);
+    let head = changed("DELETE FROM act WHERE entry = 4").head();
+    assert!(
+        matches!(head, Err(Error::Tampered { fault: Fault::Row { table: "act", present: false, .. }, .. })),
+        "{head:?}"
+    );
+    let head = changed("UPDATE entry SET hash = x'00' WHERE number = 4").head();
+    assert!(matches!(head, Err(Error::Tampered { fault: Fault::Misplaced { .. }, .. })), "{head:?}");
+    let ledger = changed("UPDATE bundle SET sequence = -1");
+    let bundles = ledger.bundles(&ledger::Filter::default());
+    assert!(matches!(bundles, Err(Error::Database { .. })), "{bundles:?}");
+}
+
+#[test]
+fn the_first_and_the_last_entry_are_looked_at_when_a_ledger_is_opened() {
+    let place = place();
+    import(&mut place.open(), "payments", 1, 10);
+    let raw = place.raw();
+    // As it was made, so that only the entry is wrong.
+    let trigger: String = raw
+        .query_row("SELECT sql FROM sqlite_schema WHERE name = 'entry_update'", [], |r| r.get(0))
+        .expect("a trigger");
+    raw.execute_batch("DROP TRIGGER entry_update; UPDATE entry SET bytes = x'00' WHERE number = 4").expect("changed");
+    raw.execute_batch(&trigger).expect("made again");
+    drop(raw);
+    let opened = place.try_open();
+    assert!(matches!(opened, Err(Error::Tampered { fault: Fault::Hash { .. }, .. })), "{opened:?}");
+    let raw = place.raw();
+    raw.pragma_update(None, "foreign_keys", false).expect("set");
+    raw.execute_batch("DROP TRIGGER entry_delete; DELETE FROM entry WHERE number = 1").expect("deleted");
+    drop(raw);
+    let opened = Ledger::open_read_only(&place.path, None);
+    assert!(matches!(opened, Err(Error::Tampered { fault: Fault::Gap { found: 2, .. }, .. })), "{opened:?}");
 }
 
 #[test]
