@@ -279,7 +279,7 @@ fn what_lies_where_the_second_file_is_made_does_not_get_into_it() {
     import(&mut place.open(), "payments", 1, 10);
     let new = place.custody().second.with_extension("head.new");
     fs::write(&new, "of a program that was killed\n".repeat(1000)).expect("written");
-    import(&mut place.open(), "payments", 2, 20);
+    let _ = place.open().begin(&stamp(20), begun(&subject("payments", 2))).expect("begun");
     let kept = place.read().signed_head().expect("read").expect("a head");
     assert_eq!(second(&place), kept.statement, "nothing of what was there");
     assert!(!new.exists());
