@@ -231,6 +231,14 @@ mod tests {
     }
 
     #[test]
+    fn the_type_comes_first() {
+        let (kind, rest) = FIRST.split_once(',').expect("members");
+        let (ledger, rest) = rest.split_once(',').expect("members");
+        let swapped = format!("{{{ledger},{},{rest}", &kind[1..]);
+        assert_eq!(Entry::parse(swapped.as_bytes()), Err(EntryError::Json("the first member is not `type`".into())));
+    }
+
+    #[test]
     fn what_is_too_large_is_not_read() {
         let limit = LIMITS.ledger_entry;
         assert_eq!(within_limit(limit), Ok(()));

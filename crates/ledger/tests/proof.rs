@@ -245,6 +245,10 @@ fn only_one_byte_string_is_a_proof() {
         assert_ne!(bad, good, "{what}");
         assert!(Proof::parse(bad.as_bytes()).is_err(), "{what}");
     }
+    let kind = "\"type\":\"sealift/ledger-proof/1\",";
+    let last = good.replacen(kind, "", 1).replace("}\n", &format!(",{}}}\n", kind.trim_end_matches(',')));
+    let expected = ProofError::Json(OutsideText::new("the first member is not `type`"));
+    assert_eq!(Proof::parse(last.as_bytes()), Err(expected));
 }
 
 #[test]

@@ -423,6 +423,9 @@ fn what_heads_that_were_shown_say_of_streams_stays_known() {
     for (stream, newest) in [("api", 6), ("web", 1), ("payments", 3)] {
         assert_eq!(ledger.newest(&stream.parse().expect("a stream")).expect("read").map(|n| n.get()), Some(newest));
     }
+    let all = marks(&[("api", 6), ("payments", 3), ("web", 1)]);
+    assert_eq!(ledger.marks().expect("read"), all);
+    assert_eq!(head_in(&second(&place)).marks, all, "the next one who loses entries knows of them too");
     let older = ledger.begin(&stamp(40), begun(&subject("api", 5)));
     assert!(matches!(older, Err(Error::Refusal(Refusal::Rollback { .. }))), "{older:?}");
     let _ = ledger.verify(&Keys).expect("right");
