@@ -98,7 +98,7 @@ pub struct KeyChange {
 pub(crate) fn parse<'a, T: Serialize + Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, String> {
     let value: T = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
     match serde_json::to_vec(&value) {
-        Ok(again) if again == bytes && bytes.starts_with(b"{\"type\":") => Ok(value),
+        Ok(again) if again == bytes => Ok(value),
         Ok(_) => Err("not in canonical form".into()),
         Err(e) => Err(e.to_string()),
     }
