@@ -84,6 +84,11 @@ fn columns(raw: &Connection, table: &str) -> Vec<String> {
         .expect("columns")
 }
 
+/// A value that a column takes.
+fn any(column: &str) -> &'static str {
+    if column == "hash" { "x'07'" } else { "'7'" }
+}
+
 fn dump(raw: &Connection) -> rusqlite::Result<Vec<Vec<Value>>> {
     let mut all = Vec::new();
     for table in TABLES {
@@ -136,6 +141,14 @@ fn every_table_is_append_only_for_any_program() {
                 assert!(message.contains("append-only"), "{sql}: {message}");
             }
         }
+        for table in TABLES.into_iter().skip(1) {
+            let rest = columns(&raw, table).iter().skip(2).map(|c| format!(", {}", any(c))).collect::<String>();
+            for entry in ["1", "(SELECT max(number) + 1 FROM entry)"] {
+                let sql = format!("INSERT INTO {table} VALUES ({entry}, 99{rest})");
+                let message = raw.execute(&sql, []).expect_err(&sql).to_string();
+                assert!(message.contains("append-only"), "{sql}: {message}");
+            }
+        }
         // Through the keys that are not the primary one: under the newest entry's number, with a free place.
         for sql in [
             "REPLACE INTO entry SELECT (SELECT max(number) + 1 FROM entry), hash, x'00' FROM entry LIMIT 1",
@@ -162,8 +175,7 @@ fn a_row_added_by_another_program_is_found() {
     for table in TABLES.into_iter().skip(1) {
         let place = filled();
         let raw = place.raw();
-        let value = |column| if column == "hash" { "x'07'" } else { "'7'" };
-        let rest = columns(&raw, table).iter().skip(2).map(|c| value(c.as_str())).collect::<Vec<_>>().join(", ");
+        let rest = columns(&raw, table).iter().skip(2).map(|c| any(c)).collect::<Vec<_>>().join(", ");
         raw.execute(&format!("INSERT INTO {table} VALUES ((SELECT max(number) FROM entry), 99, {rest})"), [])
             .expect("appending is what the triggers allow");
         let found = fault(&place);
