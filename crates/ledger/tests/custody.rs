@@ -99,6 +99,8 @@ fn a_kept_head_differs_in_nothing_from_what_the_ledger_key_would_sign() {
     let _ = place.open().begin(&stamp(20), begun(&subject("payments", 2))).expect("begun");
     let right = second(&place);
     assert_eq!((&right.key, &right.marks), (&before.key, &before.marks));
+    let more = place.raw().execute("INSERT INTO head SELECT 2, statement, certificate FROM head", []);
+    assert!(more.is_err(), "one is kept");
     let root = Head { root: before.head.root, ..right.head };
     let late = Head { time: stamp(21).now, ..right.head };
     for (what, statement, letter) in [

@@ -534,6 +534,15 @@ fn the_first_and_the_last_entry_are_looked_at_when_a_ledger_is_opened() {
 }
 
 #[test]
+fn a_file_that_was_cut_is_damaged() {
+    let place = filled();
+    let bytes = fs::read(&place.path).expect("the file");
+    place.put_back(&bytes[..8192]);
+    let opened = place.try_open();
+    assert!(matches!(opened, Err(Error::Damaged { .. })), "{opened:?}");
+}
+
+#[test]
 fn an_index_that_hides_rows_is_found() {
     let place = filled();
     let withdrawn = digest("index payments 4");
