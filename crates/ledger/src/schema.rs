@@ -371,8 +371,12 @@ mod tests {
 
     #[test]
     fn a_connection_trusts_no_file() {
-        let connection = Connection::open_in_memory().expect("a database");
-        configure(&connection).expect("configured");
+        let place = crate::common::place();
+        trusts_no_file(&place.open().connection);
+        trusts_no_file(&place.read().connection);
+    }
+
+    fn trusts_no_file(connection: &Connection) {
         for (setting, expected) in [
             (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
             (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),

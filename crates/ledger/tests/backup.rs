@@ -61,13 +61,13 @@ fn a_copy_is_complete_while_somebody_writes() {
 #[test]
 fn a_copy_can_take_the_ledgers_place() {
     let place = place();
+    let journal =
+        |place: &Place| -> String { place.raw().pragma_query_value(None, "journal_mode", |r| r.get(0)).expect("read") };
+    assert_eq!(journal(&place), "wal");
     import(&mut place.open(), "payments", 1, 10);
     let to = place.folder.path().join("copy");
     let verified = place.read().backup(&to, &Keys).expect("a copy");
     assert_eq!(verified.head, place.read().head().expect("a head"));
-    let journal =
-        |place: &Place| -> String { place.raw().pragma_query_value(None, "journal_mode", |r| r.get(0)).expect("read") };
-    assert_eq!(journal(&place), "wal");
     place.put_back(&fs::read(&to).expect("the copy"));
     assert_eq!(journal(&place), "delete", "a copy needs no log");
     import(&mut place.open(), "payments", 2, 20);

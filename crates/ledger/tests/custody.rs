@@ -416,6 +416,10 @@ fn overrides_are_for_one_bundle_and_one_rule() {
     assert!(matches!(begin(&mut ledger, &taken, 30), Ok(Standing::New { .. })));
     assert!(matches!(begin(&mut ledger, &taken, 30), Ok(Standing::Resumed { .. })));
     assert_eq!(ledger.state_of(&taken.stream, taken.sequence).expect("read").map(|r| r.subject), Some(taken.clone()));
+    let first = subject("payments", 2);
+    let before = begin(&mut ledger, &first, 30);
+    let is_taken = |begun| begun == taken.bundle;
+    assert!(matches!(before, Err(Error::Refusal(Refusal::OtherBundle { begun, .. })) if is_taken(begun)), "{before:?}");
 
     // A clock that is behind.
     let late = subject("payments", 3);
