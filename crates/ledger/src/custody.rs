@@ -209,9 +209,8 @@ impl Ledger {
     /// # Errors
     /// [`Error::ReadOnly`]; [`Error::Key`], [`Error::Busy`], [`Error::Full`], [`Error::Io`], [`Error::Database`].
     pub fn sign_head(&mut self) -> Result<(), Error> {
-        let (Some(custody), true) = (&self.custody, self.lock.is_some()) else {
-            return Err(Error::ReadOnly(self.path.clone()));
-        };
+        // Only a ledger that was opened to write to it has a key.
+        let custody = self.custody.as_ref().ok_or_else(|| Error::ReadOnly(self.path.clone()))?;
         let path = &self.path;
         let view = self.connection.unchecked_transaction().map_err(|e| database(path, e))?;
         let head = query::head(&view, path, self.id)?;

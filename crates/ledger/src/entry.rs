@@ -234,6 +234,22 @@ mod tests {
     }
 
     #[test]
+    fn the_type_comes_first() {
+        let (kind, rest) = FIRST.split_once(',').expect("members");
+        let (ledger, rest) = rest.split_once(',').expect("members");
+        let swapped = format!("{{{ledger},{},{rest}", &kind[1..]);
+        assert_eq!(Entry::parse(swapped.as_bytes()), Err(EntryError::Json("the first member is not `type`".into())));
+    }
+
+    #[test]
+    fn what_is_too_large_is_not_read() {
+        let limit = LIMITS.ledger_entry;
+        assert_eq!(within_limit(limit), Ok(()));
+        let bytes = vec![0; limit as usize + 1];
+        assert_eq!(Entry::parse(&bytes), Err(EntryError::TooLarge { size: limit + 1, limit }));
+    }
+
+    #[test]
     fn only_one_byte_string_means_an_entry() {
         let fingerprint = "567E347AD0044ADE55BA8A5F199E2F91FD431D51";
         for (what, bad) in [

@@ -98,7 +98,7 @@ pub struct KeyChange {
 pub(crate) fn parse<'a, T: Serialize + Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, String> {
     let value: T = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
     match serde_json::to_vec(&value) {
-        Ok(again) if again == bytes && bytes.starts_with(b"{\"type\":") => Ok(value),
+        Ok(again) if again == bytes => Ok(value),
         Ok(_) => Err("not in canonical form".into()),
         Err(e) => Err(e.to_string()),
     }
@@ -211,3 +211,45 @@ pub(crate) fn read(statement: &[u8], certificates: &[u8], checker: &dyn Checker)
 
 /// The largest statement that is read, in bytes.
 pub(crate) const STATEMENT: u64 = LIMITS.config;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::common::{Key, Keys, ledger_key, stamp};
+
+    fn statement() -> HeadStatement {
+        let (hash, root) = (crate::entry_hash(b"entry"), crate::leaf(b"entry"));
+        let (ledger, number) = (LedgerId::generate(), EntryNumber::FIRST);
+        let head = Head { ledger, number, hash, root, time: stamp(0).now };
+        HeadStatement { kind: HeadType::V1, head, key: ledger_key('A'), marks: vec![] }
+    }
+
+    #[test]
+    fn only_one_byte_string_means_a_head() {
+        let statement = statement();
+        let good = String::from_utf8(statement.to_bytes()).expect("text");
+        assert_eq!(HeadStatement::parse(good.as_bytes()), Ok(statement));
+        for (what, bad) in [
+            ("space", good.replacen(',', ", ", 1)),
+            ("trailing", format!("{good}\n")),
+            ("unknown member", good.replacen("\"key\"", "\"note\":1,\"key\"", 1)),
+            ("other type", good.replacen("ledger-head/1", "ledger-head/2", 1)),
+            ("lower-case fingerprint", good.replacen(&"A".repeat(40), &"a".repeat(40), 1)),
+            ("number", good.replacen("\"number\":1", "\"number\":1.0", 1)),
+        ] {
+            assert_ne!(bad, good, "{what}");
+            assert!(HeadStatement::parse(bad.as_bytes()).is_err(), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_head_is_signed_by_the_key_that_it_names() {
+        let document = statement().to_bytes();
+        for (letter, right) in [('A', true), ('B', false)] {
+            let key = Key(ledger_key(letter));
+            let signed = key.sign(&document).expect("signed");
+            let read = read(&signed, &key.certificate().expect("a certificate"), &Keys);
+            assert_eq!(read.is_ok(), right, "{read:?}");
+        }
+    }
+}

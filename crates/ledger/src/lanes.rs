@@ -64,7 +64,8 @@ mod tests {
 
     #[test]
     fn results_come_in_order_and_little_is_under_way() {
-        for (weight, most) in [(1, MOST * EACH), (10, 11)] {
+        // Even two threads would take more than two items at once.
+        for (weight, heaviest, most) in [(1, 100, MOST * EACH), (10, 100, 11), (10, 20, 2)] {
             let (mut numbers, given, mut taken) = (0..1000_u64, RefCell::new(0_usize), Vec::new());
             let next = || {
                 *given.borrow_mut() += 1;
@@ -79,7 +80,7 @@ mod tests {
                 let under_way = *given.borrow() - taken.len();
                 if under_way > most { Err(under_way) } else { Ok(()) }
             };
-            assert_eq!(in_order(next, 100, work, take), Ok(()));
+            assert_eq!(in_order(next, heaviest, work, take), Ok(()));
             assert!(taken.into_iter().eq((0..1000).map(|n| n * 2)));
         }
     }

@@ -92,5 +92,7 @@ mod tests {
         for bad in ["", "199E2F91FD431D51", &"G".repeat(40), "\u{1b}[2J"] {
             assert!(bad.parse::<Fingerprint>().is_err(), "{bad:?}");
         }
+        let long = "x".repeat(1000).parse::<Fingerprint>().expect_err("far too long").to_string();
+        assert!(long.len() < 200, "{long}");
     }
 }

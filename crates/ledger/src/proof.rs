@@ -285,3 +285,16 @@ fn text(bytes: Vec<u8>) -> OutsideText {
     // Entries, statements and armor are text.
     OutsideText::whole(String::from_utf8_lossy(&bytes).into_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_large_is_not_read() {
+        let limit = LIMITS.proof;
+        let bytes = vec![0; limit as usize + 1];
+        assert_eq!(within_limit(&bytes[1..]), Ok(()));
+        assert_eq!(Proof::parse(&bytes), Err(ProofError::TooLarge { size: limit + 1, limit }));
+    }
+}

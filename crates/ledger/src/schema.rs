@@ -364,3 +364,36 @@ fn forbid_changes(connection: &Connection, table: &str) -> rusqlite::Result<()> 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_trusts_no_file() {
+        let place = crate::common::place();
+        trusts_no_file(&place.open().connection);
+        trusts_no_file(&place.read().connection);
+    }
+
+    fn trusts_no_file(connection: &Connection) {
+        for (setting, expected) in [
+            (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
+            (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
+            (DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true),
+            (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, true),
+            (DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false),
+            (DbConfig::SQLITE_DBCONFIG_DQS_DML, false),
+        ] {
+            assert_eq!(connection.db_config(setting).expect("read"), expected, "{setting:?}");
+        }
+        let longest = LIMITS.ledger_entry as i32 + 1024;
+        assert_eq!(connection.limit(Limit::SQLITE_LIMIT_LENGTH).expect("read"), longest);
+        for (name, expected) in
+            [("recursive_triggers", 1), ("cell_size_check", 1), ("synchronous", 2), ("busy_timeout", 5000)]
+        {
+            let found: i64 = connection.pragma_query_value(None, name, |row| row.get(0)).expect("read");
+            assert_eq!(found, expected, "{name}");
+        }
+    }
+}

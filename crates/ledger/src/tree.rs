@@ -170,6 +170,12 @@ mod tests {
         // A tree of one leaf of no bytes: the test vector of certificate transparency's reference implementations.
         let empty = "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d";
         assert_eq!(leaf(b"").to_string(), empty);
+        // Their tree of seven leaves.
+        let mut edge = Edge::default();
+        let leaves: [&[u8]; 7] = [b"", b"\x00", b"\x10", b" !", b"01", b"@ABC", b"PQRSTUVW"];
+        leaves.into_iter().for_each(|bytes| drop(edge.push(leaf(bytes))));
+        let seven = "ddb89be403809e325750d3d263cd78929c2942b7942a34b77e122c9594a74c8c";
+        assert_eq!(edge.root().expect("a root").to_string(), seven);
         let (connection, leaves, roots) = tree(70);
         for size in 1..=70 {
             let expected = defined(&leaves[..size as usize]);
@@ -205,6 +211,18 @@ mod tests {
                 None
             );
         }
+    }
+
+    #[test]
+    fn a_proof_is_as_long_as_the_tree_is_deep_and_of_one_of_its_leaves() {
+        let (one, two) = (leaf(b"one"), leaf(b"two"));
+        let number = |n: u64| EntryNumber::try_from(n).expect("a number");
+        assert!(proves(one, number(1), 1, &[], &one));
+        assert!(!proves(one, number(2), 1, &[], &one), "there is no second leaf");
+        let (left, right) = (join(&one, &two), join(&two, &one));
+        assert!(proves(one, number(1), 2, &[two], &left));
+        assert!(!proves(one, number(1), 1, &[two], &right), "a tree of one leaf has no depth");
+        assert!(!proves(one, number(1), 4, &[two], &left), "a tree of four leaves has more");
     }
 
     #[test]

@@ -61,12 +61,17 @@ fn a_copy_is_complete_while_somebody_writes() {
 #[test]
 fn a_copy_can_take_the_ledgers_place() {
     let place = place();
+    let journal =
+        |place: &Place| -> String { place.raw().pragma_query_value(None, "journal_mode", |r| r.get(0)).expect("read") };
+    assert_eq!(journal(&place), "wal");
     import(&mut place.open(), "payments", 1, 10);
     let to = place.folder.path().join("copy");
     let verified = place.read().backup(&to, &Keys).expect("a copy");
     assert_eq!(verified.head, place.read().head().expect("a head"));
     place.put_back(&fs::read(&to).expect("the copy"));
+    assert_eq!(journal(&place), "delete", "a copy needs no log");
     import(&mut place.open(), "payments", 2, 20);
+    assert_eq!(journal(&place), "wal");
     let _ = place.read().verify(&Keys).expect("right");
     // A copy of a copy that lies where nothing can be written.
     fs::set_permissions(&to, fs::Permissions::from_mode(0o400)).expect("read-only");

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::*;
-use ledger::{Checked, Checker, Error, HeadStanding, Ledger};
+use ledger::{About, Checked, Checker, Error, HeadStanding, Ledger};
 use manifest_schema::OutsideText;
 use rusqlite::TransactionBehavior;
 
@@ -51,6 +51,23 @@ fn a_second_writer_is_told_who_writes() {
     let _ = begin(&mut place.open(), 1).expect("now the second one");
 }
 
+#[test]
+fn a_short_transaction_of_another_program_is_waited_for() {
+    let place = place();
+    let mut ledger = place.open();
+    let raw = place.raw();
+    raw.execute_batch("BEGIN IMMEDIATE; INSERT INTO upload VALUES ('payments', 1, 'm', 'r', 'b', 'l', 0)")
+        .expect("begun");
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            std::thread::sleep(Duration::from_millis(300));
+            raw.execute_batch("COMMIT").expect("committed");
+        });
+        let _ = begin(&mut ledger, 1).expect("written after it");
+    });
+    let _ = ledger.verify(&Keys).expect("right");
+}
+
 /// Writes whenever something is to be checked.
 struct Meanwhile<'a>(&'a Mutex<(Ledger, u64)>);
 
@@ -84,6 +101,19 @@ fn verify_sees_one_state_while_another_program_writes() {
     }
 }
 
+#[test]
+fn a_proof_is_of_one_state_while_another_program_writes() {
+    let place = place();
+    let mut ledger = place.open();
+    import(&mut ledger, "payments", 1, 10);
+    let writer = Mutex::new((ledger, 1));
+    let reader = place.read();
+    let next = reader.head().expect("a head").number.next();
+    let proof = reader.prove(About::Entry(next), 1, &Meanwhile(&writer));
+    assert!(matches!(proof, Err(Error::NoSuchEntry(n)) if n == next), "{proof:?}");
+    let _ = reader.prove(About::Entry(next), 1, &Keys).expect("now it is there");
+}
+
 /// Copies a file as `cp` does to a slow disk, and what lies beside it, one after the other.
 fn copy(from: &Path, to: &Path, log: bool) {
     let mut source = fs::File::open(from).expect("the ledger");
@@ -106,13 +136,15 @@ fn a_copy_made_while_it_is_written_is_an_earlier_state_or_refused() {
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
             let mut ledger = place.open();
-            for sequence in 1.. {
+            // On a fast disk it would grow faster than it is copied.
+            for sequence in 1..=150 {
                 if done.load(Ordering::Relaxed) {
                     return sequence;
                 }
                 import(&mut ledger, "payments", sequence, sequence.cast_signed() * 10);
+                std::thread::sleep(Duration::from_millis(10));
             }
-            0
+            150
         });
         for n in 0..60 {
             let folder = tempfile::tempdir().expect("a folder");

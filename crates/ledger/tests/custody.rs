@@ -91,6 +91,43 @@ fn a_kept_head_is_of_the_last_entry_and_says_how_far_streams_have_come() {
 }
 
 #[test]
+fn a_kept_head_differs_in_nothing_from_what_the_ledger_key_would_sign() {
+    let place = place();
+    import(&mut place.open(), "payments", 1, 10);
+    let before = second(&place);
+    // An entry that brings no stream further.
+    let _ = place.open().begin(&stamp(20), begun(&subject("payments", 2))).expect("begun");
+    let right = second(&place);
+    assert_eq!((&right.key, &right.marks), (&before.key, &before.marks));
+    let more = place.raw().execute("INSERT INTO head SELECT 2, statement, certificate FROM head", []);
+    assert!(more.is_err(), "one is kept");
+    let root = Head { root: before.head.root, ..right.head };
+    let late = Head { time: stamp(21).now, ..right.head };
+    for (what, statement, letter) in [
+        ("nothing", right.clone(), 'A'),
+        ("the key", HeadStatement { key: ledger_key('B'), ..right.clone() }, 'B'),
+        ("the entry", before.clone(), 'A'),
+        ("the root", HeadStatement { head: root, ..right.clone() }, 'A'),
+        ("the time", HeadStatement { head: late, ..right.clone() }, 'A'),
+        ("the marks", HeadStatement { marks: vec![], ..right.clone() }, 'A'),
+    ] {
+        let key = Key(ledger_key(letter));
+        let signed = key.sign(&serde_json::to_vec(&statement).expect("bytes")).expect("signed");
+        let row = (signed, key.certificate().expect("a certificate"));
+        place.raw().execute("UPDATE head SET statement = ?1, certificate = ?2", row).expect("changed");
+        let found = [
+            place.read().verify(&Keys).map(|_| ()),
+            place.read().checked_head(&Keys).map(|_| ()),
+            place.try_open().map(|_| ()),
+        ];
+        for found in found {
+            let is_head = matches!(found, Err(Error::Tampered { fault: Fault::Head { .. }, .. }));
+            assert!(if what == "nothing" { found.is_ok() } else { is_head }, "{what}: {found:?}");
+        }
+    }
+}
+
+#[test]
 fn an_old_copy_put_back_is_not_written_to_until_somebody_says_why() {
     let place = place();
     import(&mut place.open(), "payments", 1, 10);
@@ -112,11 +149,17 @@ fn an_old_copy_put_back_is_not_written_to_until_somebody_says_why() {
         matches!(&said, Act::Adopted(a) if a.heads == [lost] && a.marks.len() == 1 && a.marks[0].sequence.get() == 2)
     );
     assert_eq!(ledger.standing_of(&lost).expect("read"), HeadStanding::Adopted, "shown again, it is known");
+    for other in
+        [Head { hash: ledger::entry_hash(b"another entry"), ..lost }, Head { number: lost.number.next(), ..lost }]
+    {
+        assert_eq!(ledger.standing_of(&other).expect("read"), HeadStanding::Behind, "and no other");
+    }
     // What had reached production is not forgotten, though the entries that said so are.
     let rolled_back = ledger.begin(&stamp(40), begun(&subject("payments", 1)));
     assert!(matches!(rolled_back, Ok(Standing::AlreadyRecorded { .. })));
-    let mut older = subject("payments", 1);
-    older.sequence = 1.try_into().expect("a number");
+    ledger.note_shown(&known(lost)).expect("noted");
+    drop(ledger);
+    let mut ledger = place.open();
     import(&mut ledger, "payments", 3, 50);
     let _ = ledger.verify(&Keys).expect("right");
     assert!(matches!(adopt(60), Err(Error::Busy { .. })));
@@ -283,10 +326,13 @@ fn no_other_key_signs_for_a_ledger_that_is_open() {
     let turned = Arc::new(AtomicBool::new(false));
     let custody = Custody { signer: Box::new(Turning(turned.clone())), ..place.custody() };
     let mut ledger = Ledger::open(&place.path, None, Some(custody)).expect("opens");
+    let _ = ledger.begin(&stamp(5), begun(&subject("payments", 1))).expect("begun");
     turned.store(true, Ordering::SeqCst);
-    let refused = ledger.begin(&stamp(5), begun(&subject("payments", 1)));
+    let refused = ledger.begin(&stamp(6), begun(&subject("payments", 2)));
     assert!(matches!(&refused, Err(Error::OtherKey { given, .. }) if *given == ledger_key('B')), "{refused:?}");
-    assert_eq!(place.read().head().expect("a head").number.get(), 1);
+    assert_eq!(place.read().head().expect("a head").number.get(), 2);
+    let known = ledger.begin(&stamp(6), begun(&subject("payments", 1)));
+    assert!(matches!(known, Ok(Standing::Resumed { .. })), "where nothing is written, nothing is signed: {known:?}");
 }
 
 #[test]
@@ -353,7 +399,10 @@ fn overrides_are_for_one_bundle_and_one_rule() {
     same_id.manifest = digest("another manifest");
     ledger.override_rules(&stamp(20), overridden(&same_id, &[Rule::Rollback])).expect("written");
     assert!(matches!(begin(&mut ledger, &old, 20), Err(Error::Refusal(Refusal::Rollback { .. }))), "another manifest");
-    ledger.override_rules(&stamp(20), overridden(&old, &[Rule::Rollback])).expect("written");
+    let found = |ledger: &Ledger, s| ledger.override_of(s, Rule::Rollback).expect("read");
+    assert_eq!(found(&ledger, &old), None);
+    let entry = ledger.override_rules(&stamp(20), overridden(&old, &[Rule::Rollback])).expect("written");
+    assert_eq!(found(&ledger, &old), Some(entry));
     let _ = begin(&mut ledger, &old, 20).expect("it may pass");
     ledger.signing(&stamp(21), signing(&old)).expect("it may pass here too");
     ledger.record(&stamp(22), recorded(&old)).expect("recorded");
@@ -367,6 +416,10 @@ fn overrides_are_for_one_bundle_and_one_rule() {
     assert!(matches!(begin(&mut ledger, &taken, 30), Ok(Standing::New { .. })));
     assert!(matches!(begin(&mut ledger, &taken, 30), Ok(Standing::Resumed { .. })));
     assert_eq!(ledger.state_of(&taken.stream, taken.sequence).expect("read").map(|r| r.subject), Some(taken.clone()));
+    let first = subject("payments", 2);
+    let before = begin(&mut ledger, &first, 30);
+    let is_taken = |begun| begun == taken.bundle;
+    assert!(matches!(before, Err(Error::Refusal(Refusal::OtherBundle { begun, .. })) if is_taken(begun)), "{before:?}");
 
     // A clock that is behind.
     let late = subject("payments", 3);
@@ -383,6 +436,7 @@ fn a_bundle_waits_is_approved_and_promoted_in_parts() {
     let s = subject("payments", 1);
     let status = |ledger: &Ledger| ledger.state_of(&s.stream, s.sequence).expect("read").map(|r| r.status.as_str());
     assert!(matches!(ledger.received(&stamp(1), received(&s)), Err(Error::NotBegun(_))));
+    assert!(matches!(ledger.approved(&stamp(1), approved(&s, 'B')), Err(Error::NotBegun(_))));
     let _ = ledger.begin(&stamp(1), begun(&s)).expect("begun");
     assert!(matches!(ledger.approved(&stamp(2), approved(&s, 'B')), Err(Error::NotReceived(_))));
     let entry = ledger.received(&stamp(2), received(&s)).expect("received");
@@ -394,6 +448,9 @@ fn a_bundle_waits_is_approved_and_promoted_in_parts() {
     ledger.refused(&stamp(3), refused(&s)).expect("a later refusal");
     assert_eq!(kept(&ledger), Some(b"bytes".to_vec()), "a refusal does not end the wait");
 
+    let other = ledger::Subject { manifest: digest("another manifest"), ..s.clone() };
+    let others = ledger.approved(&stamp(4), approved(&other, 'B'));
+    assert!(matches!(others, Err(Error::Refusal(Refusal::OtherManifest { .. }))), "{others:?}");
     let first = ledger.approved(&stamp(4), approved(&s, 'B')).expect("approved");
     assert_eq!(ledger.approved(&stamp(5), approved(&s, 'B')).expect("the same again"), first);
     ledger.approval_withdrawn(&stamp(5), approval_withdrawn(&s, 'C')).expect("before it is known");
@@ -407,10 +464,13 @@ fn a_bundle_waits_is_approved_and_promoted_in_parts() {
     let entry = ledger.approval_withdrawn(&stamp(7), by('B')).expect("withdrawn");
     assert_eq!(ledger.approval_withdrawn(&stamp(8), by('B')).expect("again"), entry);
     assert_eq!(counted(&ledger), 0);
+    assert_eq!(ledger.all_approvals(&s.bundle).expect("read").len(), 1);
 
     ledger.promoted(&stamp(8), recorded(&s)).expect_err("not announced");
     ledger.signing(&stamp(8), signing(&s)).expect("announced");
     assert_eq!(status(&ledger), Some("signing"));
+    let late = ledger.rejected(&stamp(8), rejected(&s));
+    assert!(matches!(late, Err(Error::Refusal(Refusal::InProduction { .. }))), "its tags are about to move");
     ledger.promoted(&stamp(9), recorded(&s)).expect("promoted");
     assert_eq!(status(&ledger), Some("promoted"));
     assert!(kept(&ledger).is_some());
@@ -428,6 +488,7 @@ fn a_rejected_bundle_goes_no_further() {
     let place = place();
     let mut ledger = place.open();
     let s = subject("payments", 1);
+    assert!(matches!(ledger.rejected(&stamp(1), rejected(&s)), Err(Error::NotBegun(_))));
     let _ = ledger.begin(&stamp(1), begun(&s)).expect("begun");
     ledger.received(&stamp(2), received(&s)).expect("received");
     ledger.keep(&s, |keep| keep("small", b"bytes")).expect("kept");

@@ -6,8 +6,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use common::*;
-use ledger::{Created, EntryNumber, Error, Filter, Ledger, Refusal, Standing, Status};
-use manifest_schema::Sequence;
+use ledger::{Created, Custody, EntryNumber, Error, Filter, Ledger, Refusal, Signer, Standing, Status};
+use manifest_schema::{OutsideText, Sequence};
 
 fn number(n: u64) -> EntryNumber {
     EntryNumber::try_from(n).expect("a number")
@@ -97,6 +97,24 @@ fn what_does_not_fit_is_refused_and_nothing_is_written() {
 }
 
 #[test]
+fn a_preview_says_what_begin_would_and_writes_nothing() {
+    let place = place();
+    import(&mut place.open(), "payments", 2, 10);
+    let _ = place.open().begin(&stamp(20), begun(&subject("payments", 3))).expect("begun");
+    let reader = place.read();
+    let before = reader.head().expect("a head");
+    let preview = |seconds, n| reader.preview(&stamp(seconds), &subject("payments", n));
+    assert_eq!(preview(30, 4).expect("it may be begun"), None);
+    let resumed = Standing::Resumed { since: stamp(20).now, entry: number(5) };
+    assert_eq!(preview(30, 3).expect("known"), Some(resumed));
+    let recorded = Standing::AlreadyRecorded { at: stamp(12).now, entry: number(4) };
+    assert_eq!(preview(30, 2).expect("known"), Some(recorded));
+    assert!(matches!(preview(30, 1), Err(Error::Refusal(Refusal::Rollback { .. }))));
+    assert!(matches!(preview(19, 4), Err(Error::Refusal(Refusal::ClockBehind { .. }))));
+    assert_eq!(reader.head().expect("a head"), before);
+}
+
+#[test]
 fn a_stream_rises_when_tags_are_about_to_move() {
     let place = place();
     let mut ledger = place.open();
@@ -134,14 +152,59 @@ fn the_order_of_acts_is_kept() {
     ledger.signing(&stamp(2), few).expect("announced");
     let result = ledger.record(&stamp(3), recorded(&s));
     assert!(matches!(result, Err(Error::SignatureNotAnnounced { .. })), "{result:?}");
+    let result = ledger.promoted(&stamp(3), recorded(&other));
+    assert!(matches!(result, Err(Error::Refusal(Refusal::OtherManifest { .. }))), "{result:?}");
+    let unknown = ledger.promoted(&stamp(3), recorded(&subject("payments", 2)));
+    assert!(matches!(unknown, Err(Error::NotBegun(_))), "{unknown:?}");
+    let mut renamed = recorded(&s);
+    renamed.signatures.truncate(1);
+    renamed.signatures[0].reference = "registry.prod.example/payments/api:latest".parse().expect("a reference");
+    let result = ledger.record(&stamp(3), renamed);
+    assert!(matches!(result, Err(Error::SignatureNotAnnounced { .. })), "{result:?}");
     assert_eq!(ledger.signing(&stamp(4), signing(&s)).expect("announced"), number(4), "another announcement");
     ledger.record(&stamp(5), recorded(&s)).expect("recorded");
+    let result = ledger.record(&stamp(6), recorded(&other));
+    assert!(matches!(result, Err(Error::Refusal(Refusal::OtherManifest { .. }))), "{result:?}");
     let mut other = recorded(&s);
     other.tags.clear();
     assert!(
         matches!(ledger.record(&stamp(6), other), Err(Error::RecordedOtherwise { entry, .. }) if entry == number(5))
     );
     assert_eq!(ledger.head().expect("a head").number, number(5));
+}
+
+#[test]
+fn what_is_announced_for_another_key_is_announced_once_more() {
+    let place = place();
+    let mut ledger = place.open();
+    let s = subject("payments", 1);
+    let _ = ledger.begin(&stamp(1), begun(&s)).expect("begun");
+    assert_eq!(ledger.signing(&stamp(2), signing(&s)).expect("announced"), number(3));
+    let other = || ledger::Signing { production: Some(ledger_key('B')), ..signing(&s) };
+    assert_eq!(ledger.signing(&stamp(3), other()).expect("announced"), number(4));
+    assert_eq!(ledger.signing(&stamp(4), other()).expect("again"), number(4));
+    assert_eq!(ledger.signing(&stamp(5), signing(&s)).expect("again"), number(3));
+}
+
+#[test]
+fn more_signatures_are_announced_for_a_bundle_that_was_begun_and_by_a_right_clock() {
+    let place = place();
+    let mut ledger = place.open();
+    let s = subject("payments", 1);
+    assert!(matches!(ledger.resigning(&stamp(1), signing(&s)), Err(Error::NotBegun(id)) if id == s.bundle));
+    import(&mut ledger, "payments", 1, 10);
+    import(&mut ledger, "payments", 2, 20);
+    let mut other = s.clone();
+    other.manifest = digest("another manifest");
+    let result = ledger.resigning(&stamp(30), signing(&other));
+    assert!(matches!(result, Err(Error::Refusal(Refusal::OtherManifest { .. }))), "{result:?}");
+    let result = ledger.resigning(&stamp(21), signing(&s));
+    assert!(matches!(result, Err(Error::Refusal(Refusal::ClockBehind { .. }))), "{result:?}");
+    let announced = ledger.resigning(&stamp(30), signing(&s)).expect("it is in production, however old");
+    let made = ledger.resigned(&stamp(31), resigned(&s)).expect("recorded");
+    assert_eq!((announced, made), (number(8), number(9)));
+    assert_eq!(ledger.newest(&s.stream).expect("read").map(|n| n.get()), Some(2));
+    let _ = ledger.verify(&Keys).expect("right");
 }
 
 #[test]
@@ -196,6 +259,72 @@ fn refusals_and_lists_are_found() {
     assert_eq!(entries.iter().map(|e| e.entry.number.get()).collect::<Vec<_>>(), [3, 4, 5, 6, 7, 8, 9]);
     assert_eq!(entries[1].entry.previous, entries[0].hash);
     assert_eq!(entries[6].hash, ledger.head().expect("a head").hash);
+}
+
+#[test]
+fn what_is_listed_comes_newest_first_and_once() {
+    let place = place();
+    let mut ledger = place.open();
+    let tag: manifest_schema::TagRef = "registry.prod.example/payments/api:stable".parse().expect("a tag");
+    let one = digest("an image that is no index");
+    let mut entries = Vec::new();
+    for n in [1, 2, 3] {
+        let s = subject("payments", n);
+        let mut record = recorded(&s);
+        if n != 3 {
+            record.images[0].digest = one;
+        }
+        record.images[0].platforms[0].digest = one;
+        let twice = record.images[0].platforms[0].clone();
+        record.images[0].platforms.push(twice);
+        record.tags[0].tag = tag.clone();
+        record.signatures.truncate(1);
+        record.signatures[0].digest = one;
+        let mut announced = signing(&s);
+        announced.images[0].digest = one;
+        let _ = ledger.begin(&stamp(10), begun(&s)).expect("begun");
+        ledger.signing(&stamp(10), announced).expect("announced");
+        entries.push(ledger.record(&stamp(10), record).expect("recorded"));
+        ledger.refused(&stamp(10), refused(&s)).expect("recorded");
+    }
+    entries.reverse();
+    let images = ledger.images_by_digest(&one, 10).expect("read");
+    assert_eq!(images.iter().map(|i| i.recorded.entry).collect::<Vec<_>>(), entries);
+    assert_eq!(ledger.images_by_digest(&one, 1).expect("read").len(), 1);
+    let signatures = ledger.signatures_by_digest(&one, 10).expect("read");
+    assert_eq!(signatures.iter().map(|s| s.recorded.entry).collect::<Vec<_>>(), entries);
+    let moves = ledger.moves_of(&tag, 10).expect("read");
+    assert_eq!(moves.iter().map(|m| m.recorded.entry).collect::<Vec<_>>(), entries);
+    let refusals = |before| ledger.refusals(&Filter { before, ..Filter::default() }).expect("read");
+    let newest = refusals(None)[0].refused.entry;
+    assert_eq!((refusals(None).len(), refusals(Some(newest)).len()), (3, 2));
+    ledger.withdrawn(&stamp(20), withdrawn(&subject("payments", 9))).expect("withdrawn");
+    assert_eq!(ledger.withdrawals(&one).expect("read"), []);
+    assert_eq!(ledger.withdrawals(&digest("index payments 9")).expect("read").len(), 1);
+}
+
+#[test]
+fn the_lock_is_a_file_of_its_own_that_names_the_writer() {
+    let place = place();
+    let lock = place.folder.path().join("ledger.db.lock");
+    let elsewhere = place.folder.path().join("elsewhere");
+    fs::write(&elsewhere, "mine").expect("written");
+    std::os::unix::fs::symlink(&elsewhere, &lock).expect("a link");
+    let opened = place.try_open();
+    assert!(matches!(opened, Err(Error::Io { .. })), "a link is not followed: {opened:?}");
+    assert_eq!(fs::read(&elsewhere).expect("there"), b"mine");
+    fs::remove_file(&lock).expect("removed");
+    fs::write(&lock, "4294967295 of long ago").expect("written");
+    let writer = place.open();
+    for _ in 0..2 {
+        let busy = place.try_open();
+        assert!(matches!(busy, Err(Error::Busy { process: Some(p), .. }) if p == std::process::id()), "{busy:?}");
+    }
+    assert_eq!(fs::read_to_string(&lock).expect("read"), format!("{}\n", std::process::id()));
+    fs::remove_file(&lock).expect("removed");
+    drop(writer);
+    place.open();
+    assert_eq!(fs::metadata(&lock).expect("there").permissions().mode() & 0o777, 0o600);
 }
 
 #[test]
@@ -263,6 +392,12 @@ fn what_is_no_ledger_is_not_opened() {
         matches!(result, Err(Error::OtherLedger { expected, found, .. }) if expected == other.id && found == place.id)
     );
 
+    for (name, value) in [("application_id", 0), ("user_version", 0), ("user_version", -1)] {
+        let before: i64 = place.raw().pragma_query_value(None, name, |r| r.get(0)).expect("read");
+        place.raw().pragma_update(None, name, value).expect("changed");
+        assert!(matches!(both(&place.path), Error::NotALedger { .. }), "{name} {value}");
+        place.raw().pragma_update(None, name, before).expect("changed back");
+    }
     place.raw().pragma_update(None, "user_version", 4).expect("changed");
     assert!(matches!(both(&place.path), Error::Newer { found: 4, known: 3, .. }));
 }
@@ -275,9 +410,19 @@ fn a_ledger_is_never_overwritten() {
     assert!(matches!(create(&place.path), Err(Error::Exists(_))));
     assert_eq!(fs::read(&place.path).expect("the file"), before);
     let second = place.folder.path().join("second.db");
-    fs::write(place.folder.path().join("second.db-wal"), "of a ledger that was here").expect("written");
-    assert!(matches!(create(&second), Err(Error::Exists(path)) if path.ends_with("second.db-wal")));
-    assert!(!second.exists());
+    for beside in ["second.db-shm", "second.db-journal", "second.db-wal"] {
+        let left = place.folder.path().join(beside);
+        fs::write(&left, "of a ledger that was here").expect("written");
+        assert!(matches!(create(&second), Err(Error::Exists(path)) if path == left));
+        assert!(!second.exists());
+        if beside != "second.db-wal" {
+            fs::remove_file(&left).expect("removed");
+        }
+    }
+    let third = place.folder.path().join("third.db");
+    std::os::unix::fs::symlink("nowhere", place.folder.path().join("third.db-wal")).expect("a link");
+    assert!(matches!(create(&third), Err(Error::Exists(path)) if path.ends_with("third.db-wal")), "to nowhere");
+    fs::remove_file(place.folder.path().join("third.db-wal")).expect("removed");
     std::os::unix::fs::symlink("nowhere", place.folder.path().join("dangling.db")).expect("a link");
     assert!(matches!(create(&place.folder.path().join("dangling.db")), Err(Error::Exists(_))));
     assert!(matches!(create(&place.folder.path().join("no/folder.db")), Err(Error::Io { .. })));
@@ -308,4 +453,38 @@ fn a_ledger_on_read_only_media_is_read() {
     assert_eq!(ledger.verify(&Keys).expect("right").recorded, 1);
     drop(ledger);
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o700)).expect("set");
+    // Where there is a log that cannot be read, the file alone is an older state.
+    fs::remove_file(copy.join("ledger.db-wal")).expect("removed");
+    fs::create_dir(copy.join("ledger.db-wal")).expect("in the log's place");
+    fs::write(copy.join("ledger.db-wal/something"), "in it").expect("written");
+    let opened = Ledger::open_read_only(&file, Some(&place.id));
+    assert!(matches!(opened, Err(Error::Database { .. })), "{opened:?}");
+}
+
+/// Makes a file while it signs.
+struct Meanwhile(std::path::PathBuf);
+
+impl Signer for Meanwhile {
+    fn fingerprint(&self) -> ledger::Fingerprint {
+        ledger_key('A')
+    }
+    fn certificate(&self) -> Result<Vec<u8>, OutsideText> {
+        Key(ledger_key('A')).certificate()
+    }
+    fn sign(&self, document: &[u8]) -> Result<Vec<u8>, OutsideText> {
+        fs::write(&self.0, "mine").expect("written");
+        Key(ledger_key('A')).sign(document)
+    }
+}
+
+#[test]
+fn what_comes_into_being_meanwhile_is_not_overwritten() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("ledger.db");
+    let custody = Custody { signer: Box::new(Meanwhile(path.clone())), ..custody(&path, 'A') };
+    let created = Ledger::create(&path, &stamp(0), Created::default(), Some(&custody));
+    assert!(matches!(&created, Err(Error::Exists(p)) if *p == path), "{created:?}");
+    assert_eq!(fs::read(&path).expect("there"), b"mine");
+    let names = fs::read_dir(folder.path()).expect("the folder").map(|e| e.expect("an entry").file_name());
+    assert_eq!(names.collect::<Vec<_>>(), ["ledger.db"], "nothing unfinished is left");
 }

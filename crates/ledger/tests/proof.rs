@@ -83,6 +83,17 @@ fn a_proof_has_what_led_to_the_image_and_what_became_of_it() {
 }
 
 #[test]
+fn what_was_said_of_another_bundle_with_the_same_id_did_not_lead_to_it() {
+    let place = place();
+    let mut ledger = place.open();
+    let other = ledger::Subject { manifest: digest("another manifest"), ..subject("payments", 1) };
+    ledger.override_rules(&stamp(5), overridden(&other, &[Rule::Approvals])).expect("overridden");
+    import(&mut ledger, "payments", 1, 10);
+    let proof = prove(&ledger, About::Digest(digest("index payments 1")), 10).expect("a proof");
+    assert_eq!(kinds(&proof), ["begun", "signing", "recorded"]);
+}
+
+#[test]
 fn of_an_image_that_came_several_times_the_newest_count() {
     let place = place();
     let mut ledger = place.open();
@@ -234,6 +245,10 @@ fn only_one_byte_string_is_a_proof() {
         assert_ne!(bad, good, "{what}");
         assert!(Proof::parse(bad.as_bytes()).is_err(), "{what}");
     }
+    let kind = "\"type\":\"sealift/ledger-proof/1\",";
+    let last = good.replacen(kind, "", 1).replace("}\n", &format!(",{}}}\n", kind.trim_end_matches(',')));
+    let expected = ProofError::Json(OutsideText::new("the first member is not `type`"));
+    assert_eq!(Proof::parse(last.as_bytes()), Err(expected));
 }
 
 #[test]

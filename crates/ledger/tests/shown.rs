@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 
 use common::*;
-use ledger::{Error, Filter, Head, KeptHead, Ledger, Rule, Signer, Status};
+use ledger::{Error, Filter, Head, HeadStanding, KeptHead, Ledger, Rule, Signer, Status};
 use manifest_schema::OutsideText;
 
 #[test]
@@ -31,6 +31,40 @@ fn a_head_that_it_lacks_stops_a_ledger_without_a_key() {
     assert!(matches!(wrong, Err(Error::OtherLedger { .. })));
 }
 
+#[test]
+fn a_head_of_another_ledger_is_never_had() {
+    let (place, other) = (place(), place());
+    import(&mut place.open(), "payments", 1, 10);
+    let first = other.read().head().expect("a head");
+    import(&mut other.open(), "payments", 1, 10);
+    import(&mut other.open(), "payments", 2, 20);
+    let last = other.read().head().expect("a head");
+    for head in [first, last] {
+        assert_eq!(place.read().standing_of(&head).expect("read"), HeadStanding::Foreign);
+    }
+    // Both ledgers have the same key.
+    let second = place.custody().second;
+    let right = fs::read(&second).expect("the second file");
+    fs::copy(other.custody().second, &second).expect("copied");
+    let opened = place.try_open();
+    assert!(matches!(&opened, Err(Error::Forked { head, .. }) if **head == last), "{opened:?}");
+    fs::write(&second, right).expect("put back");
+    place.open().note_shown(&known(first)).expect("noted");
+    let opened = place.try_open();
+    assert!(matches!(&opened, Err(Error::Forked { head, .. }) if **head == first), "{opened:?}");
+    Ledger::adopt(&place.path, None, place.custody(), &stamp(40), OutsideText::new("a mistake"), &[]).expect("adopted");
+    place.open();
+}
+
+#[test]
+fn a_head_that_was_shown_and_cannot_be_read_is_not_passed_over() {
+    let place = place();
+    import(&mut place.open(), "payments", 1, 10);
+    place.raw().execute("INSERT INTO shown VALUES (9, x'00', 'something')", []).expect("noted");
+    let opened = place.try_open();
+    assert!(matches!(&opened, Err(Error::Database { reason, .. }) if reason.raw().contains("shown")), "{opened:?}");
+}
+
 /// The same key, with a certificate that says more.
 struct Certified(Key);
 
@@ -54,7 +88,10 @@ fn a_head_is_signed_once_more_without_an_entry() {
     let KeptHead { certificate: before, .. } = place.read().signed_head().expect("read").expect("a head");
     let mut custody = place.custody();
     custody.signer = Box::new(Certified(Key(ledger_key('A'))));
-    Ledger::open(&place.path, None, Some(custody)).expect("opens").sign_head().expect("signed");
+    let mut ledger = Ledger::open(&place.path, None, Some(custody)).expect("opens");
+    fs::remove_file(place.custody().second).expect("removed");
+    ledger.sign_head().expect("signed");
+    drop(ledger);
     let (kept, statement) = place.read().checked_head(&Keys).expect("right");
     assert_eq!((statement.head, place.read().head().expect("a head")), (head, head));
     assert_eq!(kept.certificate, [before, b"certified\n".to_vec()].concat());

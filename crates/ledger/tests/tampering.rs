@@ -5,7 +5,10 @@ mod common;
 use std::fs;
 
 use common::*;
-use ledger::{Error, Fault, Ledger, Rule};
+use ledger::{
+    Act, Created, Entry, EntryHash, EntryNumber, Error, Fault, Head, KeyChange, KeyChangeType, KeyChanged, Ledger,
+    Rule, Signer, Stored,
+};
 use manifest_schema::OutsideText;
 use rusqlite::Connection;
 use rusqlite::types::Value;
@@ -81,6 +84,11 @@ fn columns(raw: &Connection, table: &str) -> Vec<String> {
         .expect("columns")
 }
 
+/// A value that a column takes.
+fn any(column: &str) -> &'static str {
+    if column == "hash" { "x'07'" } else { "'7'" }
+}
+
 fn dump(raw: &Connection) -> rusqlite::Result<Vec<Vec<Value>>> {
     let mut all = Vec::new();
     for table in TABLES {
@@ -133,6 +141,14 @@ fn every_table_is_append_only_for_any_program() {
                 assert!(message.contains("append-only"), "{sql}: {message}");
             }
         }
+        for table in TABLES.into_iter().skip(1) {
+            let rest = columns(&raw, table).iter().skip(2).map(|c| format!(", {}", any(c))).collect::<String>();
+            for entry in ["1", "(SELECT max(number) + 1 FROM entry)"] {
+                let sql = format!("INSERT INTO {table} VALUES ({entry}, 99{rest})");
+                let message = raw.execute(&sql, []).expect_err(&sql).to_string();
+                assert!(message.contains("append-only"), "{sql}: {message}");
+            }
+        }
         // Through the keys that are not the primary one: under the newest entry's number, with a free place.
         for sql in [
             "REPLACE INTO entry SELECT (SELECT max(number) + 1 FROM entry), hash, x'00' FROM entry LIMIT 1",
@@ -140,6 +156,10 @@ fn every_table_is_append_only_for_any_program() {
             "REPLACE INTO entry SELECT 100, x'00', x'00'",
             "REPLACE INTO bundle SELECT (SELECT max(number) FROM entry), 99, id, 'x', 9, manifest FROM bundle LIMIT 1",
             "REPLACE INTO approval SELECT (SELECT max(number) FROM entry), 99, 'x', 'x', statement FROM approval LIMIT 1",
+            "REPLACE INTO received SELECT (SELECT max(number) FROM entry), 99, bundle, 0 FROM received LIMIT 1",
+            "REPLACE INTO rejection SELECT (SELECT max(number) FROM entry), 99, bundle FROM rejection LIMIT 1",
+            "REPLACE INTO approval_withdrawal SELECT (SELECT max(number) FROM entry), 99, 'x', approver, statement
+                 FROM approval_withdrawal LIMIT 1",
             "REPLACE INTO recorded SELECT (SELECT max(number) FROM entry), 99, bundle, 'x', 9, 0 FROM recorded LIMIT 1",
         ] {
             let message = raw.execute(sql, []).expect_err(sql).to_string();
@@ -155,8 +175,7 @@ fn a_row_added_by_another_program_is_found() {
     for table in TABLES.into_iter().skip(1) {
         let place = filled();
         let raw = place.raw();
-        let value = |column| if column == "hash" { "x'07'" } else { "'7'" };
-        let rest = columns(&raw, table).iter().skip(2).map(|c| value(c.as_str())).collect::<Vec<_>>().join(", ");
+        let rest = columns(&raw, table).iter().skip(2).map(|c| any(c)).collect::<Vec<_>>().join(", ");
         raw.execute(&format!("INSERT INTO {table} VALUES ((SELECT max(number) FROM entry), 99, {rest})"), [])
             .expect("appending is what the triggers allow");
         let found = fault(&place);
@@ -164,6 +183,14 @@ fn a_row_added_by_another_program_is_found() {
     }
     let place = filled();
     let next = place.read().head().expect("a head").number.get() + 1;
+    let raw = place.raw();
+    drop_triggers(&raw);
+    raw.pragma_update(None, "foreign_keys", false).expect("set");
+    raw.execute("INSERT INTO tag SELECT ?1, n, bundle, tag, digest, previous FROM tag LIMIT 1", [next.cast_signed()])
+        .expect("a row of an entry that is still to come");
+    drop(raw);
+    assert!(matches!(fault(&place), Fault::ExtraRow { table: "tag", entry } if entry == next.cast_signed()));
+    let place = filled();
     place.raw().execute("INSERT INTO entry VALUES (?1, x'00', x'00')", [next.cast_signed()]).expect("appended");
     assert!(matches!(fault(&place), Fault::Hash { number, .. } if number.get() == next));
     assert!(place.try_open().is_err(), "nothing is written after a wrong entry");
@@ -271,6 +298,126 @@ fn the_chain_holds_even_if_hashes_are_made_again() {
     assert!(matches!(fault(&place), Fault::Chain { number, .. } if number.get() == 4));
 }
 
+/// Appends an entry as the triggers let any program do, with the right hash; without the rows that belong to it.
+fn append(place: &Place, change: impl FnOnce(&mut Entry)) {
+    let ledger = place.read();
+    let last = ledger.head().expect("a head").number;
+    let Stored { mut entry, hash, .. } = ledger.entry(last).expect("read").expect("an entry");
+    (entry.number, entry.previous) = (last.next(), hash);
+    change(&mut entry);
+    let bytes = serde_json::to_vec(&entry).expect("bytes");
+    let row = (last.next().get().cast_signed(), ledger::entry_hash(&bytes).as_bytes().to_vec(), bytes);
+    place.raw().execute("INSERT INTO entry VALUES (?1, ?2, ?3)", row).expect("appended");
+}
+
+#[test]
+fn an_entry_that_may_not_stand_where_it_stands_is_named() {
+    let other = place().id;
+    type Change = Box<dyn FnOnce(&mut Entry)>;
+    let cases: [(Change, &str); 4] = [
+        (Box::new(move |e| e.ledger = other), "it belongs to another ledger"),
+        (Box::new(|e| e.act = Act::Created(Created::default())), "the first entry, and no other, creates the ledger"),
+        (Box::new(|e| e.time = stamp(1).now), "its time is before the time of the entry before it"),
+        (Box::new(|e| e.number = e.number.next()), "it has another number"),
+    ];
+    for (change, expected) in cases {
+        let place = place();
+        import(&mut place.open(), "payments", 1, 10);
+        append(&place, change);
+        let found = fault(&place);
+        assert!(
+            matches!(found, Fault::Misplaced { number, reason } if number.get() == 5 && reason == expected),
+            "{found}"
+        );
+    }
+    let place = place();
+    import(&mut place.open(), "payments", 1, 10);
+    append(&place, |e| e.previous = EntryHash::NONE);
+    assert!(matches!(fault(&place), Fault::Chain { number, .. } if number.get() == 5));
+}
+
+#[test]
+fn a_ledger_begins_with_what_creates_it() {
+    let place = place();
+    let mut first = place.read().entry(EntryNumber::FIRST).expect("read").expect("an entry").entry;
+    first.act = Act::Refused(refused(&subject("payments", 1)));
+    let bytes = serde_json::to_vec(&first).expect("bytes");
+    let reader = place.read();
+    let raw = place.raw();
+    drop_triggers(&raw);
+    let row = (ledger::entry_hash(&bytes).as_bytes().to_vec(), bytes);
+    raw.execute("UPDATE entry SET hash = ?1, bytes = ?2", row).expect("changed");
+    drop(raw);
+    for (result, expected) in [
+        (Ledger::open_read_only(&place.path, None).map(|_| ()), "the first entry does not create the ledger"),
+        (reader.verify(&Keys).map(|_| ()), "the first entry, and no other, creates the ledger"),
+    ] {
+        let misplaced = |fault: &Fault| matches!(fault, Fault::Misplaced { reason, .. } if *reason == expected);
+        assert!(matches!(&result, Err(Error::Tampered { fault, .. }) if misplaced(fault)), "{result:?}");
+    }
+}
+
+#[test]
+fn the_first_row_that_is_wrong_is_named() {
+    for (entry, n) in [(0, 0), (4, -1), (4, 99), (5, 0)] {
+        let place = place();
+        import(&mut place.open(), "payments", 1, 10);
+        import(&mut place.open(), "payments", 2, 20);
+        let raw = place.raw();
+        drop_triggers(&raw);
+        raw.pragma_update(None, "foreign_keys", false).expect("set");
+        raw.execute("INSERT INTO tag VALUES (?1, ?2, 'x', 'x', 'x', NULL)", (entry, n)).expect("a row of nobody");
+        raw.execute("UPDATE entry SET bytes = x'00' WHERE number = 6", []).expect("changed");
+        drop(raw);
+        let found = fault(&place);
+        assert!(matches!(found, Fault::ExtraRow { table: "tag", entry: e } if e == entry), "{entry} {n}: {found}");
+    }
+}
+
+#[test]
+fn a_change_of_the_key_that_was_not_signed_by_both_for_this_place_is_named() {
+    let place = place();
+    import(&mut place.open(), "payments", 1, 10);
+    let before = fs::read(&place.path).expect("the file");
+    let after = place.read().head().expect("a head");
+    let earlier = Head { number: 3.try_into().expect("a number"), ..after };
+    let key = |letter| Some(ledger_key(letter));
+    for (what, from, said, signers, expected) in [
+        ("from another key", key('C'), (after, key('C'), 'B'), "CB", "it changes from CCCC"),
+        ("from no key", None, (after, None, 'B'), "B", "it changes from none"),
+        ("without the old key", key('A'), (after, key('A'), 'B'), "B", "AAAA did not sign it"),
+        ("without the new key", key('A'), (after, key('A'), 'B'), "A", "BBBB did not sign it"),
+        ("signed from another key", key('A'), (after, key('C'), 'B'), "AB", "another change"),
+        ("signed to another key", key('A'), (after, key('A'), 'C'), "AB", "another change"),
+        ("signed after another entry", key('A'), (earlier, key('A'), 'B'), "AB", "another change"),
+        // It lacks its rows only.
+        ("as it should be", key('A'), (after, key('A'), 'B'), "AB", ""),
+    ] {
+        place.put_back(&before);
+        let (after, said_from, said_to) = said;
+        let document = KeyChange { kind: KeyChangeType::V1, after, from: said_from, to: ledger_key(said_to) };
+        let document = serde_json::to_vec(&document).expect("bytes");
+        let signed = signers.chars().map(|letter| Key(ledger_key(letter)).sign(&document).expect("signed"));
+        let file = signed.reduce(|one, two| join(&one, &two).expect("joined")).expect("a signature");
+        let text = |bytes| OutsideText::whole(String::from_utf8(bytes).expect("text"));
+        let certificates = signers.chars().flat_map(|letter| Key(ledger_key(letter)).certificate().expect("bytes"));
+        let certificates = text(certificates.collect());
+        let change = KeyChanged { from, to: ledger_key('B'), certificates, file: text(file) };
+        append(&place, |e| e.act = Act::KeyChanged(change));
+        match fault(&place) {
+            Fault::KeyChange { number, reason } => {
+                assert!(
+                    number.get() == 5 && !expected.is_empty() && reason.raw().contains(expected),
+                    "{what}: {reason:?}"
+                )
+            }
+            other => {
+                assert!(expected.is_empty() && matches!(other, Fault::Row { table: "act", .. }), "{what}: {other}")
+            }
+        }
+    }
+}
+
 /// Cuts the ledger off behind an entry, with triggers as they were.
 fn cut_off(place: &Place, last: u64) {
     let raw = place.raw();
@@ -332,6 +479,93 @@ fn other_tables_and_triggers_are_found_and_not_written_with() {
     let place = filled();
     place.raw().execute_batch("ANALYZE").expect("statistics are no part of the record");
     let _ = place.open().verify(&Keys).expect("right");
+}
+
+#[test]
+fn what_is_read_and_is_not_what_was_written_is_said() {
+    let place = place();
+    import(&mut place.open(), "payments", 1, 10);
+    let before = fs::read(&place.path).expect("the file");
+    let changed = |sql: &str| {
+        place.put_back(&before);
+        let raw = place.raw();
+        drop_triggers(&raw);
+        raw.pragma_update(None, "foreign_keys", false).expect("set");
+        raw.execute_batch(sql).expect(sql);
+        drop(raw);
+        place.read()
+    };
+    let ledger = changed("UPDATE entry SET bytes = x'00' WHERE number = 3");
+    let read: Vec<_> = ledger.entries(EntryNumber::FIRST).map(|entry| entry.is_ok()).collect();
+    assert_eq!(read, [true, true, false], "nothing comes after what is wrong");
+    drop(ledger);
+    let head = changed("DELETE FROM act WHERE entry = 4").head();
+    assert!(
+        matches!(head, Err(Error::Tampered { fault: Fault::Row { table: "act", present: false, .. }, .. })),
+        "{head:?}"
+    );
+    let head = changed("UPDATE entry SET hash = x'00' WHERE number = 4").head();
+    assert!(matches!(head, Err(Error::Tampered { fault: Fault::Misplaced { .. }, .. })), "{head:?}");
+    let ledger = changed("UPDATE bundle SET sequence = -1");
+    let bundles = ledger.bundles(&ledger::Filter::default());
+    assert!(matches!(bundles, Err(Error::Database { .. })), "{bundles:?}");
+}
+
+#[test]
+fn the_first_and_the_last_entry_are_looked_at_when_a_ledger_is_opened() {
+    let place = place();
+    import(&mut place.open(), "payments", 1, 10);
+    let raw = place.raw();
+    // As it was made, so that only the entry is wrong.
+    let trigger: String = raw
+        .query_row("SELECT sql FROM sqlite_schema WHERE name = 'entry_update'", [], |r| r.get(0))
+        .expect("a trigger");
+    raw.execute_batch("DROP TRIGGER entry_update; UPDATE entry SET bytes = x'00' WHERE number = 4").expect("changed");
+    raw.execute_batch(&trigger).expect("made again");
+    drop(raw);
+    let opened = place.try_open();
+    assert!(matches!(opened, Err(Error::Tampered { fault: Fault::Hash { .. }, .. })), "{opened:?}");
+    let raw = place.raw();
+    raw.pragma_update(None, "foreign_keys", false).expect("set");
+    raw.execute_batch("DROP TRIGGER entry_delete; DELETE FROM entry WHERE number = 1").expect("deleted");
+    drop(raw);
+    let opened = Ledger::open_read_only(&place.path, None);
+    assert!(matches!(opened, Err(Error::Tampered { fault: Fault::Gap { found: 2, .. }, .. })), "{opened:?}");
+}
+
+#[test]
+fn a_file_that_was_cut_is_damaged() {
+    let place = filled();
+    let bytes = fs::read(&place.path).expect("the file");
+    place.put_back(&bytes[..8192]);
+    let opened = place.try_open();
+    assert!(matches!(opened, Err(Error::Damaged { .. })), "{opened:?}");
+}
+
+#[test]
+fn an_index_that_hides_rows_is_found() {
+    let place = filled();
+    let withdrawn = digest("index payments 4");
+    let withdrawals = |ledger: &Ledger| ledger.withdrawals(&withdrawn).expect("read").len();
+    assert_eq!(withdrawals(&place.read()), 1);
+    // The index of an empty table, in place of that of the withdrawals.
+    let raw = place.raw();
+    raw.execute_batch(
+        "CREATE TABLE empty (digest TEXT, entry INTEGER, n INTEGER); CREATE INDEX none ON empty (digest, entry, n);
+         PRAGMA writable_schema = ON;
+         UPDATE sqlite_schema SET rootpage = (SELECT rootpage FROM sqlite_schema WHERE name = 'none')
+             WHERE name = 'withdrawal_by_digest_entry';
+         DELETE FROM sqlite_schema WHERE name IN ('empty', 'none');",
+    )
+    .expect("changed");
+    drop(raw);
+    assert_eq!(withdrawals(&place.read()), 0);
+    assert!(matches!(fault(&place), Fault::Integrity(_)), "{}", fault(&place));
+    // Also if only the file that is open already can be looked at.
+    let reader = place.read();
+    fs::rename(&place.path, place.path.with_extension("moved")).expect("moved");
+    let found = reader.verify(&Keys);
+    assert!(matches!(found, Err(Error::Tampered { fault: Fault::Integrity(_), .. })), "{found:?}");
 }
 
 #[test]

@@ -5,12 +5,15 @@ mod common;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::*;
 use ledger::{
-    Act, EntryNumber, Error, Fault, Head, HeadStanding, HeadStatement, Known, LaterKey, Ledger, Mark, Refusal, Signer,
+    Act, Checked, Checker, Created, Custody, EntryNumber, Error, Fault, Head, HeadStanding, HeadStatement, Known,
+    LaterKey, Ledger, Mark, Refusal, Signer,
 };
-use manifest_schema::OutsideText;
+use manifest_schema::{LIMITS, OutsideText};
 
 fn reason() -> OutsideText {
     OutsideText::new("somebody looked into it")
@@ -86,6 +89,20 @@ fn adopting_takes_the_ledger_key_and_a_head_that_it_signed() {
 }
 
 #[test]
+fn a_ledger_whose_head_is_gone_is_adopted_by_no_other_key() {
+    let place = place();
+    import(&mut place.open(), "payments", 1, 10);
+    place.raw().execute_batch("DELETE FROM head").expect("deleted");
+    let before = place.read().head().expect("a head");
+    let by = |letter| Ledger::adopt(&place.path, None, custody(&place.path, letter), &stamp(30), reason(), &[]);
+    assert!(matches!(by('B'), Err(Error::BadSecond { .. })), "what the ledger key signed is nothing to another");
+    fs::remove_file(place.custody().second).expect("removed");
+    assert!(matches!(by('B'), Err(Error::OtherKey { expected: Some(key), .. }) if key == ledger_key('A')));
+    assert_eq!(place.read().head().expect("a head"), before, "nothing was written");
+    by('A').expect("adopted");
+}
+
+#[test]
 fn an_act_that_is_there_already_brings_the_second_file_up_to_date() {
     let place = place();
     let s = subject("payments", 1);
@@ -114,8 +131,54 @@ fn an_act_that_is_there_already_brings_the_second_file_up_to_date() {
 fn the_second_file_of_one_entry_is_made_when_the_ledger_is_opened() {
     let place = place();
     fs::remove_file(place.custody().second).expect("`create` was killed before it was written");
+    assert!(matches!(adopt(&place, 5), Err(Error::NothingToAdopt(_))));
     place.open();
     assert_eq!(head_in(&second(&place)).head, place.read().head().expect("a head"));
+}
+
+#[test]
+fn a_ledger_is_made_beside_no_second_file_of_another() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("ledger.db");
+    let given = custody(&path, 'A');
+    let create = || Ledger::create(&path, &stamp(0), Created::default(), Some(&given));
+    fs::write(&given.second, "another's").expect("written");
+    assert!(matches!(create(), Err(Error::Exists(second)) if second == given.second));
+    assert_eq!(fs::read(&given.second).expect("there"), b"another's");
+    fs::remove_file(&given.second).expect("removed");
+    symlink("nowhere", &given.second).expect("a link");
+    assert!(matches!(create(), Err(Error::Exists(_))), "a link to nowhere is there too");
+    assert!(!path.exists());
+    fs::remove_file(&given.second).expect("removed");
+    create().expect("a ledger");
+}
+
+#[test]
+fn a_head_of_one_entry_may_be_lacking_and_not_be_wrong() {
+    let place = place();
+    let wrong = "UPDATE head SET statement = x'00'";
+    place.raw().execute_batch(wrong).expect("changed");
+    assert!(is_head(&place.try_open()));
+    // As a ledger of before heads were signed.
+    place.raw().execute_batch("DELETE FROM head").expect("deleted");
+    assert!(matches!(adopt(&place, 5), Err(Error::NothingToAdopt(_))));
+    import(&mut place.open(), "payments", 1, 10);
+    let _ = place.read().verify(&Keys).expect("right");
+}
+
+#[test]
+fn no_key_signs_for_a_ledger_that_names_none() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("ledger.db");
+    let facts = Created { production: None, ledger_key: Some(ledger_key('A')) };
+    Ledger::create(&path, &stamp(0), facts, None).expect("a ledger");
+    let before = Ledger::open(&path, None, None).expect("opens").head().expect("a head");
+    let given = || custody(&path, 'A');
+    let none = |result: Result<(), Error>| matches!(result, Err(Error::OtherKey { expected: None, .. }));
+    assert!(none(Ledger::open(&path, None, Some(given())).map(|_| ())));
+    assert!(none(Ledger::adopt(&path, None, given(), &stamp(10), reason(), &[]).map(|_| ())));
+    assert!(!given().second.exists());
+    assert_eq!(Ledger::open_read_only(&path, None).expect("opens").head().expect("a head"), before);
 }
 
 #[test]
@@ -211,6 +274,51 @@ fn the_second_file_is_a_file() {
 }
 
 #[test]
+fn what_lies_where_the_second_file_is_made_does_not_get_into_it() {
+    let place = place();
+    import(&mut place.open(), "payments", 1, 10);
+    let new = place.custody().second.with_extension("head.new");
+    fs::write(&new, "of a program that was killed\n".repeat(1000)).expect("written");
+    let _ = place.open().begin(&stamp(20), begun(&subject("payments", 2))).expect("begun");
+    let kept = place.read().signed_head().expect("read").expect("a head");
+    assert_eq!(second(&place), kept.statement, "nothing of what was there");
+    assert!(!new.exists());
+
+    let elsewhere = place.folder.path().join("elsewhere");
+    fs::write(&elsewhere, "mine").expect("written");
+    symlink(&elsewhere, &new).expect("a link");
+    let opened = &mut place.open();
+    let refused = opened.begin(&stamp(30), begun(&subject("payments", 3)));
+    assert!(matches!(refused, Err(Error::Io { .. })), "a link is not followed: {refused:?}");
+    assert_eq!(fs::read(&elsewhere).expect("there"), b"mine");
+    assert_eq!(second(&place), kept.statement);
+    assert!(fs::symlink_metadata(place.custody().second).expect("there").is_file());
+}
+
+/// Believes nothing, and remembers the most that it was asked to believe.
+struct Longest(Arc<AtomicUsize>);
+
+impl Checker for Longest {
+    fn check(&self, statement: &[u8], _: &[u8]) -> Result<Checked, OutsideText> {
+        self.0.fetch_max(statement.len(), Ordering::SeqCst);
+        Err(OutsideText::new("no"))
+    }
+}
+
+#[test]
+fn of_a_second_file_no_more_is_read_than_a_head_can_have() {
+    // Of one entry that nobody signed, only the second file is checked.
+    let place = place();
+    place.raw().execute_batch("DELETE FROM head").expect("deleted");
+    fs::write(place.custody().second, vec![b'x'; 2 * LIMITS.config as usize]).expect("written");
+    let longest = Arc::new(AtomicUsize::new(0));
+    let custody = Custody { checker: Box::new(Longest(longest.clone())), ..place.custody() };
+    let opened = Ledger::open(&place.path, None, Some(custody));
+    assert!(matches!(opened, Err(Error::BadSecond { .. })), "{opened:?}");
+    assert_eq!(longest.load(Ordering::SeqCst) as u64, LIMITS.config + 1);
+}
+
+#[test]
 fn what_is_put_back_together_with_its_second_file_shows_against_heads_kept_elsewhere() {
     let place = place();
     import(&mut place.open(), "payments", 1, 10);
@@ -299,6 +407,7 @@ fn what_heads_that_were_shown_say_of_streams_stays_known() {
         (10, &[("web", 1), ("api", 2)]),
         (10, &[("web", 1), ("api", 2)]),
         (12, &[("api", 6)]),
+        (14, &[("api", 5), ("payments", 3)]),
         // What the ledger has tells nothing new.
         (1, &[("payments", 3)]),
     ] {
@@ -308,12 +417,15 @@ fn what_heads_that_were_shown_say_of_streams_stays_known() {
     let entry = adopt(&place, 30).expect("adopted");
     let said = place.read().entry(entry).expect("read").expect("an entry").entry.act;
     let Act::Adopted(said) = said else { panic!("{said:?}") };
-    assert_eq!(said.heads, [far(10), far(12)]);
+    assert_eq!(said.heads, [far(10), far(12), far(14)]);
     assert_eq!(said.marks, marks(&[("api", 6), ("web", 1)]));
     let mut ledger = place.open();
     for (stream, newest) in [("api", 6), ("web", 1), ("payments", 3)] {
         assert_eq!(ledger.newest(&stream.parse().expect("a stream")).expect("read").map(|n| n.get()), Some(newest));
     }
+    let all = marks(&[("api", 6), ("payments", 3), ("web", 1)]);
+    assert_eq!(ledger.marks().expect("read"), all);
+    assert_eq!(head_in(&second(&place)).marks, all, "the next one who loses entries knows of them too");
     let older = ledger.begin(&stamp(40), begun(&subject("api", 5)));
     assert!(matches!(older, Err(Error::Refusal(Refusal::Rollback { .. }))), "{older:?}");
     let _ = ledger.verify(&Keys).expect("right");

@@ -117,6 +117,29 @@ fn it_goes_away_with_the_record_and_with_a_refusal() {
 }
 
 #[test]
+fn files_are_kept_together_or_not_at_all() {
+    let place = place();
+    let mut ledger = place.open();
+    let (s, other) = (subject("payments", 1), subject("payments", 2));
+    let failed = ledger.keep(&s, |keep| {
+        keep("one", b"bytes")?;
+        Err(Error::NotBegun(s.bundle))
+    });
+    assert!(matches!(failed, Err(Error::NotBegun(_))));
+    assert_eq!(ledger.kept(&s, "one").expect("read"), None);
+    for (subject, bytes) in [(&s, b"these"), (&other, b"other")] {
+        ledger.keep(subject, |keep| keep("one", bytes)).expect("kept");
+    }
+    assert_eq!(ledger.kept(&s, "one").expect("read"), Some(b"these".to_vec()));
+    assert_eq!(ledger.kept(&s, "two").expect("read"), None);
+    ledger.refused(&stamp(5), refused(&s)).expect("recorded");
+    assert_eq!(ledger.kept(&s, "one").expect("read"), None, "nothing of it waits");
+    assert!(ledger.kept(&other, "one").expect("read").is_some());
+    let mut reader = place.read();
+    assert!(matches!(reader.keep(&s, |keep| keep("one", b"bytes")), Err(Error::ReadOnly(_))));
+}
+
+#[test]
 fn what_other_programs_do_to_it_does_not_touch_the_record() {
     let place = place();
     let mut ledger = place.open();
