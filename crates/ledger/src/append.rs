@@ -13,8 +13,8 @@ use manifest_schema::{Reference, TagRef, Timestamp};
 use rusqlite::{Connection, TransactionBehavior};
 
 use crate::acts::{
-    ApprovalWithdrawn, Approved, Begun, HandedOver, Overridden, Received, Recorded, Refused, Rejected, Resigned, Rule,
-    Signing, Subject, Withdrawn,
+    ApprovalWithdrawn, Approved, Begun, HandedOver, Overridden, Received, Recorded, RecordedSignature, Refused,
+    Rejected, Resigned, Rule, Signing, Subject, Withdrawn,
 };
 use crate::entry::{Act, Entry, EntryType};
 use crate::error::{Error, Refusal, database};
@@ -111,8 +111,14 @@ impl Ledger {
         self.transaction(|open| {
             let subject = &approved.subject;
             open.waits(subject)?;
-            if let Some((entry, _)) = open.sql(query::approval(open.connection, &approved.statement))? {
-                return Ok(entry);
+            match open.sql(query::approval(open.connection, &approved.statement))? {
+                Some((entry, bundle)) if bundle == subject.bundle => return Ok(entry),
+                Some((entry, bundle)) => {
+                    return Err(
+                        Refusal::ApprovalOfOther { statement: Box::new(approved.statement), bundle, entry }.into()
+                    );
+                }
+                None => {}
             }
             if let Some(entry) =
                 open.sql(query::approval_withdrawn(open.connection, &approved.statement, &approved.approver))?
@@ -248,9 +254,14 @@ impl Ledger {
     /// Records that images in production have more signatures.
     ///
     /// # Errors
-    /// As [`Ledger::refused`].
+    /// [`Error::NotAnnounced`], [`Error::SignatureNotAnnounced`]; and as [`Ledger::refused`].
     pub fn resigned(&mut self, at: &Stamp, resigned: Resigned) -> Result<EntryNumber, Error> {
-        self.transaction(|open| open.append(at, Act::Resigned(resigned)))
+        self.transaction(|open| {
+            let Resigned { subject, signatures, .. } = &resigned;
+            open.known(subject)?.ok_or(Error::NotBegun(subject.bundle))?;
+            are_announced(subject, signatures, &open.resignings(subject)?)?;
+            open.append(at, Act::Resigned(resigned))
+        })
     }
 
     /// Records that images are to lose their production signatures. To be called before the first is taken away.
@@ -430,23 +441,25 @@ impl Open<'_> {
         Ok(found)
     }
 
+    /// What was announced for images of a bundle that were in production already.
+    fn resignings(&self, subject: &Subject) -> Result<Vec<Signing>, Error> {
+        let mut found = Vec::new();
+        for number in self.sql(query::entries_of_bundle(self.connection, &subject.bundle))? {
+            if let Some(Act::Resigning(signing)) =
+                query::stored_in(self.connection, self.path, number)?.map(|s| s.entry.act)
+            {
+                found.push(signing);
+            }
+        }
+        Ok(found)
+    }
+
     /// Every signature that is to be recorded was announced.
     fn announced(&self, recorded: &Recorded) -> Result<(), Error> {
-        let bundle = recorded.subject.bundle;
-        self.known(&recorded.subject)?.ok_or(Error::NotBegun(bundle))?;
-        let announcements = self.announcements(&recorded.subject)?;
-        if announcements.is_empty() {
-            return Err(Error::NotAnnounced(bundle));
-        }
-        let announced: HashSet<_> =
-            announcements.iter().flat_map(|(_, a)| &a.images).map(|i| (&i.reference, &i.digest)).collect();
-        match recorded.signatures.iter().find(|s| !announced.contains(&(&s.reference, &s.digest))) {
-            Some(s) => {
-                let (reference, digest) = (Box::new(s.reference.clone()), Box::new(s.digest));
-                Err(Error::SignatureNotAnnounced { bundle, reference, digest })
-            }
-            None => Ok(()),
-        }
+        let Recorded { subject, signatures, .. } = recorded;
+        self.known(subject)?.ok_or(Error::NotBegun(subject.bundle))?;
+        let announcements: Vec<_> = self.announcements(subject)?.into_iter().map(|(_, signing)| signing).collect();
+        are_announced(subject, signatures, &announcements)
     }
 
     fn forget_up_to(&self, subject: &Subject) -> Result<(), Error> {
@@ -466,6 +479,22 @@ impl Open<'_> {
         };
         write_entry(self.connection, self.path, &entry)?;
         Ok(entry.number)
+    }
+}
+
+fn are_announced(subject: &Subject, signatures: &[RecordedSignature], announcements: &[Signing]) -> Result<(), Error> {
+    let bundle = subject.bundle;
+    if announcements.is_empty() {
+        return Err(Error::NotAnnounced(bundle));
+    }
+    let announced: HashSet<_> =
+        announcements.iter().flat_map(|a| &a.images).map(|i| (&i.reference, &i.digest)).collect();
+    match signatures.iter().find(|s| !announced.contains(&(&s.reference, &s.digest))) {
+        Some(s) => {
+            let (reference, digest) = (Box::new(s.reference.clone()), Box::new(s.digest));
+            Err(Error::SignatureNotAnnounced { bundle, reference, digest })
+        }
+        None => Ok(()),
     }
 }
 

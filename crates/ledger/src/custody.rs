@@ -324,6 +324,10 @@ impl Ledger {
         certificates.extend(later.iter().flat_map(|later| &later.certificate));
         let statement = head::read(&bytes, &certificates, custody.checker.as_ref()).map_err(wrong)?;
         let HeadStatement { head, key, marks, .. } = statement;
+        // The same key may sign for another ledger, whose streams are not those of this one.
+        if head.ledger != self.id {
+            return Err(wrong(OutsideText::new(format!("it is of ledger {}", head.ledger))));
+        }
         let then = self.sql(key_at(&self.connection, head.number.into()))?;
         if then.as_ref() != Some(&key) && later.iter().all(|later| later.key != key) {
             return Err(wrong(OutsideText::new(format!("{key} did not sign then"))));

@@ -316,6 +316,16 @@ pub enum Refusal {
         /// When.
         at: Timestamp,
     },
+    /// The approval is another bundle's.
+    #[error("approval {statement} is of bundle {bundle}, in entry {entry}")]
+    ApprovalOfOther {
+        /// The digest of its statement.
+        statement: Box<Digest>,
+        /// The bundle that it is of.
+        bundle: BundleId,
+        /// The entry.
+        entry: EntryNumber,
+    },
     /// The approval was taken back.
     #[error("approval {statement} was withdrawn, in entry {entry}")]
     ApprovalWithdrawn {

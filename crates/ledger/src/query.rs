@@ -569,6 +569,11 @@ pub(crate) fn marks(c: &Connection) -> rusqlite::Result<Vec<Mark>> {
     c.prepare_cached(&marks_sql())?.query_map([], mark)?.collect()
 }
 
+/// Everything about a bundle, oldest first.
+pub(crate) fn entries_of_bundle(c: &Connection, id: &BundleId) -> rusqlite::Result<Vec<EntryNumber>> {
+    c.prepare_cached(ENTRIES_OF_BUNDLE)?.query_map([id.to_string()], |r| number(r, 0))?.collect()
+}
+
 /// The entries that announced a bundle's signatures.
 pub(crate) fn announcements(c: &Connection, id: &BundleId) -> rusqlite::Result<Vec<EntryNumber>> {
     c.prepare_cached(ANNOUNCEMENTS)?.query_map([id.to_string()], |r| number(r, 0))?.collect()

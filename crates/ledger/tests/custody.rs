@@ -453,6 +453,15 @@ fn a_bundle_waits_is_approved_and_promoted_in_parts() {
     assert!(matches!(others, Err(Error::Refusal(Refusal::OtherManifest { .. }))), "{others:?}");
     let first = ledger.approved(&stamp(4), approved(&s, 'B')).expect("approved");
     assert_eq!(ledger.approved(&stamp(5), approved(&s, 'B')).expect("the same again"), first);
+    let two = subject("payments", 2);
+    let _ = ledger.begin(&stamp(5), begun(&two)).expect("begun");
+    ledger.received(&stamp(5), received(&two)).expect("received");
+    let same = ledger::Approved { statement: approved(&s, 'B').statement, ..approved(&two, 'B') };
+    let others = ledger.approved(&stamp(5), same);
+    assert!(
+        matches!(others, Err(Error::Refusal(Refusal::ApprovalOfOther { entry, .. })) if entry == first),
+        "{others:?}"
+    );
     ledger.approval_withdrawn(&stamp(5), approval_withdrawn(&s, 'C')).expect("before it is known");
     let dead = ledger.approved(&stamp(6), approved(&s, 'C'));
     assert!(matches!(dead, Err(Error::Refusal(Refusal::ApprovalWithdrawn { .. }))));
@@ -470,7 +479,7 @@ fn a_bundle_waits_is_approved_and_promoted_in_parts() {
     ledger.signing(&stamp(8), signing(&s)).expect("announced");
     assert_eq!(status(&ledger), Some("signing"));
     let late = ledger.rejected(&stamp(8), rejected(&s));
-    assert!(matches!(late, Err(Error::Refusal(Refusal::InProduction { .. }))), "its tags are about to move");
+    assert!(matches!(late, Err(Error::Refusal(Refusal::Unfinished { .. }))), "its tags are about to move");
     ledger.promoted(&stamp(9), recorded(&s)).expect("promoted");
     assert_eq!(status(&ledger), Some("promoted"));
     assert!(kept(&ledger).is_some());

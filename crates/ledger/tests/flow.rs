@@ -200,7 +200,13 @@ fn more_signatures_are_announced_for_a_bundle_that_was_begun_and_by_a_right_cloc
     assert!(matches!(result, Err(Error::Refusal(Refusal::OtherManifest { .. }))), "{result:?}");
     let result = ledger.resigning(&stamp(21), signing(&s));
     assert!(matches!(result, Err(Error::Refusal(Refusal::ClockBehind { .. }))), "{result:?}");
+    let result = ledger.resigned(&stamp(30), resigned(&s));
+    assert!(matches!(result, Err(Error::NotAnnounced(id)) if id == s.bundle), "{result:?}");
     let announced = ledger.resigning(&stamp(30), signing(&s)).expect("it is in production, however old");
+    let mut elsewhere = resigned(&s);
+    elsewhere.signatures[0].reference = "registry.prod.example/payments/other:1".parse().expect("a reference");
+    let result = ledger.resigned(&stamp(31), elsewhere);
+    assert!(matches!(result, Err(Error::SignatureNotAnnounced { .. })), "{result:?}");
     let made = ledger.resigned(&stamp(31), resigned(&s)).expect("recorded");
     assert_eq!((announced, made), (number(8), number(9)));
     assert_eq!(ledger.newest(&s.stream).expect("read").map(|n| n.get()), Some(2));

@@ -378,6 +378,24 @@ fn a_second_file_that_says_nothing_is_not_passed_over() {
 }
 
 #[test]
+fn the_second_file_of_another_ledger_with_the_same_key_counts_for_nothing() {
+    let (place, other) = (place(), place());
+    import(&mut place.open(), "payments", 1, 10);
+    import(&mut other.open(), "payments", 9, 10);
+    fs::write(place.custody().second, second(&other)).expect("exchanged");
+    let is_refused = |refused: Result<_, Error>| {
+        assert!(
+            matches!(&refused, Err(Error::BadSecond { reason, .. }) if reason.raw().contains(&other.id.to_string()))
+        );
+    };
+    is_refused(place.try_open().map(|_| ()));
+    is_refused(adopt(&place, 20).map(|_| ()));
+    fs::remove_file(place.custody().second).expect("removed");
+    adopt(&place, 20).expect("it is lost");
+    assert_eq!(place.read().marks().expect("read"), marks(&[("payments", 1)]));
+}
+
+#[test]
 fn what_a_later_key_signed_stays_known() {
     let (mut place, lost) = put_back_from_before_the_key_change();
     assert!(matches!(place.try_open(), Err(Error::BadSecond { .. })), "by itself it is nobody's");
