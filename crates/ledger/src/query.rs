@@ -1,20 +1,28 @@
 //! Reading: what is known of a bundle, an image, an entry. Every question is answered from an index.
+//!
+//! Here is what anyone may ask ([`Ledger`]), in `within` what an act asks in its transaction; both use the statements of `sql`
+//! and read rows with `columns`.
 
-use std::path::Path;
-use std::str::FromStr;
+mod columns;
+mod sql;
+mod within;
 
 use manifest_schema::document::Platform;
 use manifest_schema::{BundleId, Digest, OutsideText, Reference, Sequence, Stream, TagRef, Timestamp};
-use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{OptionalExtension, Row};
 use serde::Serialize;
 
 use crate::acts::{Approved, Rule, Subject};
 use crate::entry::{Act, Entry};
-use crate::error::{Error, Fault, database, missing_node};
+use crate::error::{Error, Fault, database};
 use crate::head::{Head, Mark};
-use crate::names::{EntryHash, EntryNumber, Fingerprint, LedgerId, TreeHash, entry_hash};
+use crate::names::{EntryHash, EntryNumber, Fingerprint, TreeHash};
 use crate::{Ledger, custody, tree};
+use columns::*;
+use sql::*;
+
+pub(crate) use columns::number;
+pub(crate) use within::*;
 
 /// An entry as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -496,294 +504,5 @@ impl Iterator for Entries<'_> {
     }
 }
 
-/// A bundle as it was begun.
-pub(crate) struct Known {
-    pub(crate) subject: Subject,
-    pub(crate) begun: EntryNumber,
-    pub(crate) begun_at: Timestamp,
-}
-
-pub(crate) fn known_by_number(c: &Connection, stream: &Stream, sequence: Sequence) -> rusqlite::Result<Option<Known>> {
-    let sql = format!("{KNOWN} WHERE b.stream = ?1 AND b.sequence = ?2");
-    let sql = format!("{sql} ORDER BY b.entry DESC LIMIT 1");
-    c.prepare_cached(&sql)?.query_row((stream.as_str(), sequence.get().cast_signed()), known).optional()
-}
-
-pub(crate) fn known_by_id(c: &Connection, id: &BundleId) -> rusqlite::Result<Option<Known>> {
-    c.prepare_cached(&format!("{KNOWN} WHERE b.id = ?1"))?.query_row([id.to_string()], known).optional()
-}
-
-fn known(row: &Row<'_>) -> rusqlite::Result<Known> {
-    Ok(Known { subject: subject(row, 0)?, begun: number(row, 4)?, begun_at: parsed(row, 5)? })
-}
-
-/// The entry that recorded a bundle, and its time.
-pub(crate) fn recorded(c: &Connection, id: &BundleId) -> rusqlite::Result<Option<(EntryNumber, Timestamp)>> {
-    c.prepare_cached(RECORDED)?.query_row([id.to_string()], |r| Ok((number(r, 0)?, parsed(r, 1)?))).optional()
-}
-
-/// The entry that said that a bundle's images wait.
-pub(crate) fn received(c: &Connection, id: &BundleId) -> rusqlite::Result<Option<EntryNumber>> {
-    c.prepare_cached(RECEIVED)?.query_row([id.to_string()], |r| number(r, 0)).optional()
-}
-
-/// The entry that rejected a bundle, and its time.
-pub(crate) fn rejected(c: &Connection, id: &BundleId) -> rusqlite::Result<Option<(EntryNumber, Timestamp)>> {
-    c.prepare_cached(REJECTED)?.query_row([id.to_string()], |r| Ok((number(r, 0)?, parsed(r, 1)?))).optional()
-}
-
-/// The first entry that put images of a bundle into production, or was about to.
-pub(crate) fn promotions(c: &Connection, id: &BundleId) -> rusqlite::Result<Vec<EntryNumber>> {
-    c.prepare_cached(PROMOTIONS)?.query_map([id.to_string()], |r| number(r, 0))?.collect()
-}
-
-/// The entry with an approval's statement, and the bundle.
-pub(crate) fn approval(c: &Connection, statement: &Digest) -> rusqlite::Result<Option<(EntryNumber, BundleId)>> {
-    c.prepare_cached(APPROVAL)?.query_row([statement.to_string()], |r| Ok((number(r, 0)?, parsed(r, 1)?))).optional()
-}
-
-/// The entry in which its approver took an approval back.
-pub(crate) fn approval_withdrawn(
-    c: &Connection,
-    statement: &Digest,
-    approver: &Fingerprint,
-) -> rusqlite::Result<Option<EntryNumber>> {
-    c.prepare_cached(APPROVAL_WITHDRAWN)?
-        .query_row((statement.to_string(), approver.as_str()), |r| number(r, 0))
-        .optional()
-}
-
-/// The entries that let a bundle with this id pass a rule.
-pub(crate) fn overrides(c: &Connection, id: &BundleId, rule: Rule) -> rusqlite::Result<Vec<EntryNumber>> {
-    c.prepare_cached(OVERRIDES)?.query_map((id.to_string(), rule.as_str()), |r| number(r, 0))?.collect()
-}
-
-/// When the manifest of a stream's bundles was signed last.
-pub(crate) fn newest_signed(c: &Connection, stream: &Stream) -> rusqlite::Result<Option<Timestamp>> {
-    c.prepare_cached(NEWEST_SIGNED)?.query_row([stream.as_str()], |r| maybe_parsed(r, 0))
-}
-
-/// How far every stream has come.
-pub(crate) fn marks(c: &Connection) -> rusqlite::Result<Vec<Mark>> {
-    let mark = |r: &Row<'_>| Ok(Mark { stream: parsed(r, 0)?, sequence: from_integer(1, r.get(1)?)? });
-    c.prepare_cached(&marks_sql())?.query_map([], mark)?.collect()
-}
-
-/// Everything about a bundle, oldest first.
-pub(crate) fn entries_of_bundle(c: &Connection, id: &BundleId) -> rusqlite::Result<Vec<EntryNumber>> {
-    c.prepare_cached(ENTRIES_OF_BUNDLE)?.query_map([id.to_string()], |r| number(r, 0))?.collect()
-}
-
-/// The entries that announced a bundle's signatures.
-pub(crate) fn announcements(c: &Connection, id: &BundleId) -> rusqlite::Result<Vec<EntryNumber>> {
-    c.prepare_cached(ANNOUNCEMENTS)?.query_map([id.to_string()], |r| number(r, 0))?.collect()
-}
-
-/// The newest sequence of a stream whose tags were about to move.
-pub(crate) fn newest(c: &Connection, stream: &Stream) -> rusqlite::Result<Option<Sequence>> {
-    let found: Option<i64> = c.prepare_cached(&newest_sql())?.query_row([stream.as_str()], |r| r.get(0))?;
-    found.map(|n| from_integer(0, n)).transpose()
-}
-
-/// The last entry.
-pub(crate) fn head(connection: &Connection, path: &Path, ledger: LedgerId) -> Result<Head, Error> {
-    let read = |r: &Row<'_>| Ok((number(r, 0)?, r.get::<_, Vec<u8>>(1)?, maybe_parsed(r, 2)?));
-    let found = connection.prepare_cached(HEAD).and_then(|mut s| s.query_row([], read).optional());
-    let tampered = |fault| Error::Tampered { path: path.into(), fault };
-    let (number, hash, time) = found.map_err(|e| database(path, e))?.ok_or_else(|| tampered(Fault::Empty))?;
-    let time = time.ok_or_else(|| tampered(Fault::Row { table: "act", entry: number, row: 0, present: false }))?;
-    let hash = EntryHash::try_from(hash.as_slice())
-        .map_err(|_| tampered(Fault::Misplaced { number, reason: "its hash does not have 32 bytes" }))?;
-    let root = tree::root(connection, number.get()).map_err(|e| database(path, e))?;
-    let root = root.ok_or_else(|| missing_node(path, number.get()))?;
-    Ok(Head { ledger, number, hash, root, time })
-}
-
-/// One entry, checked against its hash.
-pub(crate) fn stored(ledger: &Ledger, number: EntryNumber) -> Result<Option<Stored>, Error> {
-    stored_in(&ledger.connection, &ledger.path, number)
-}
-
-pub(crate) fn stored_in(connection: &Connection, path: &Path, number: EntryNumber) -> Result<Option<Stored>, Error> {
-    let found = connection
-        .prepare_cached(ENTRY)
-        .and_then(|mut s| s.query_row([i64::from(number)], |r| Ok((r.get::<_, Vec<u8>>(0)?, r.get(1)?))).optional());
-    match found.map_err(|e| database(path, e))? {
-        None => Ok(None),
-        Some((hash, bytes)) => match checked(number, &hash, bytes) {
-            Ok(stored) => Ok(Some(stored)),
-            Err(fault) => Err(Error::Tampered { path: path.into(), fault }),
-        },
-    }
-}
-
-/// Checks an entry's bytes against its hash and its number, and parses them.
-pub(crate) fn checked(number: EntryNumber, hash: &[u8], bytes: Vec<u8>) -> Result<Stored, Fault> {
-    let found = entry_hash(&bytes);
-    if hash != found.as_bytes() {
-        let expected = OutsideText::new(manifest_schema::digest::to_hex(hash));
-        return Err(Fault::Hash { number, expected, found });
-    }
-    let entry = Entry::parse(&bytes).map_err(|reason| Fault::Unreadable { number, reason })?;
-    if entry.number != number {
-        return Err(Fault::Misplaced { number, reason: "it has another number" });
-    }
-    Ok(Stored { entry, hash: found, bytes })
-}
-
-const HEAD: &str = "SELECT e.number, e.hash, a.time FROM entry e LEFT JOIN act a ON a.entry = e.number AND a.n = 0
-    WHERE e.number = (SELECT max(number) FROM entry)";
-const ENTRY: &str = "SELECT hash, bytes FROM entry WHERE number = ?1";
-const ENTRIES_OF_BUNDLE: &str = "SELECT entry FROM act WHERE bundle = ?1 ORDER BY entry";
-const KNOWN: &str = "SELECT b.id, b.stream, b.sequence, b.manifest, b.entry, a.time
-    FROM bundle b JOIN act a ON a.entry = b.entry AND a.n = 0";
-const RECORDED: &str = "SELECT r.entry, a.time FROM recorded r JOIN act a ON a.entry = r.entry AND a.n = 0
-    WHERE r.bundle = ?1";
-const RECEIVED: &str = "SELECT entry FROM received WHERE bundle = ?1";
-const REJECTED: &str = "SELECT r.entry, a.time FROM rejection r JOIN act a ON a.entry = r.entry AND a.n = 0
-    WHERE r.bundle = ?1";
-const APPROVAL: &str = "SELECT entry, bundle FROM approval WHERE statement = ?1";
-const APPROVAL_WITHDRAWN: &str = "SELECT entry FROM approval_withdrawal WHERE statement = ?1 AND approver = ?2";
-const ANNOUNCEMENTS: &str = "SELECT entry FROM signing WHERE bundle = ?1 ORDER BY entry";
-const PROMOTIONS: &str = "SELECT entry FROM promoted WHERE bundle = ?1 ORDER BY entry";
-const OVERRIDES: &str = "SELECT entry FROM override WHERE bundle = ?1 AND rule = ?2 ORDER BY entry";
-const APPROVALS: &str = "SELECT entry FROM approval WHERE bundle = ?1
-    AND NOT EXISTS (SELECT 1 FROM approval_withdrawal w
-        WHERE w.statement = approval.statement AND w.approver = approval.approver) ORDER BY entry";
-const ALL_APPROVALS: &str = "SELECT entry FROM approval WHERE bundle = ?1 ORDER BY entry";
-const WITHDRAWALS: &str =
-    "SELECT w.entry, a.time, w.reference FROM withdrawal w JOIN act a ON a.entry = w.entry AND a.n = 0
-    WHERE w.digest = ?1 ORDER BY w.entry, w.n";
-// A CROSS JOIN keeps its order (sqlite.org/optoverview.html): the withdrawals are few, the acts are many.
-const ALL_WITHDRAWN: &str =
-    "SELECT w.entry, a.time, w.reference, w.digest FROM withdrawal w CROSS JOIN act a ON a.entry = w.entry AND a.n = 0
-    WHERE NOT EXISTS (SELECT 1 FROM signature s
-        WHERE s.digest = w.digest AND s.reference = w.reference AND s.entry > w.entry)
-    AND NOT EXISTS (SELECT 1 FROM withdrawal l
-        WHERE l.digest = w.digest AND l.reference = w.reference AND l.entry > w.entry)
-    ORDER BY w.entry, w.n";
-const NEWEST_SIGNED: &str = "SELECT max(time) FROM signed WHERE stream = ?1";
-const BUNDLE: &str =
-    "SELECT b.id, b.stream, b.sequence, b.manifest, b.entry, ba.time, sa.entry, sa.time, ra.entry, ra.time,
-        r.images, va.entry, va.time, ja.entry, ja.time,
-        (SELECT sum(p.images) FROM promoted p WHERE p.bundle = b.id)
-    FROM bundle b JOIN act ba ON ba.entry = b.entry AND ba.n = 0
-    LEFT JOIN act sa ON sa.entry = (SELECT min(s.entry) FROM signing s WHERE s.bundle = b.id) AND sa.n = 0
-    LEFT JOIN recorded r ON r.bundle = b.id
-    LEFT JOIN act ra ON ra.entry = r.entry AND ra.n = 0
-    LEFT JOIN received v ON v.bundle = b.id
-    LEFT JOIN act va ON va.entry = v.entry AND va.n = 0
-    LEFT JOIN rejection j ON j.bundle = b.id
-    LEFT JOIN act ja ON ja.entry = j.entry AND ja.n = 0";
-// Both lists are cut off by themselves, so that a digest that is everywhere costs no more than another. An image that is no
-// index is in both, and shown once.
-const IMAGES_BY_DIGEST: &str = "SELECT i.entry, a.time, i.bundle, i.origin, i.production, i.digest, d.platform
-    FROM (SELECT * FROM (SELECT entry, n, NULL AS platform, 1 AS itself FROM image WHERE digest = ?1
-              ORDER BY entry DESC, n LIMIT ?2)
-          UNION ALL
-          SELECT * FROM (SELECT DISTINCT entry, image, platform, 0 FROM platform WHERE digest = ?1
-              ORDER BY entry DESC, image LIMIT ?2)) d
-    JOIN image i ON i.entry = d.entry AND i.n = d.n
-    JOIN act a ON a.entry = i.entry AND a.n = 0
-    WHERE d.itself OR i.digest <> ?1
-    ORDER BY i.entry DESC, i.n LIMIT ?2";
-const SIGNATURES_BY_DIGEST: &str = "SELECT s.entry, a.time, s.bundle, s.reference, s.digest, s.path, s.file
-    FROM signature s JOIN act a ON a.entry = s.entry AND a.n = 0
-    WHERE s.digest = ?1 ORDER BY s.entry DESC, s.n LIMIT ?2";
-const MOVES_OF_TAG: &str = "SELECT t.entry, a.time, t.bundle, t.digest, t.previous
-    FROM tag t JOIN act a ON a.entry = t.entry AND a.n = 0
-    WHERE t.tag = ?1 ORDER BY t.entry DESC, t.n LIMIT ?2";
-
-/// The newest sequence of a stream whose tags were about to move; 0 for none.
-fn newest_of(stream: &str) -> String {
-    let newest = |table| format!("coalesce((SELECT max(sequence) FROM {table} WHERE stream = {stream}), 0)");
-    format!("max({})", ["signing", "recorded", "mark"].map(newest).join(", "))
-}
-
-fn newest_sql() -> String {
-    format!("SELECT nullif({}, 0)", newest_of("?1"))
-}
-
-/// Steps from one stream to the next in the indexes.
-fn marks_sql() -> String {
-    let streams = |name: &str, table: &str| {
-        let next = format!("SELECT min(stream) FROM {table} WHERE stream > {name}.stream");
-        format!(
-            "{name}(stream) AS (SELECT (SELECT min(stream) FROM {table}) UNION ALL
-                SELECT ({next}) FROM {name} WHERE {name}.stream IS NOT NULL)"
-        )
-    };
-    format!(
-        "WITH RECURSIVE {}, {} SELECT d.stream, {} FROM (SELECT stream FROM s UNION SELECT stream FROM m) d
-         WHERE d.stream IS NOT NULL ORDER BY d.stream",
-        streams("s", "signing"),
-        streams("m", "mark"),
-        newest_of("d.stream")
-    )
-}
-
-fn bundles_sql(of_stream: bool) -> String {
-    let stream = if of_stream { "b.stream = ?3" } else { "?3 IS NULL" };
-    format!("{BUNDLE} WHERE {stream} AND b.entry < ?1 ORDER BY b.entry DESC LIMIT ?2")
-}
-
-fn refusals_sql(of_stream: bool) -> String {
-    let stream = if of_stream { "stream = ?3" } else { "?3 IS NULL" };
-    format!("SELECT entry FROM refusal WHERE {stream} AND entry < ?1 ORDER BY entry DESC LIMIT ?2")
-}
-
-fn bundle_row(row: &Row<'_>) -> rusqlite::Result<BundleRow> {
-    let maybe_at = |i| if row.get_ref(i)?.data_type() == Type::Null { Ok(None) } else { at(row, i).map(Some) };
-    let (signing, recorded, received, rejected) = (maybe_at(6)?, maybe_at(8)?, maybe_at(11)?, maybe_at(13)?);
-    let count = |i| row.get::<_, Option<i64>>(i).map(|n| n.map(i64::cast_unsigned));
-    let (last, promoted) = (count(10)?, count(15)?);
-    let status = match () {
-        () if recorded.is_some() => Status::Recorded,
-        () if rejected.is_some() => Status::Rejected,
-        () if promoted.is_some() => Status::Promoted,
-        () if signing.is_some() => Status::Signing,
-        () if received.is_some() => Status::Received,
-        () => Status::Begun,
-    };
-    let images = last.or(promoted).map(|_| last.unwrap_or(0) + promoted.unwrap_or(0));
-    let (subject, begun) = (subject(row, 0)?, at(row, 4)?);
-    Ok(BundleRow { subject, status, begun, received, rejected, signing, recorded, images })
-}
-
-fn subject(row: &Row<'_>, i: usize) -> rusqlite::Result<Subject> {
-    Ok(Subject {
-        bundle: parsed(row, i)?,
-        stream: parsed(row, i + 1)?,
-        sequence: from_integer(i + 2, row.get(i + 2)?)?,
-        manifest: parsed(row, i + 3)?,
-    })
-}
-
-fn at(row: &Row<'_>, i: usize) -> rusqlite::Result<At> {
-    Ok(At { entry: number(row, i)?, time: parsed(row, i + 1)? })
-}
-
-pub(crate) fn number(row: &Row<'_>, i: usize) -> rusqlite::Result<EntryNumber> {
-    from_integer(i, row.get(i)?)
-}
-
-fn from_integer<T: TryFrom<u64>>(i: usize, n: i64) -> rusqlite::Result<T> {
-    let wrong = || rusqlite::Error::IntegralValueOutOfRange(i, n);
-    T::try_from(u64::try_from(n).map_err(|_| wrong())?).map_err(|_| wrong())
-}
-
-fn parsed<T: FromStr<Err: std::error::Error + Send + Sync + 'static>>(row: &Row<'_>, i: usize) -> rusqlite::Result<T> {
-    let text: String = row.get(i)?;
-    text.parse().map_err(|e| rusqlite::Error::FromSqlConversionFailure(i, Type::Text, Box::new(e)))
-}
-
-fn maybe_parsed<T: FromStr<Err: std::error::Error + Send + Sync + 'static>>(
-    row: &Row<'_>,
-    i: usize,
-) -> rusqlite::Result<Option<T>> {
-    if row.get_ref(i)?.data_type() == Type::Null { Ok(None) } else { parsed(row, i).map(Some) }
-}
-
 #[cfg(test)]
-#[path = "query_tests.rs"]
 mod tests;

@@ -17,29 +17,10 @@ fn note_some(ledger: &Ledger, subject: &Subject) {
     ledger.note_upload(subject, REPOSITORY, &digest("layer"), Some(("https://r/u/1", 7))).expect("noted");
 }
 
-/// The tables of schema 3.
-const NEW: [&str; 15] = [
-    "node",
-    "signed",
-    "received",
-    "approval",
-    "approval_withdrawal",
-    "rejection",
-    "override",
-    "promoted",
-    "withdrawal",
-    "ledger_key",
-    "adoption",
-    "mark",
-    "head",
-    "kept",
-    "shown",
-];
-
 /// The file as a program that knows schema 1 only left it.
 fn back_to_schema_1(place: &Place) {
     let raw = place.raw();
-    for table in NEW.into_iter().chain(["upload"]) {
+    for table in TABLES_OF_3.into_iter().chain(["head", "kept", "shown", "upload"]) {
         raw.execute_batch(&format!("DROP TABLE {table}")).expect("dropped");
     }
     let exists = |key: &str| format!("EXISTS (SELECT 1 FROM bundle WHERE {key})");

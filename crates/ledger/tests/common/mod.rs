@@ -12,6 +12,25 @@ use ledger::{
 use manifest_schema::manifest::PlatformManifest;
 use manifest_schema::{BundleId, Digest, OutsideText, Reference, Sequence, Timestamp};
 
+/// The tables of the record that schema 1 has.
+pub const TABLES: [&str; 10] =
+    ["entry", "act", "bundle", "signing", "recorded", "image", "platform", "signature", "tag", "refusal"];
+/// Those that came with schema 3.
+pub const TABLES_OF_3: [&str; 12] = [
+    "node",
+    "signed",
+    "received",
+    "approval",
+    "approval_withdrawal",
+    "rejection",
+    "override",
+    "promoted",
+    "withdrawal",
+    "ledger_key",
+    "adoption",
+    "mark",
+];
+
 pub const START: i64 = 1_770_000_000;
 const CERTIFICATE: &str = "567E347AD0044ADE55BA8A5F199E2F91FD431D51";
 
