@@ -552,6 +552,7 @@ fn ledger_fault(error: &ledger::Error) -> Fault {
         | E::NeedsKey { .. }
         | E::OtherKey { .. }
         | E::SameKey { .. }
+        | E::EarlierKey { .. }
         | E::NothingToAdopt(_)
         | E::NotSigned(_)
         | E::NoSuchImage(_)
@@ -605,6 +606,7 @@ fn ledger_hint(error: &ledger::Error) -> Option<String> {
             "name the right key; to change it, `sealift-import ledger rotate-key`. A ledger that was put back from before its key was \
              changed needs the key of then"
         }
+        E::EarlierKey { .. } => "make a new one: `sealift-import keygen ledger -o DIR`",
         E::NotSigned(_) => "only a ledger that was made with a key can be held against a head, or prove anything",
         E::NoSuchImage(_) => {
             "give the digest of an index or image manifest that is in production; `sealift-import ledger list` shows bundles"

@@ -127,7 +127,7 @@ pub fn receive(
     // Not before: until the bundle is authenticated, the production key is not touched. And nobody lets anything pass in a run
     // that cannot start.
     let production = match site.stage() {
-        Stage::Production => Some(production(site, progress)?),
+        Stage::Production => Some(production(site, &ledger, progress)?),
         Stage::Staging | Stage::Held => None,
     };
     overrides.record(&mut ledger, &subject, progress)?;
@@ -212,28 +212,25 @@ pub fn promote(
     if let Some(before) = promotion::before(ledger, asked)? {
         return Ok(Received::Before(before));
     }
-    // Nobody lets anything pass in a run that cannot start: the keys that it needs are good.
-    let mut keys = None;
-    if !overrides.is_empty() {
-        keys = Some((PromoterKey::unlock(site, promoter)?, production(site, progress)?));
-        overrides.record(ledger, &asked.subject, progress)?;
-    }
     let result = (|| {
         // Before it is looked for: a bundle that may not be promoted has nothing kept any more.
-        let _may = ledger.preview(&access::stamp()?, &asked.subject)?;
+        overrides.preview(ledger, &asked.subject)?;
         let (authenticated, received) = staged::authenticate(site, &asked.subject)?;
         let promotion = promotion::Promotion::of(ledger, &received, asked)?;
         let wanted = promotion.wanted(&received);
-        let (promoter, unlocked) = match keys {
-            Some((promoter, production)) => (promoter, Some(production)),
-            None => (PromoterKey::unlock(site, promoter)?, None),
-        };
+        let promoter = PromoterKey::unlock(site, promoter)?;
+        // Nobody lets anything pass in a run that cannot start: the bundle is authentic, and the keys are good.
+        let mut unlocked = None;
+        if !overrides.is_empty() {
+            unlocked = Some(production(site, ledger, progress)?);
+            overrides.record(ledger, &asked.subject, progress)?;
+        }
         let promoter = promoter.map(|key| key.states(ledger, &asked.subject, &wanted)).transpose()?;
         let by = promoter.as_ref().map(Promoter::fingerprint);
         let counted = |ledger: &Ledger| approvals::counted(site, ledger, &asked.subject, &wanted, by);
         // Before anything is copied, and once more before anything is signed: copying takes its time.
         let _so_far = counted(ledger)?;
-        let production = unlocked.map_or_else(|| production(site, progress), Ok)?;
+        let production = unlocked.map_or_else(|| production(site, ledger, progress), Ok)?;
         let admitted = admit::admit_again(site, ledger, authenticated, &promotion.images, progress)?;
         let complete = into_registry(site, admitted, ledger, progress)?;
         let signed = sign::sign(complete, counted(ledger)?, &production, ledger, progress)?;
@@ -261,8 +258,8 @@ fn earlier(ledger: &Ledger, subject: &Subject) -> Result<&'static str, Error> {
     })
 }
 
-fn production(site: &Site, progress: &Progress) -> Result<site::Production, Error> {
-    let production = site.production()?;
+fn production(site: &Site, ledger: &Ledger, progress: &Progress) -> Result<site::Production, Error> {
+    let production = site.production(ledger)?;
     for warning in production.key.warnings(site.now) {
         progress.warn(format_args!("production key: {warning}"));
     }

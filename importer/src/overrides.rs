@@ -58,6 +58,25 @@ impl Overrides {
         self.rules.is_empty()
     }
 
+    /// Whether a bundle may go on, if what is named here were recorded.
+    ///
+    /// # Errors
+    /// The ledger's refusal; or if it fails.
+    pub fn preview(&self, ledger: &Ledger, subject: &Subject) -> Result<(), Error> {
+        use ledger::Refusal as R;
+        let is_named = |rule| self.rules.iter().any(|named| named.rule() == rule);
+        match ledger.preview(&stamp()?, subject) {
+            Err(ledger::Error::Refusal(refusal)) => match &refusal {
+                R::Rollback { .. } if is_named(Rule::Rollback) => Ok(()),
+                R::ClockBehind { .. } if is_named(Rule::Clock) => Ok(()),
+                R::OtherBundle { .. } | R::OtherManifest { .. } if is_named(Rule::Number) => Ok(()),
+                _ => Err(ledger::Error::Refusal(refusal).into()),
+            },
+            Err(e) => Err(e.into()),
+            Ok(_) => Ok(()),
+        }
+    }
+
     /// Records what is overridden for a bundle, unless it is in the ledger already.
     ///
     /// # Errors

@@ -127,8 +127,7 @@ fn missing(
     }
     let mut missing = BTreeSet::new();
     for ((reference, digest), files) in recorded {
-        let last = ledger.withdrawals(&digest)?;
-        if last.iter().any(|(_, withdrawn)| *withdrawn == reference) {
+        if ledger.is_withdrawn(&reference, &digest)? {
             continue;
         }
         let found = sign::find(production, &reference, &digest)?;

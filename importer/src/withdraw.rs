@@ -13,8 +13,8 @@ use crate::attach;
 use crate::error::Error;
 use crate::site::{ProductionPlaces, Site};
 
-/// So many signatures of one digest are looked for.
-const SIGNATURES: u32 = 10_000;
+/// So many records of one image are looked through for the image manifests below it, which are the same in all of them.
+const RECORDS: u32 = 1000;
 
 /// What was withdrawn.
 #[derive(Debug, Serialize)]
@@ -87,17 +87,15 @@ fn signatures(ledger: &Ledger, image: &Reference) -> Result<Vec<SignatureRow>, E
         (None, None) => return Ok(Vec::new()),
     };
     let mut digests = BTreeSet::from([digest]);
-    for row in ledger.images_by_digest(&digest, SIGNATURES)? {
+    for row in ledger.images_by_digest(&digest, RECORDS)? {
         if let Some(details) = ledger.bundle(&row.bundle)? {
             digests.extend(details.entries.iter().flat_map(|entry| platforms(&entry.act, &digest)));
         }
     }
     let mut found = Vec::new();
     for digest in digests {
-        let wanted = |s: &SignatureRow| {
-            s.reference.repository() == repository && tag.is_none_or(|tag| s.reference.tag() == Some(tag))
-        };
-        found.extend(ledger.signatures_by_digest(&digest, SIGNATURES)?.into_iter().filter(wanted));
+        let wanted = |s: &SignatureRow| tag.is_none_or(|tag| s.reference.tag() == Some(tag));
+        found.extend(ledger.signatures_in(repository, &digest)?.into_iter().filter(wanted));
     }
     Ok(found)
 }
@@ -112,12 +110,7 @@ fn platforms(act: &ledger::Act, digest: &Digest) -> Vec<Digest> {
 /// Whether all of them were withdrawn since they were signed last.
 fn is_withdrawn(ledger: &Ledger, images: &[Announced]) -> Result<bool, Error> {
     for image in images {
-        let withdrawn = ledger.withdrawals(&image.digest)?;
-        let last =
-            withdrawn.iter().filter(|(_, reference)| *reference == image.reference).map(|(at, _)| at.entry).max();
-        let signed = ledger.signatures_by_digest(&image.digest, SIGNATURES)?;
-        let signed = signed.iter().filter(|s| s.reference == image.reference).map(|s| s.recorded.entry).max();
-        if last.is_none() || last < signed {
+        if !ledger.is_withdrawn(&image.reference, &image.digest)? {
             return Ok(false);
         }
     }

@@ -138,6 +138,11 @@ fn a_withdrawn_image_is_refused_by_clusters_and_does_not_come_back_by_itself() {
     site.receive(&next, &allowed).expect_code(0);
     site.production_key = second;
     verifies(&site).expect_code(0);
+    // It is in production again, so that a new key signs it too.
+    site.import["production"]["sign"]["key"] = "third.secret.asc".into();
+    import(&site, &["resign"]).expect_code(0);
+    site.production_key = third;
+    verifies(&site).expect_code(0);
     run_ok(&mut site.import(&["ledger", "verify"]));
 }
 

@@ -162,6 +162,9 @@ fn a_rejected_bundle_is_not_promoted_and_not_received_again() {
     assert!(ran.stdout.contains("rejected: payments 42"), "{ran}");
     assert_eq!(stages.status(42), Some(Status::Rejected));
     stages.run(&["promote", "payments-42"]).expect_code(3).expect_stderr("was rejected at");
+    // An override of something else changes nothing, and is not recorded.
+    let other = ["promote", "payments-42", "--override", "rollback", "--reason", "x"];
+    stages.run(&other).expect_code(3).expect_stderr("was rejected at");
     stages.site.receive(&bundle, &[]).expect_code(3).expect_stderr("was rejected at");
     assert!(stages.production_is_untouched());
     assert_eq!(reasons(&stages.site), ["the scanner found CVE-2026-1"]);

@@ -394,7 +394,8 @@ impl Open<'_> {
         for number in self.sql(query::promotions(self.connection, &subject.bundle))? {
             if let Some(Act::Promoted(of)) = query::stored_in(self.connection, self.path, number)?.map(|s| s.entry.act)
             {
-                promoted.extend(of.images.into_iter().map(|image| image.production));
+                // What was left out keeps its tag, and has no signature of this bundle.
+                promoted.extend(of.images.into_iter().map(|image| image.production).chain(of.skipped));
             }
         }
         let is_promoted = |image: &Reference| {

@@ -378,7 +378,8 @@ impl Ledger {
         let mut marks = BTreeMap::new();
         let mut heads = Vec::new();
         for (known, _) in missing {
-            for Mark { stream, sequence } in known.marks {
+            let its_own = known.marks.into_iter().filter(|_| known.head.ledger == ledger.id);
+            for Mark { stream, sequence } in its_own {
                 marks.entry(stream).and_modify(|most| *most = sequence.max(*most)).or_insert(sequence);
             }
             if !heads.contains(&known.head) {
@@ -401,7 +402,7 @@ impl Ledger {
     /// `join` puts the signatures of two statements over the same document into one statement.
     ///
     /// # Errors
-    /// [`Error::SameKey`], [`Error::Key`]; and as [`Ledger::refused`].
+    /// [`Error::SameKey`], [`Error::EarlierKey`], [`Error::Key`]; and as [`Ledger::refused`].
     pub fn change_key(
         &mut self,
         at: &Stamp,
@@ -413,6 +414,10 @@ impl Ledger {
         let from = old.signer.fingerprint();
         if from == to {
             return Err(Error::SameKey { key: to });
+        }
+        // Heads say which key signed, and not which time of a key.
+        if self.keys()?.iter().any(|(_, key)| *key == to) {
+            return Err(Error::EarlierKey { key: to });
         }
         let change =
             KeyChange { kind: KeyChangeType::V1, after: self.head()?, from: Some(from.clone()), to: to.clone() };

@@ -174,6 +174,12 @@ pub enum Error {
         /// The key's certificate.
         key: Fingerprint,
     },
+    /// The new ledger key was the ledger's key before.
+    #[error("key {key} has signed the ledger's heads before; each key has one time")]
+    EarlierKey {
+        /// The key's certificate.
+        key: Fingerprint,
+    },
     /// The ledger key failed.
     #[error("ledger key {key}: {}", .reason.escaped())]
     Key {

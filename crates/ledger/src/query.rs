@@ -8,7 +8,7 @@ mod sql;
 mod within;
 
 use manifest_schema::document::Platform;
-use manifest_schema::{BundleId, Digest, OutsideText, Reference, Sequence, Stream, TagRef, Timestamp};
+use manifest_schema::{BundleId, Digest, OutsideText, Reference, Repository, Sequence, Stream, TagRef, Timestamp};
 use rusqlite::{OptionalExtension, Row};
 use serde::Serialize;
 
@@ -414,16 +414,25 @@ impl Ledger {
     /// # Errors
     /// [`Error::Database`], [`Error::Damaged`].
     pub fn signatures_by_digest(&self, digest: &Digest, limit: u32) -> Result<Vec<SignatureRow>, Error> {
-        self.list(SIGNATURES_BY_DIGEST, (digest.to_string(), limit), |row| {
-            Ok(SignatureRow {
-                recorded: at(row, 0)?,
-                bundle: parsed(row, 2)?,
-                reference: parsed(row, 3)?,
-                digest: parsed(row, 4)?,
-                path: OutsideText::new(row.get::<_, String>(5)?),
-                file: parsed(row, 6)?,
-            })
-        })
+        self.list(SIGNATURES_BY_DIGEST, (digest.to_string(), limit), signature_row)
+    }
+
+    /// All production signatures that name this digest in a repository, newest first.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Damaged`].
+    pub fn signatures_in(&self, repository: &Repository, digest: &Digest) -> Result<Vec<SignatureRow>, Error> {
+        self.list(SIGNATURES_IN, (digest.to_string(), repository.to_string()), signature_row)
+    }
+
+    /// Whether a production reference of a digest was withdrawn, and not signed since.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Damaged`].
+    pub fn is_withdrawn(&self, reference: &Reference, digest: &Digest) -> Result<bool, Error> {
+        let parameters = (digest.to_string(), reference.to_string());
+        let asked = self.connection.prepare_cached(IS_WITHDRAWN);
+        self.sql(asked.and_then(|mut s| s.query_row(parameters, |row| row.get(0))))
     }
 
     /// How a tag moved, newest first, at most `limit`.

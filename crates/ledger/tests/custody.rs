@@ -352,7 +352,8 @@ fn a_key_change_is_signed_by_both_keys() {
     drop(ledger);
     assert!(matches!(place.try_open(), Err(Error::OtherKey { .. })), "the old key signs no more");
     place.key = 'B';
-    place.open();
+    let back = place.open().change_key(&stamp(40), Box::new(Key(ledger_key('A'))), join);
+    assert!(matches!(back, Err(Error::EarlierKey { .. })), "each key has one time: {back:?}");
 
     // Only one of them signs: that is not written, and found if somebody writes it all the same.
     let half = |one: &[u8], two: &[u8]| join(one, two).map(|_| two.to_vec());
@@ -536,9 +537,10 @@ fn the_rest_of_a_bundle_is_rejected_once_nothing_of_it_is_on_its_way() {
     ledger.signing(&stamp(6), more.clone()).expect("another image");
     unfinished(&mut ledger);
     let mut web = recorded(&s);
-    web.images[0].production = "registry.prod.example/payments/web:1".parse().expect("a tag");
+    web.skipped = vec!["registry.prod.example/payments/web:1".parse().expect("a tag")];
+    web.images.clear();
     web.signatures.clear();
-    ledger.promoted(&stamp(7), web).expect("promoted");
+    ledger.promoted(&stamp(7), web).expect("left out, and done");
     ledger.rejected(&stamp(8), rejected(&s)).expect("the rest");
     assert_eq!(ledger.kept(&s, "small").expect("read"), None);
     let again = ledger.signing(&stamp(9), Signing { tags: vec![], images: vec![], ..more });

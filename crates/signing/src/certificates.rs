@@ -137,6 +137,11 @@ impl Certificates {
         cert.armored().to_vec().map_err(|_| missing())
     }
 
+    /// Whether a key is among them, as a primary key or a subkey.
+    pub fn has_key(&self, fingerprint: &Fingerprint) -> bool {
+        self.iter().flat_map(Cert::keys).any(|key| Fingerprint::from(key.key().fingerprint()) == *fingerprint)
+    }
+
     /// The certificates whose signatures count at a time, in one armored block, for readers that take no second one from a file.
     ///
     /// # Errors

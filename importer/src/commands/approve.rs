@@ -402,7 +402,7 @@ fn add(site: &Site, files: &[PathBuf], json: bool, state: &mut String) -> Result
 /// Records one statement, after judging it as it will be judged when the bundle is promoted.
 fn add_one(approvers: &Approvers, ledger: &mut Ledger, path: &Path) -> Result<Added, Error> {
     let file = read(path)?;
-    if file.starts_with(r#"{"type":"sealift/approval-request/"#) {
+    if file.starts_with(r#"{"type":"sealift/approval-request/"#) && !file.contains("-----BEGIN") {
         return Err(Error::NoStatement(path.into()));
     }
     let (here, path) = (*ledger.id(), path.to_path_buf());

@@ -7,6 +7,7 @@ use console::{Failure, Progress};
 use ledger::{Clusters, EntryNumber, HandedFile, HandedOver, Ledger};
 use manifest_schema::OutsideText;
 use serde::Serialize;
+use signing::MovedIdentity;
 
 use crate::access::{LedgerArgs, stamp};
 use crate::config::{LookasideUrlConfig, Mirrors};
@@ -103,30 +104,34 @@ impl HandoverCommand {
     /// A failure with its exit code.
     pub fn run(self, quiet: bool) -> Result<(), Failure> {
         let progress = Progress::new(quiet);
+        let mut state = None;
         let done = match self.command {
-            Command::Production(production) => production.write(&progress),
-            Command::Staging(staging) => staging.write(&progress),
+            Command::Production(production) => production.write(&progress, &mut state),
+            Command::Staging(staging) => staging.write(&progress, &mut state),
         };
-        done.map_err(|e| Failure::new(&e))
+        done.map_err(|e| match state {
+            Some(state) => Failure::new(&e).with_state(state),
+            None => Failure::new(&e),
+        })
     }
 }
 
 impl Production {
-    fn write(self, progress: &Progress) -> Result<(), Error> {
+    fn write(self, progress: &Progress, state: &mut Option<String>) -> Result<(), Error> {
         let (key_dir, certificates, flags, mirrors) =
             (self.key_dir, self.certificate, self.lookaside_url, self.mirrors);
-        self.to.write(Clusters::Production, progress, |site, ledger| {
+        self.to.write(Clusters::Production, progress, state, |site, ledger| {
             let urls = Urls::new(&flags, site.lookaside_url())?;
-            let certificates = site.production_certificates(&certificates)?;
+            let certificates = site.production_certificates(ledger, &certificates)?;
             production::make(site, ledger, &certificates, mirrors.unwrap_or(site.mirrors), &key_dir, &urls)
         })
     }
 }
 
 impl Staging {
-    fn write(self, progress: &Progress) -> Result<(), Error> {
+    fn write(self, progress: &Progress, state: &mut Option<String>) -> Result<(), Error> {
         let (key_dir, flags) = (self.key_dir, self.lookaside_url);
-        self.to.write(Clusters::Staging, progress, |site, _| {
+        self.to.write(Clusters::Staging, progress, state, |site, _| {
             let configured: Option<&LookasideUrlConfig> = site.staging().and_then(|s| s.lookaside_url.as_ref());
             staging::make(site, &key_dir, &Urls::new(&flags, configured)?)
         })
@@ -139,6 +144,7 @@ impl To {
         self,
         clusters: Clusters,
         progress: &Progress,
+        state: &mut Option<String>,
         make: impl FnOnce(&Site, &Ledger) -> Result<Made, Error>,
     ) -> Result<(), Error> {
         let args = SiteArgs { config: self.config, ledger: self.ledger, ..SiteArgs::default() };
@@ -146,9 +152,11 @@ impl To {
         let mut ledger = site.open_ledger()?;
         let Made { files, report } = make(&site, &ledger)?;
         let files = Complete::new(clusters.as_str(), files);
-        folder::may_write(&self.folder, &files)?;
+        let prepared = folder::prepare(&self.folder, &files)?;
         let entry = ledger.handed_over(&stamp()?, handed_over(clusters, &files, &report))?;
-        folder::write(&self.folder, &files)?;
+        *state = Some(format!("ledger entry {entry} says what was made; the folder is what it was before"));
+        prepared.publish()?;
+        *state = Some(format!("the folder is written, as ledger entry {entry} says"));
         warn(&report, progress);
         let names = files.files().keys().map(String::as_str).collect();
         let written = Written { result: "written", folder: &self.folder, entry, files: names, report: &report };
@@ -188,6 +196,12 @@ fn text(written: &Written<'_>) -> String {
         .map(|row| {
             let origins: Vec<_> = row.origins.iter().map(|o| format!("{} ({})", o.origin, o.stream)).collect();
             let origins = if origins.is_empty() { "-".into() } else { origins.join(", ") };
+            let origins = match row.identities.as_slice() {
+                [MovedIdentity::RemapIdentity { signed_prefix, .. }] if row.origins.is_empty() => {
+                    format!("comes from {signed_prefix}")
+                }
+                _ => origins,
+            };
             vec![row.scope.clone(), row.demands.join(" and "), origins]
         })
         .collect();

@@ -36,7 +36,7 @@ impl Resign {
         let site = Site::resolve(self.site, self.production)?;
         let mut ledger = site.open_ledger()?;
         let asked = asked(&ledger, &self.names)?;
-        let production = site.production()?;
+        let production = site.production(&ledger)?;
         for (subject, only) in &asked {
             let done = resign(&site, &production, &mut ledger, subject, only, &progress)?;
             let print = match self.json {

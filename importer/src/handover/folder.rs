@@ -5,11 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Permissions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use manifest_schema::{Digest, LIMITS};
+use blobs::{VerifiedBlob, VerifyingReader};
+use manifest_schema::Digest;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use tempfile::TempDir;
 
@@ -44,14 +45,6 @@ impl Complete {
     }
 }
 
-/// Whether the folder could be written: it is not there, or holds nothing else than what was written before.
-///
-/// # Errors
-/// As [`write`].
-pub fn may_write(folder: &Path, complete: &Complete) -> Result<(), Error> {
-    place(folder, complete.kind).map(|_| ())
-}
-
 /// Where the folder is, and whether something of this is there.
 fn place(folder: &Path, kind: &'static str) -> Result<(PathBuf, bool), Error> {
     let failed = |path: &Path| {
@@ -76,11 +69,22 @@ fn place(folder: &Path, kind: &'static str) -> Result<(PathBuf, bool), Error> {
     Ok((place, is_there))
 }
 
-/// Writes files into a folder, which takes the place of one that was written before.
+/// A folder that is complete, and has not got its name yet. It goes away if it never does.
+#[must_use = "it has no name yet"]
+pub struct Prepared {
+    beside: TempDir,
+    /// As it was asked for, and in full.
+    folder: PathBuf,
+    place: PathBuf,
+    is_there: bool,
+    kind: &'static str,
+}
+
+/// Writes files into a folder beside the one that it is to take the place of, which was written by this or is not there.
 ///
 /// # Errors
 /// [`Error::NotHandedOver`] names what is there already and was not written by this; [`Error::HandOver`].
-pub fn write(folder: &Path, complete: &Complete) -> Result<(), Error> {
+pub fn prepare(folder: &Path, complete: &Complete) -> Result<Prepared, Error> {
     let (place, is_there) = place(folder, complete.kind)?;
     let failed = |path: &Path| {
         let path = path.to_path_buf();
@@ -94,11 +98,25 @@ pub fn write(folder: &Path, complete: &Complete) -> Result<(), Error> {
     let prefix = format!(".{}.", name.to_string_lossy());
     let beside = tempfile::Builder::new().prefix(&prefix).tempdir_in(parent).map_err(failed(parent))?;
     fill(beside.path(), &complete.files).map_err(failed(folder))?;
-    if !is_there {
-        return bundle::rename_new(beside.path(), &place).map_err(failed(folder));
+    Ok(Prepared { beside, folder: folder.into(), place, is_there, kind: complete.kind })
+}
+
+impl Prepared {
+    /// Gives it its name.
+    ///
+    /// # Errors
+    /// As [`prepare`].
+    pub fn publish(self) -> Result<(), Error> {
+        let Self { beside, folder, place, is_there, kind } = self;
+        if is_there {
+            replace(beside, &place, &folder, kind)?;
+        } else {
+            bundle::rename_new(beside.path(), &place).map_err(|source| Error::HandOver { path: folder, source })?;
+        }
+        let parent = place.parent().unwrap_or(&place);
+        let synchronised = File::open(parent).and_then(|parent| parent.sync_all());
+        synchronised.map_err(|source| Error::HandOver { path: parent.into(), source })
     }
-    replace(beside, &place, folder, complete.kind)?;
-    File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed(parent))
 }
 
 /// Puts one folder in the place of another one, in one step, and removes that.
@@ -157,7 +175,7 @@ fn ours(folder: &Path, kind: &'static str) -> Result<(), Error> {
             let name = path.file_name().and_then(|name| name.to_str()).map(|name| format!("{inner}{name}"));
             let name = name.ok_or_else(|| foreign(&path))?;
             let is_ours = match recorded.get(&name) {
-                Some(digest) => read(&path).is_ok_and(|bytes| blobs::sha256(&bytes) == *digest),
+                Some(digest) => has(&path, digest).is_ok(),
                 None => folders.contains(&format!("{name}/")) && is_folder(&path),
             };
             if !is_ours {
@@ -190,15 +208,28 @@ fn record(folder: &Path, kind: &str) -> BTreeMap<String, Digest> {
     recorded().unwrap_or_default()
 }
 
-/// A plain file.
+/// The most of a README.txt that is read: it has some lines for every image that was withdrawn.
+const README_LIMIT: u64 = 1 << 28;
+
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    use std::io::Read;
-    if !path.symlink_metadata()?.is_file() {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
     let mut bytes = Vec::new();
-    File::open(path)?.take(LIMITS.config + 1).read_to_end(&mut bytes)?;
+    plain(path)?.take(README_LIMIT).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Whether a plain file has this digest.
+fn has(path: &Path, digest: &Digest) -> io::Result<VerifiedBlob> {
+    let file = plain(path)?;
+    let size = file.metadata()?.len();
+    VerifyingReader::new(file, *digest, size).finish()
+}
+
+/// A plain file.
+fn plain(path: &Path) -> io::Result<File> {
+    match path.symlink_metadata()?.is_file() {
+        true => File::open(path),
+        false => Err(io::ErrorKind::InvalidInput.into()),
+    }
 }
 
 #[cfg(test)]
@@ -213,15 +244,15 @@ mod tests {
     fn a_folder_for_something_else_is_not_replaced() {
         let parent = tempfile::tempdir().expect("a folder");
         let folder = parent.path().join("a/b");
-        write(&folder, &files("one", "1")).expect("a folder");
-        write(&folder, &files("one", "2")).expect("the same folder");
-        let error = write(&folder, &files("other", "3")).expect_err("another kind");
+        prepare(&folder, &files("one", "1")).and_then(Prepared::publish).expect("a folder");
+        prepare(&folder, &files("one", "2")).and_then(Prepared::publish).expect("the same folder");
+        let error = prepare(&folder, &files("other", "3")).map(|_| ()).expect_err("another kind");
         assert!(
             matches!(&error, Error::NotHandedOver { path, kind: "other" } if *path == folder.join(README)),
             "{error}"
         );
         assert_eq!(fs::read(folder.join("x/y")).expect("a file"), b"2");
-        assert!(matches!(write(Path::new("/"), &files("one", "4")), Err(Error::NotHandedOver { .. })));
+        assert!(matches!(prepare(Path::new("/"), &files("one", "4")), Err(Error::NotHandedOver { .. })));
         let left: Vec<_> = fs::read_dir(parent.path().join("a")).expect("a folder").collect();
         assert_eq!(left.len(), 1, "nothing is left beside it");
     }
@@ -230,7 +261,7 @@ mod tests {
     fn what_somebody_puts_into_it_meanwhile_is_not_removed() {
         let parent = tempfile::tempdir().expect("a folder");
         let folder = parent.path().join("qa");
-        write(&folder, &files("one", "1")).expect("a folder");
+        prepare(&folder, &files("one", "1")).and_then(Prepared::publish).expect("a folder");
         // It was looked at, and is to be replaced.
         let new = tempfile::tempdir_in(parent.path()).expect("a folder");
         fill(new.path(), files("one", "2").files()).expect("files");

@@ -1,8 +1,8 @@
 //! What clusters need so that they accept what this site vouches for: files for their nodes, made from `import.yaml`.
 //!
-//! [`production`] is for clusters that run what was promoted, [`staging`] for those that try out what waits in the staging registry. What each kind of cluster accepts is a module of
-//! its own; names ([`places`]), policy.json and keys ([`policy`]), where signatures lie ([`registries_d`]) and the folder that is
-//! handed over ([`folder`]) are shared.
+//! [`production`] is for clusters that run what was promoted, [`staging`] for those that try out what waits in the staging
+//! registry. What each kind of cluster accepts is a module of its own; names ([`places`]), policy.json and keys
+//! ([`policy`]), where signatures lie ([`registries_d`]) and the folder that is handed over ([`folder`]) are shared.
 
 pub mod folder;
 pub mod mirrors;

@@ -7,11 +7,12 @@
 //! |---|---|
 //! | puts an image of their own into production | [`NodePolicy`]: refused by default, and every part of production demands a signature |
 //! | gives a signed image another name, or moves a tag back | the signature must name what is pulled: the default of `signedIdentity`, matchRepoDigestOrExact |
-//! | puts the signatures of a withdrawn image back | its digests are refused, signed or not ([`Denied`]) |
+//! | puts the signatures of a withdrawn image back | pulled by digest it is refused, signed or not ([`Denied`]); by tag, deny.json says so |
 //! | has the key of another role called production's | [`Site::production_certificates`] |
 //! | has a production key that was revoked since | its certificate is left out, and it is told |
 //! | exchanges a certificate while this runs | what was read is what is copied |
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -20,15 +21,13 @@ use manifest_schema::{Digest, OutsideText, Reference, Repository, Scope, Timesta
 use serde::Serialize;
 use signing::{Certificates, KeyFile};
 
+use super::mirrors::Found;
 use super::policy::{Keys, NodePolicy, Requirement};
 use super::registries_d::{self, Section, Urls};
 use super::{LeftOut, Made, OriginRow, Report, ScopeRow, mirrors, node_folder, readme};
 use crate::config::Mirrors;
 use crate::error::Error;
 use crate::site::Site;
-
-/// So many signatures of one digest are looked for.
-const SIGNATURES: u32 = 10_000;
 
 /// An image that was withdrawn, and has not been signed since.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -82,14 +81,24 @@ pub fn make(
     let signed = keys.signed_by(&certificate, None);
     let mut docker: BTreeMap<String, Vec<Requirement>> =
         parts.iter().map(|part| (part.to_string(), vec![signed.clone()])).collect();
-    let (how, (mirrors, mut left_out)) =
-        (mirrors, if mirrors == Mirrors::None { Default::default() } else { mirrors::of(site) });
-    for mirror in &mirrors {
-        docker.insert(mirror.origin.to_string(), vec![keys.signed_by(&certificate, Some(mirror.identity()))]);
+    let mut scopes: Vec<ScopeRow> = parts.iter().map(|part| row(site, part, &signed)).collect();
+    let found = if mirrors == Mirrors::None { Found::default() } else { mirrors::of(site) };
+    for mirror in &found.mirrors {
+        let signed = keys.signed_by(&certificate, Some(mirror.identity()));
+        scopes.push(ScopeRow {
+            scope: mirror.origin.to_string(),
+            demands: vec![signed.kind()],
+            identities: vec![mirror.identity()],
+            origins: Vec::new(),
+        });
+        docker.insert(mirror.origin.to_string(), vec![signed]);
+    }
+    for origin in &found.refused {
+        docker.insert(origin.to_string(), vec![Requirement::Reject]);
     }
     for image in denied.iter().filter(|image| image.refused) {
         let repository = image.reference.repository();
-        for name in std::iter::once(repository.to_string()).chain(mirrors::origins(&mirrors, repository)) {
+        for name in std::iter::once(repository.to_string()).chain(mirrors::origins(&found.mirrors, repository)) {
             docker.insert(format!("{name}@{}", image.digest), vec![Requirement::Reject]);
         }
     }
@@ -104,16 +113,15 @@ pub fn make(
         ("deny.json".to_string(), json(&list)),
         ("registries.d/sealift-production.yaml".to_string(), registries_d::text(&lookaside).into_bytes()),
     ]);
-    files.extend(mirrors::files(&mirrors, how));
+    files.extend(mirrors::files(&found, mirrors));
     files.extend(keys.files().map(|(name, bytes)| (format!("keys/{name}"), bytes.to_vec())));
-    let scopes = parts.iter().map(|part| row(site, part, &signed)).collect();
+    let Found { mirrors, mut left_out, .. } = found;
     left_out.extend(certificates.info(site.now).into_iter().filter_map(|certificate| {
         let reason = format!("production key {}: {}", certificate.fingerprint, certificate.refused?);
         Some(LeftOut { scope: None, streams: Vec::new(), reason })
     }));
-    let known = certificates.fingerprints();
-    let signing = site.signing_certificate()?.map(|signing| signing.fingerprints()).unwrap_or_default();
-    left_out.extend(signing.into_iter().filter(|fingerprint| !known.contains(fingerprint)).map(|fingerprint| {
+    let unknown = site.signing_keys()?.into_iter().filter(|fingerprint| !certificates.has_key(fingerprint));
+    left_out.extend(unknown.map(|fingerprint| {
         let reason = format!("production key {fingerprint}, which signs now: it is not among the certificates");
         LeftOut { scope: None, streams: Vec::new(), reason }
     }));
@@ -126,22 +134,34 @@ pub fn make(
 fn denied(ledger: &Ledger) -> Result<Vec<Denied>, Error> {
     let rows = ledger.all_withdrawn()?;
     let withdrawn: BTreeSet<(&Reference, &Digest)> = rows.iter().map(|(_, image, digest)| (image, digest)).collect();
-    let is_signed = |repository: &Repository, digest: &Digest| -> Result<bool, Error> {
-        let signatures = ledger.signatures_by_digest(digest, SIGNATURES)?;
-        let mut images = signatures.iter().map(|s| &s.reference).filter(|image| image.repository() == repository);
-        Ok(images.any(|image| !withdrawn.contains(&(image, digest))))
-    };
+    let mut signed: BTreeMap<(&Repository, &Digest), bool> = BTreeMap::new();
+    let mut reasons: BTreeMap<EntryNumber, OutsideText> = BTreeMap::new();
     let mut denied = Vec::new();
     for (at, reference, digest) in &rows {
-        let entry = ledger.entry(at.entry)?.ok_or(ledger::Error::NoSuchEntry(at.entry))?.entry;
-        let Act::Withdrawn(act) = entry.act else { return Err(ledger::Error::NoSuchEntry(at.entry).into()) };
+        let is_signed = match signed.entry((reference.repository(), digest)) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(place) => {
+                let signatures = ledger.signatures_in(reference.repository(), digest)?;
+                *place.insert(signatures.iter().any(|s| !withdrawn.contains(&(&s.reference, digest))))
+            }
+        };
+        let reason = match reasons.entry(at.entry) {
+            Entry::Occupied(known) => known.get().clone(),
+            Entry::Vacant(place) => {
+                let missing = || Error::from(ledger::Error::NoSuchEntry(at.entry));
+                let Act::Withdrawn(act) = ledger.entry(at.entry)?.ok_or_else(missing)?.entry.act else {
+                    return Err(missing());
+                };
+                place.insert(act.reason).clone()
+            }
+        };
         denied.push(Denied {
             reference: reference.clone(),
             digest: *digest,
             withdrawn: at.time,
             entry: at.entry,
-            reason: act.reason,
-            refused: !is_signed(reference.repository(), digest)?,
+            reason,
+            refused: !is_signed,
         });
     }
     Ok(denied)

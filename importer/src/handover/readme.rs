@@ -41,13 +41,16 @@ pub fn production(report: &Report) -> String {
         refuses every registry that it does not name, those of the platform too. If nodes pull from others, their policy needs all of\n\
         its scopes under `transports: docker:`, also those that say `reject`.\n\n\
         deny.json is for admission controllers and people. Run the command again after every withdrawal, when the production key is\n\
-        about to change, and when mappings change, and replace the files.\n";
+        about to change, and when mappings change; replace the files, and remove what is no longer in the folder. What was brought\n\
+        by a mapping that import.yaml has no longer is refused from then on.\n";
     text += "\nWhat is accepted (policy.json)\n\n";
     if report.scopes.is_empty() {
         text += "Nothing.\n";
     }
     for scope in &report.scopes {
         text += &format!("{}\n    {}\n", scope.scope, scope.demands.join(" and "));
+        text +=
+            &scope.identities.iter().map(|identity| format!("    signed as {}\n", named(identity))).collect::<String>();
         let of = |origin: &OriginRow| format!("    stream {}, from {}\n", origin.stream, origin.origin);
         text += &scope.origins.iter().map(of).collect::<String>();
     }

@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 
+use commands::settings::KeyHolder;
+use ledger::Ledger;
 use manifest_schema::Repository;
 use signing::sigstore::SigstoreSecretKey;
-use signing::{Certificates, Lookaside, SecretKey, Trust};
+use signing::{Certificates, Fingerprint, Lookaside, RoleConflict, SecretKey, Trust};
 
 use super::Site;
 use super::places::{ProductionPlaces, make_roots, tree};
-use crate::access::beside_key;
+use crate::access::{beside_key, to_ledger};
 use crate::config::LookasideConfig;
 use crate::error::Error;
 
@@ -40,7 +42,7 @@ impl Site {
     ///
     /// # Errors
     /// [`Error`] says what is wrong with it.
-    pub fn production(&self) -> Result<Production, Error> {
+    pub fn production(&self, ledger: &Ledger) -> Result<Production, Error> {
         let file = self.sign.as_ref().ok_or(Error::Missing("a production key"))?;
         let lookaside = self.lookaside.clone().ok_or(Error::Missing("a folder for signatures"))?;
         let key = file.unlock(self.now)?;
@@ -48,6 +50,7 @@ impl Site {
         make_roots(&lookaside)?;
         let own = key.certificates();
         self.suits("production", &own)?;
+        is_no_ledger_key(ledger, &own)?;
         let trust = Trust::new(own, 1, self.now)?;
         let cosign = self.cosign.as_ref().map(|(path, passphrase)| -> Result<_, Error> {
             let what = path.display().to_string();
@@ -76,11 +79,19 @@ impl Site {
         self.lookaside.clone().map(ProductionPlaces).ok_or(Error::Missing("a folder for signatures"))
     }
 
-    /// The certificate of the key that signs, if it lies beside it.
+    /// The key that signs, as far as that can be told without unlocking it: a primary key or a subkey.
     ///
     /// # Errors
-    /// What is wrong with the file.
-    pub fn signing_certificate(&self) -> Result<Option<Certificates>, Error> {
+    /// What is wrong with the certificate beside a key file.
+    pub fn signing_keys(&self) -> Result<Vec<Fingerprint>, Error> {
+        match self.sign.as_ref().map(|sign| &sign.holder) {
+            Some(KeyHolder::Agent { fingerprint, .. }) => Ok(vec![fingerprint.clone()]),
+            _ => Ok(self.signing_certificate()?.map(|certificates| certificates.fingerprints()).unwrap_or_default()),
+        }
+    }
+
+    /// The certificate that lies beside the key file, if it is one and has one.
+    fn signing_certificate(&self) -> Result<Option<Certificates>, Error> {
         let beside = self.sign.as_ref().and_then(beside_key).filter(|path| path.exists());
         Ok(beside.map(|path| Certificates::load(&[path])).transpose()?)
     }
@@ -89,12 +100,25 @@ impl Site {
     ///
     /// # Errors
     /// [`Error::Missing`]; [`Error::RoleConflict`] if one of them is a key of somebody else; what is wrong with a file.
-    pub fn production_certificates(&self, given: &[PathBuf]) -> Result<Certificates, Error> {
+    pub fn production_certificates(&self, ledger: &Ledger, given: &[PathBuf]) -> Result<Certificates, Error> {
         let certificates = match [given, &self.certificates].into_iter().find(|files| !files.is_empty()) {
             Some(files) => Certificates::load(files)?,
             None => self.signing_certificate()?.ok_or(Error::Missing("the production key's certificate"))?,
         };
         self.suits("production", &certificates)?;
+        is_no_ledger_key(ledger, &certificates)?;
         Ok(certificates)
+    }
+}
+
+/// No key that signs the ledger's heads, or has, makes production signatures.
+fn is_no_ledger_key(ledger: &Ledger, certificates: &Certificates) -> Result<(), Error> {
+    let keys = ledger.keys()?;
+    let is_one = |fingerprint: &Fingerprint| keys.iter().any(|(_, key)| *key == to_ledger(fingerprint));
+    match certificates.fingerprints().into_iter().find(is_one) {
+        Some(fingerprint) => {
+            Err(RoleConflict { first: "production".into(), second: "ledger".into(), fingerprint }.into())
+        }
+        None => Ok(()),
     }
 }

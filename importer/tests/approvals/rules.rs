@@ -231,11 +231,16 @@ fn an_approvers_key_has_no_other_role() {
         refused(&e);
 
         with(&mut e, &production);
-        let error = resolve(&e.site).unwrap().production().err().map(|e| e.to_string()).unwrap_or_default();
+        let error = resolve(&e.site)
+            .unwrap()
+            .production(&common::ledger(&e.site))
+            .err()
+            .map(|e| e.to_string())
+            .unwrap_or_default();
         assert!(error.contains("is configured for two roles, production and"), "{role}: {error}");
     }
     e.site.import = honest;
-    resolve(&e.site).unwrap().production().map(|_| ()).unwrap();
+    resolve(&e.site).unwrap().production(&common::ledger(&e.site)).map(|_| ()).unwrap();
 }
 
 #[test]

@@ -108,7 +108,7 @@ fn a_cluster_takes_what_production_signed_under_its_name_and_nothing_else() {
 }
 
 #[test]
-fn what_was_withdrawn_is_refused_even_if_its_signatures_come_back() {
+fn what_was_withdrawn_is_refused_by_digest_even_if_its_signatures_come_back() {
     if !need(NEEDS) {
         return;
     }
@@ -131,6 +131,8 @@ fn what_was_withdrawn_is_refused_even_if_its_signatures_come_back() {
     let ran = handover(&site, &[]).expect_code(0);
     assert!(ran.stdout.contains("must not run: 3, in "), "{ran}");
     node(&site).refuses(&pinned);
+    // By its tag nobody can tell: that is for what reads deny.json.
+    node(&site).takes(&name.to_string()).expect_code(0);
     // Another repository has the same image, and nobody withdrew it there.
     node(&site).takes(&image(&site, &format!("payments/copy@{}", digest(&fixtures(), API)))).expect_code(0);
     assert_eq!(handed_over(&site)[0].denied, 3);
@@ -253,6 +255,16 @@ fn what_is_wrong_is_said_before_anything_is_recorded_or_written() {
     refused(&site, &["--certificate", "couriers.asc"], 2).expect_stderr(&other.fingerprint);
     refused(&site, &["--certificate", "trust/release.asc"], 2).expect_stderr("configured for two roles");
     refused(&site, &["--certificate", "production.secret.asc"], 2).expect_stderr("secret");
+    refused(&site, &["--certificate", "ledger.asc"], 2)
+        .expect_stderr("configured for two roles, production and ledger");
+    site.import["production"]["sign"]["key"] = "ledger.secret.asc".into();
+    import(&site, &["resign"]).expect_code(2).expect_stderr("configured for two roles, production and ledger");
+    site.import["production"]["sign"]["key"] = "production.secret.asc".into();
+    // Where nothing can be written nothing is recorded.
+    fs::write(site.scratch("in-the-way").join("file"), "").unwrap();
+    let mut blocked = site.import(&["handover", "production"]);
+    run(blocked.arg(site.scratch("in-the-way").join("file/production"))).expect_code(1);
+    assert_eq!(handed_over(&site), []);
     let mut relative = site.import(&["handover", "production", "--key-dir", "keys"]);
     run(relative.arg(folder(&site))).expect_code(2).expect_stderr("--key-dir keys: expected an absolute path");
     refused(&site, &["--lookaside-url", "sigstore"], 2).expect_stderr("lookaside URL `sigstore`: expected http://");

@@ -1,7 +1,7 @@
 //! `ledger list`, `show`, `refusals`, `log`: every kind of act, page by page.
 
 use importer::access::stamp;
-use ledger::{Refused, Resigned};
+use ledger::{Refused, Resigned, Signing};
 
 use crate::{
     Desk, HOSTILE, begin, bring_in, bring_in_with_everything, common, fingerprint, outside, reject, subject, text,
@@ -17,6 +17,8 @@ fn every_kind_of_act_is_shown_in_words_with_who_ran_it() {
         reject(&mut ledger, &rejected, HOSTILE);
         let refused = Refused { subject: subject("payments", 3), reason: outside(HOSTILE) };
         ledger.refused(&stamp().unwrap(), refused).unwrap();
+        let announced = Signing { subject: everything.clone(), production: None, images: vec![], tags: vec![] };
+        ledger.resigning(&stamp().unwrap(), announced).unwrap();
         let resigned = Resigned { subject: everything.clone(), production: fingerprint('F'), signatures: vec![] };
         ledger.resigned(&stamp().unwrap(), resigned).unwrap();
     }
@@ -51,7 +53,7 @@ fn every_kind_of_act_is_shown_in_words_with_who_ran_it() {
     let last = desk.entries();
     assert_eq!(log.stdout.lines().count() as u64, last + 1, "one line for each entry");
     let acts: Vec<_> = log.stdout.lines().skip(1).map(|l| l.split_whitespace().nth(2).unwrap().to_string()).collect();
-    assert_eq!(acts[..4], ["key-changed", "resigned", "refused", "rejected"]);
+    assert_eq!(acts[..5], ["key-changed", "resigned", "resigning", "refused", "rejected"]);
     assert_eq!(acts.last().unwrap(), "created");
     let changed = show(&last.to_string());
     assert!(changed.contains("to key ") && changed.contains("signed by both"), "{changed}");

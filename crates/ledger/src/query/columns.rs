@@ -2,10 +2,11 @@
 
 use std::str::FromStr;
 
+use manifest_schema::OutsideText;
 use rusqlite::Row;
 use rusqlite::types::Type;
 
-use super::{At, BundleRow, Status};
+use super::{At, BundleRow, SignatureRow, Status};
 use crate::acts::Subject;
 use crate::names::EntryNumber;
 
@@ -25,6 +26,17 @@ pub(super) fn bundle_row(row: &Row<'_>) -> rusqlite::Result<BundleRow> {
     let images = last.or(promoted).map(|_| last.unwrap_or(0) + promoted.unwrap_or(0));
     let (subject, begun) = (subject(row, 0)?, at(row, 4)?);
     Ok(BundleRow { subject, status, begun, received, rejected, signing, recorded, images })
+}
+
+pub(super) fn signature_row(row: &Row<'_>) -> rusqlite::Result<SignatureRow> {
+    Ok(SignatureRow {
+        recorded: at(row, 0)?,
+        bundle: parsed(row, 2)?,
+        reference: parsed(row, 3)?,
+        digest: parsed(row, 4)?,
+        path: OutsideText::new(row.get::<_, String>(5)?),
+        file: parsed(row, 6)?,
+    })
 }
 
 pub(super) fn subject(row: &Row<'_>, i: usize) -> rusqlite::Result<Subject> {

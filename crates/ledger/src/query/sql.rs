@@ -62,6 +62,13 @@ pub(super) const IMAGES_BY_DIGEST: &str =
 pub(super) const SIGNATURES_BY_DIGEST: &str = "SELECT s.entry, a.time, s.bundle, s.reference, s.digest, s.path, s.file
     FROM signature s JOIN act a ON a.entry = s.entry AND a.n = 0
     WHERE s.digest = ?1 ORDER BY s.entry DESC, s.n LIMIT ?2";
+pub(super) const SIGNATURES_IN: &str = "SELECT s.entry, a.time, s.bundle, s.reference, s.digest, s.path, s.file
+    FROM signature s JOIN act a ON a.entry = s.entry AND a.n = 0
+    WHERE s.digest = ?1 AND (s.reference = ?2 OR substr(s.reference, 1, length(?2) + 1) IN (?2 || ':', ?2 || '@'))
+    ORDER BY s.entry DESC, s.n";
+pub(super) const IS_WITHDRAWN: &str = "SELECT
+    coalesce((SELECT max(entry) FROM withdrawal WHERE digest = ?1 AND reference = ?2), 0) >
+    coalesce((SELECT max(entry) FROM signature WHERE digest = ?1 AND reference = ?2), 0)";
 pub(super) const MOVES_OF_TAG: &str = "SELECT t.entry, a.time, t.bundle, t.digest, t.previous
     FROM tag t JOIN act a ON a.entry = t.entry AND a.n = 0
     WHERE t.tag = ?1 ORDER BY t.entry DESC, t.n LIMIT ?2";

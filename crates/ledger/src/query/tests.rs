@@ -100,6 +100,7 @@ fn every_question_is_answered_from_an_index() {
             WITHDRAWALS,
             IMAGES_BY_DIGEST,
             SIGNATURES_BY_DIGEST,
+            SIGNATURES_IN,
             MOVES_OF_TAG,
             tree::NODE,
             custody::HEAD,

@@ -51,7 +51,7 @@ pub(crate) fn rejected(c: &Connection, id: &BundleId) -> rusqlite::Result<Option
     c.prepare_cached(REJECTED)?.query_row([id.to_string()], |r| Ok((number(r, 0)?, parsed(r, 1)?))).optional()
 }
 
-/// The first entry that put images of a bundle into production, or was about to.
+/// The entries that put some images of a bundle into production.
 pub(crate) fn promotions(c: &Connection, id: &BundleId) -> rusqlite::Result<Vec<EntryNumber>> {
     c.prepare_cached(PROMOTIONS)?.query_map([id.to_string()], |r| number(r, 0))?.collect()
 }

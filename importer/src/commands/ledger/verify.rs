@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use console::Failure;
-use ledger::{Head, HeadStanding, Ledger, LedgerId, Verified};
+use ledger::{EntryNumber, Head, HeadStanding, Ledger, LedgerId, Verified};
 use manifest_schema::Timestamp;
 use serde::Serialize;
 use signing::Certificates;
@@ -73,9 +73,10 @@ impl Verify {
         let ledger = access.read()?;
         let known = (!self.certificate.is_empty()).then(|| Certificates::load(&self.certificate)).transpose()?;
         // The second file is a head that was kept elsewhere, if it is here.
-        let (second, no_second) = match access.second().exists() {
-            true => (Some(access.second().to_path_buf()), None),
-            false => (None, Some(access.second().to_path_buf())),
+        // One that cannot be looked for is read, which says why.
+        let (second, no_second) = match access.second().try_exists() {
+            Ok(false) => (None, Some(access.second().to_path_buf())),
+            _ => (Some(access.second().to_path_buf()), None),
         };
         let files: Vec<_> = self.head.into_iter().chain(second).collect();
         let mut report = Report {
@@ -91,7 +92,7 @@ impl Verify {
             return Err(ledger::Error::NotSigned(ledger.path().into()).into());
         }
         if report.verified.key.is_some() {
-            report.no_second = no_second;
+            report.no_second = no_second.filter(|_| report.verified.head.number != EntryNumber::FIRST);
             let keys = LedgerKeys::of(&ledger, known.as_ref())?;
             let (signed, vouched) = expected(&access, &ledger, &keys, known.as_ref(), now)?;
             (report.signed, report.key_vouched) = (Some(signed), vouched);
