@@ -823,6 +823,22 @@ pub enum Error {
         /// How many approvers there are.
         of: usize,
     },
+    /// Nothing can be served.
+    #[error("{address}: cannot be served")]
+    Serve {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file for TLS.
+    #[error("{}: {}", .path.display(), .reason.escaped())]
+    TlsFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: OutsideText,
+    },
     /// No such bundle in the ledger.
     #[error("the ledger knows no bundle `{}`", .0.escaped())]
     NoSuchBundle(OutsideText),

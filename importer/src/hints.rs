@@ -51,6 +51,7 @@ impl Explain for Error {
             | Error::NoSuchBundle(_)
             | Error::ApproverThreshold { .. }
             | Error::NoStatement(_)
+            | Error::TlsFile { .. }
             | Error::SourceRef(_)
             | Error::NoPlatform { .. }
             | Error::LedgerCertificate { .. }
@@ -139,6 +140,7 @@ impl Explain for Error {
             | Error::CosignTag { .. }
             | Error::Contended { .. }
             | Error::HandOver { .. }
+            | Error::Serve { .. }
             | Error::Payload { .. }
             | Error::ImageSignatures { .. }
             | Error::NoManifest { .. }
@@ -397,6 +399,8 @@ impl Explain for Error {
             Error::Missing("a file for the ledger key's certificate") => {
                 "name it with `ledger: {certificate: FILE}` or --ledger-certificate"
             }
+            Error::TlsFile { .. } => "give a certificate chain and its key, both in PEM",
+            Error::Serve { .. } => "choose another address with --listen, or end what has it",
             Error::NoStatement(_) => {
                 "make the approval of it: `sealift-import approve --from FILE --output FILE`, with your key"
             }

@@ -48,6 +48,7 @@ pub mod receipt;
 pub mod record;
 pub mod release_signatures;
 pub mod resign;
+pub mod serve;
 pub mod sign;
 pub mod site;
 mod sparse;

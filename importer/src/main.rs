@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use commands::check;
 use console::args::TalkArgs;
 use importer::commands::{
-    approve, handover, init, inspect, keygen, ledger, promote, receipt, receive, reject, resign, trust, verify,
+    approve, handover, init, inspect, keygen, ledger, promote, receipt, receive, reject, resign, serve, trust, verify,
     withdraw,
 };
 
@@ -37,6 +37,7 @@ enum Command {
     Withdraw(Box<withdraw::Withdraw>),
     Ledger(ledger::LedgerCommand),
     Handover(handover::HandoverCommand),
+    Serve(serve::Serve),
     Trust(trust::TrustCommand),
 }
 
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         Command::Withdraw(command) => command.run(quiet),
         Command::Ledger(command) => command.run(),
         Command::Handover(command) => command.run(quiet),
+        Command::Serve(command) => command.run(),
         Command::Trust(command) => command.run(),
     })
 }

@@ -108,6 +108,15 @@ impl Lookaside {
         }
     }
 
+    /// One signature of a directory ([`Lookaside::path_for`], [`Lookaside::release_path`]), if it is there.
+    ///
+    /// # Errors
+    /// [`LookasideError`].
+    pub fn signature(&self, directory: &Path, number: usize) -> Result<Option<Vec<u8>>, LookasideError> {
+        let Some(open) = self.walk(directory, false)? else { return Ok(None) };
+        read_file(&open, &file_name(number), &self.root.join(directory).join(file_name(number)))
+    }
+
     /// Adds a signature to those of an image, and gives its number. A file that is there is never replaced.
     ///
     /// # Errors

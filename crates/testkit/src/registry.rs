@@ -360,8 +360,8 @@ pub fn walk(dir: &Path, file: &mut impl FnMut(&Path)) {
 
 const NEW_KEY: &str = "req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
 
-/// `ca.crt`, and `leaf.crt` with `leaf.key` signed by it.
-fn make_certificates(dir: &Path) {
+/// Makes `ca.crt`, and `leaf.crt` with `leaf.key` signed by it, for the loopback.
+pub fn make_certificates(dir: &Path) {
     openssl(dir, &format!("{NEW_KEY} -x509 -keyout ca.key -out ca.crt -days 30 -subj /CN=testkit-ca"));
     issue_certificate(dir, "leaf", "subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:registry.example\n");
 }

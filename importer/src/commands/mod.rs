@@ -12,6 +12,7 @@ pub mod receipt;
 pub mod receive;
 pub mod reject;
 pub mod resign;
+pub mod serve;
 pub mod trust;
 pub mod verify;
 mod watch;
