@@ -24,7 +24,7 @@ fn what_is_known_delivered_is_listed() {
     }
     let mut site = Site::new();
     let nothing = receipts(&site, &[]).expect_code(0);
-    assert_eq!(nothing.stdout, "nothing was packed with this state folder\n");
+    assert_eq!(nothing.stdout, "nothing of the kind was packed with this state folder\n");
     let ledger = Ledger::of(&mut site);
     let bundles: Vec<_> = (1..=3).map(|n| packed(&mut site, n)).collect();
     let one = ledger.receipt(&site, &bundles[0]);
