@@ -48,7 +48,9 @@ fn the_next_bundle_leaves_out_what_a_receipt_says_is_there() {
     received(&mut site, 1, &[]);
     let file = site.export_dir().join("payments-1.receipt");
     import(&site, &["receipt", "payments-1", "-o", file.to_str().unwrap()]).expect_code(0);
-    import(&site, &["receipt", "payments-1", "-o", file.to_str().unwrap()]).expect_code(1).expect_stderr("File exists");
+    import(&site, &["receipt", "payments-1", "-o", file.to_str().unwrap()])
+        .expect_code(2)
+        .expect_stderr("is already there");
     let receipt = document(&fs::read(&file).unwrap());
     let head = common::ledger(&site).head().unwrap();
     assert_eq!((receipt.head.number, receipt.head.hash, receipt.head.root), (head.number, head.hash, head.root));

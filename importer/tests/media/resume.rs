@@ -26,7 +26,7 @@ fn an_interrupted_pack_keeps_its_finished_volumes() {
     proxy.rule(Rule::new(Fault::status(403)).method("GET").path("/blobs/").nth(4));
     let args = ["--volume-size", "1MiB", "--recovery", "5%"];
     let stopped = site.pack(1, &args).expect_code(1);
-    assert!(stopped.stderr.contains("continues with the volumes that are missing"), "{stopped}");
+    assert!(stopped.stderr.contains("volumes that were finished stay"), "{stopped}");
     let partial = site.media().join("payments-1.partial");
     let there: BTreeMap<_, _> = names(&partial)
         .into_iter()
