@@ -127,3 +127,20 @@ fn the_mirror_sets_are_what_openshift_takes() {
         }
     }
 }
+
+#[test]
+fn an_origin_without_a_mirror_is_refused_although_it_lies_in_one_that_has() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let (origin, production) = (at_origin(&site, "payments/x"), site.production.host().to_string());
+    let to = site.import["streams"]["payments"]["to"].as_array_mut().unwrap();
+    to.extend(["b", "c"].map(|place| json!({ "from": origin, "to": format!("{production}/{place}") })));
+    handover(&site, &["--mirrors", "both"]).expect_code(0).expect_stderr(&format!("left out: {origin} "));
+    let policy: serde_json::Value =
+        serde_json::from_slice(&fs::read(folder(&site).join("policy.json")).unwrap()).unwrap();
+    let docker = &policy["transports"]["docker"];
+    assert_eq!(docker[&origin], json!([{ "type": "reject" }]));
+    assert_eq!(docker[at_origin(&site, "payments")][0]["signedIdentity"]["type"], "remapIdentity");
+}
