@@ -13,9 +13,6 @@ use crate::attach;
 use crate::error::Error;
 use crate::site::{ProductionPlaces, Site};
 
-/// So many records of one image are looked through for the image manifests below it, which are the same in all of them.
-const RECORDS: u32 = 1000;
-
 /// What was withdrawn.
 #[derive(Debug, Serialize)]
 #[must_use]
@@ -87,24 +84,13 @@ fn signatures(ledger: &Ledger, image: &Reference) -> Result<Vec<SignatureRow>, E
         (None, None) => return Ok(Vec::new()),
     };
     let mut digests = BTreeSet::from([digest]);
-    for row in ledger.images_by_digest(&digest, RECORDS)? {
-        if let Some(details) = ledger.bundle(&row.bundle)? {
-            digests.extend(details.entries.iter().flat_map(|entry| platforms(&entry.act, &digest)));
-        }
-    }
+    digests.extend(ledger.platforms_of(&digest)?);
     let mut found = Vec::new();
     for digest in digests {
         let wanted = |s: &SignatureRow| tag.is_none_or(|tag| s.reference.tag() == Some(tag));
         found.extend(ledger.signatures_in(repository, &digest)?.into_iter().filter(wanted));
     }
     Ok(found)
-}
-
-/// The image manifests below an image, as an entry has it.
-fn platforms(act: &ledger::Act, digest: &Digest) -> Vec<Digest> {
-    let (ledger::Act::Recorded(recorded) | ledger::Act::Promoted(recorded)) = act else { return Vec::new() };
-    let of = recorded.images.iter().filter(|image| image.digest == *digest);
-    of.flat_map(|image| image.platforms.iter().map(|platform| platform.digest)).collect()
 }
 
 /// Whether all of them were withdrawn since they were signed last.

@@ -417,6 +417,15 @@ impl Ledger {
         self.list(SIGNATURES_BY_DIGEST, (digest.to_string(), limit), signature_row)
     }
 
+    /// The image manifests below an index in production. A bundle may have brought some of them only, so all that did are
+    /// looked at.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Damaged`].
+    pub fn platforms_of(&self, index: &Digest) -> Result<Vec<Digest>, Error> {
+        self.list(PLATFORMS_OF, [index.to_string()], |row| parsed(row, 0))
+    }
+
     /// All production signatures that name this digest in a repository, newest first.
     ///
     /// # Errors

@@ -187,6 +187,28 @@ fn what_is_announced_for_another_key_is_announced_once_more() {
 }
 
 #[test]
+fn the_image_manifests_of_an_index_are_those_of_all_bundles_that_brought_it() {
+    let place = place();
+    let mut ledger = place.open();
+    let index = recorded(&subject("payments", 1)).images[0].digest;
+    let mut expected = Vec::new();
+    for sequence in [1, 2] {
+        let s = subject("payments", sequence);
+        let mut brought = recorded(&s);
+        brought.images[0].digest = index;
+        expected.push(brought.images[0].platforms[0].digest);
+        let _ = ledger.begin(&stamp(10), begun(&s)).expect("begun");
+        ledger.signing(&stamp(10), signing(&s)).expect("announced");
+        ledger.record(&stamp(10), brought).expect("recorded");
+    }
+    import(&mut ledger, "payments", 3, 10);
+    let mut found = ledger.platforms_of(&index).expect("read");
+    found.sort();
+    expected.sort();
+    assert_eq!(found, expected);
+}
+
+#[test]
 fn more_signatures_are_announced_for_a_bundle_that_was_begun_and_by_a_right_clock() {
     let place = place();
     let mut ledger = place.open();

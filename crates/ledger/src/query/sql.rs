@@ -59,6 +59,8 @@ pub(super) const IMAGES_BY_DIGEST: &str =
     JOIN act a ON a.entry = i.entry AND a.n = 0
     WHERE d.itself OR i.digest <> ?1
     ORDER BY i.entry DESC, i.n LIMIT ?2";
+pub(super) const PLATFORMS_OF: &str = "SELECT DISTINCT p.digest FROM image i
+    JOIN platform p ON p.entry = i.entry AND p.image = i.n WHERE i.digest = ?1";
 pub(super) const SIGNATURES_BY_DIGEST: &str = "SELECT s.entry, a.time, s.bundle, s.reference, s.digest, s.path, s.file
     FROM signature s JOIN act a ON a.entry = s.entry AND a.n = 0
     WHERE s.digest = ?1 ORDER BY s.entry DESC, s.n LIMIT ?2";

@@ -101,6 +101,7 @@ fn every_question_is_answered_from_an_index() {
             IMAGES_BY_DIGEST,
             SIGNATURES_BY_DIGEST,
             SIGNATURES_IN,
+            PLATFORMS_OF,
             MOVES_OF_TAG,
             tree::NODE,
             custody::HEAD,
