@@ -26,7 +26,7 @@ pub fn receipt(ledger: &Ledger, row: &BundleRow) -> Result<Receipt, Error> {
         for image in recorded.images {
             let production = Reference::tagged(image.production.repository.clone(), image.production.tag.clone());
             let is_known = images.iter().any(|known| (&known.origin, known.digest) == (&image.origin, image.digest));
-            if !is_known && !is_withdrawn(ledger, &production, &image.digest)? {
+            if !is_known && !ledger.is_withdrawn(&production, &image.digest)? {
                 let since = since(ledger, &image.digest)?.unwrap_or(entry.time);
                 images.push(ReceiptImage { origin: image.origin, digest: image.digest, since });
             }
@@ -54,15 +54,6 @@ pub fn receipt(ledger: &Ledger, row: &BundleRow) -> Result<Receipt, Error> {
 /// Since when production holds a digest.
 fn since(ledger: &Ledger, digest: &Digest) -> Result<Option<Timestamp>, Error> {
     Ok(ledger.images_by_digest(digest, RECORDS)?.iter().map(|row| row.recorded.time).min())
-}
-
-/// Whether an image was withdrawn since it was signed last.
-fn is_withdrawn(ledger: &Ledger, production: &Reference, digest: &Digest) -> Result<bool, Error> {
-    let withdrawals = ledger.withdrawals(digest)?;
-    let last = withdrawals.iter().filter(|(_, reference)| reference == production).map(|(at, _)| at.entry).max();
-    let signed = ledger.signatures_by_digest(digest, RECORDS)?;
-    let signed = signed.iter().filter(|s| s.reference == *production).map(|s| s.recorded.entry).max();
-    Ok(last.is_some() && last >= signed)
 }
 
 /// The receipt as a file, signed with the ledger key.
