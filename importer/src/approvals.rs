@@ -23,11 +23,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use ledger::{EntryNumber, Ledger, Rule, Subject};
-use manifest_schema::{Digest, LabelValue, OutsideText, TagRef, Timestamp};
+use manifest_schema::{Digest, LabelValue, OutsideText, Span, TagRef, Timestamp};
 use serde::Serialize;
 use signing::{CertificateInfo, Certificates, Fingerprint, Trust};
 
-use crate::config::{ApproversConfig, Span};
+use crate::config::{ApproversConfig, thirty_days};
 use crate::error::Error;
 use crate::site::Site;
 
@@ -71,7 +71,7 @@ impl ApproverArgs {
             threshold: self.approver_threshold.unwrap_or(1),
             exclude_promoter: self.exclude_promoter,
             promoters: self.promoter,
-            greatest_validity: self.greatest_validity.unwrap_or_default(),
+            greatest_validity: self.greatest_validity.unwrap_or_else(thirty_days),
         })
     }
 }

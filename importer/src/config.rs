@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use commands::settings::{self, SignConfig};
-use manifest_schema::{OutsideText, Repository, Scope, Stream, Timestamp};
+use manifest_schema::{Repository, Scope, Span, Stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -84,6 +84,11 @@ pub enum WatchInto {
     Production,
 }
 
+/// How long an approval may count, if nothing is configured.
+pub(crate) fn thirty_days() -> Span {
+    Span::days(30)
+}
+
 fn default_tolerance() -> u32 {
     signing::DEFAULT_CLOCK_TOLERANCE
 }
@@ -104,86 +109,8 @@ pub struct ApproversConfig {
     #[serde(default)]
     pub promoters: Vec<PathBuf>,
     /// How long an approval may count.
-    #[serde(default)]
+    #[serde(default = "thirty_days")]
     pub greatest_validity: Span,
-}
-
-/// A whole number of hours, days or weeks, such as `36h` or `30d`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(try_from = "String")]
-#[schemars(with = "String", extend("pattern" = "^[1-9][0-9]{0,5}[hdw]$"))]
-pub struct Span {
-    count: u32,
-    unit: Unit,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Unit {
-    Hours,
-    Days,
-    Weeks,
-}
-
-impl Default for Span {
-    /// For an approval: 30 days.
-    fn default() -> Self {
-        Self { count: 30, unit: Unit::Days }
-    }
-}
-
-impl Span {
-    /// Its seconds.
-    pub fn seconds(self) -> i64 {
-        let unit = match self.unit {
-            Unit::Hours => 3600,
-            Unit::Days => 86_400,
-            Unit::Weeks => 7 * 86_400,
-        };
-        i64::from(self.count) * unit
-    }
-
-    /// The time that is so much later; `None` if that is beyond the year 9999.
-    pub fn after(self, time: Timestamp) -> Option<Timestamp> {
-        Timestamp::from_unix(time.unix() + self.seconds())
-    }
-}
-
-impl std::fmt::Display for Span {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let unit = match self.unit {
-            Unit::Hours => 'h',
-            Unit::Days => 'd',
-            Unit::Weeks => 'w',
-        };
-        write!(f, "{}{unit}", self.count)
-    }
-}
-
-/// The text is no span.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{}` is not a span of time: expected hours, days or weeks from 1 to 100000, such as 36h or 30d", .0.escaped())]
-pub struct SpanError(OutsideText);
-
-impl std::str::FromStr for Span {
-    type Err = SpanError;
-    fn from_str(text: &str) -> Result<Self, SpanError> {
-        let bad = || SpanError(OutsideText::new(text));
-        let unit = match text.bytes().last() {
-            Some(b'h') => Unit::Hours,
-            Some(b'd') => Unit::Days,
-            Some(b'w') => Unit::Weeks,
-            _ => return Err(bad()),
-        };
-        let span = Self { count: text[..text.len() - 1].parse().map_err(|_| bad())?, unit };
-        if (1..=100_000).contains(&span.count) && span.to_string() == text { Ok(span) } else { Err(bad()) }
-    }
-}
-
-impl TryFrom<String> for Span {
-    type Error = SpanError;
-    fn try_from(text: String) -> Result<Self, SpanError> {
-        text.parse()
-    }
 }
 
 /// Where the ledger is, and which one it is.

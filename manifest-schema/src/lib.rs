@@ -16,6 +16,7 @@ pub mod manifest;
 pub mod receipt;
 pub mod reference;
 pub mod release;
+pub mod span;
 pub mod stored;
 pub mod text;
 
@@ -35,6 +36,7 @@ pub use receipt::{
     Contradiction, Receipt, ReceiptError, ReceiptHead, ReceiptImage, ReceiptType, ShortReceipt, ShortReceiptError,
 };
 pub use reference::{PinnedRef, Reference, Repository, Scope, Tag, TagRef};
+pub use span::{Span, SpanError};
 pub use stored::{Part, Piece, Stored};
 pub use text::{LabelKey, LabelValue, OutsideText};
 

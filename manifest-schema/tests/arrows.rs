@@ -9,13 +9,14 @@ type Arrows = BTreeMap<String, BTreeSet<String>>;
 const SCHEMA: [&str; 7] = ["jiff", "oci-spec", "schemars", "serde", "serde_json", "thiserror", "uuid"];
 
 /// What each crate may use of this workspace.
-const ALLOWED: [(&str, &[&str]); 11] = [
+const ALLOWED: [(&str, &[&str]); 12] = [
     ("manifest-schema", &[]),
     ("blobs", &["manifest-schema"]),
     ("registry", &["manifest-schema", "blobs"]),
     ("bundle", &["manifest-schema", "blobs"]),
     ("signing", &["manifest-schema", "blobs"]),
     ("ledger", &["manifest-schema", "blobs"]),
+    ("scan", &["manifest-schema"]),
     ("sealift-console", &["manifest-schema", "blobs"]),
     ("commands", &["manifest-schema", "registry", "bundle", "signing", "sealift-console"]),
     ("exporter", &["manifest-schema", "blobs", "registry", "bundle", "signing", "sealift-console", "commands"]),

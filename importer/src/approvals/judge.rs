@@ -4,13 +4,12 @@ use std::collections::HashMap;
 
 use ledger::{EntryNumber, Ledger, Subject};
 use manifest_schema::{
-    Action, Approval, ApprovalError, BundleId, Digest, LIMITS, LedgerId, OneLine, TagRef, Timestamp,
+    Action, Approval, ApprovalError, BundleId, Digest, LIMITS, LedgerId, OneLine, Span, TagRef, Timestamp,
 };
 use signing::{Authentic, Rejected, Signer};
 
 use crate::access::to_ledger;
 use crate::approvals::Approvers;
-use crate::config::Span;
 use crate::error::Error;
 
 /// What an approval must be of.

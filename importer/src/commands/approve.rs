@@ -7,7 +7,8 @@ use commands::settings::{KeySource, SignArgs};
 use console::Failure;
 use ledger::{ApprovalWithdrawn, Approved, BundleRow, EntryNumber, Ledger, Received, Status};
 use manifest_schema::{
-    ApprovalRequest, ApprovalWithdrawal, BundleId, Digest, LIMITS, LabelValue, OneLine, OutsideText, TagRef, Timestamp,
+    ApprovalRequest, ApprovalWithdrawal, BundleId, Digest, LIMITS, LabelValue, OneLine, OutsideText, Span, TagRef,
+    Timestamp,
 };
 use serde::Serialize;
 use signing::{Fingerprint, SecretKey, Signer};
@@ -15,7 +16,6 @@ use signing::{Fingerprint, SecretKey, Signer};
 use crate::access::{stamp, to_ledger};
 use crate::approvals::{self, Approvers, Judged, Made, NotCounted, Standing, Statement, Wanted};
 use crate::commands::write_new;
-use crate::config::Span;
 use crate::error::Error;
 use crate::promotion;
 use crate::site::{ProductionArgs, Site, SiteArgs};
