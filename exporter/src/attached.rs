@@ -194,6 +194,14 @@ impl<'a> Carry<'a> {
         Self::Planned(PlannedManifest { images, blobs })
     }
 
+    /// How a plan calls an image; nothing if there is no plan.
+    pub(crate) fn called(&self, image: &ResolvedImage) -> Vec<&'a Image> {
+        match self {
+            Self::Planned(planned) => planned.images.get(&image.top.digest).cloned().unwrap_or_default(),
+            Self::Found | Self::Signed(_) => Vec::new(),
+        }
+    }
+
     /// What a plan has of an image: all that may be carried. `None` if there is no plan.
     fn planned(&self, image: &ResolvedImage) -> Option<PlannedAttachments<'_>> {
         let Self::Planned(PlannedManifest { images, blobs }) = self else { return None };
@@ -367,6 +375,7 @@ fn referrers(
                 walk.cosign(place, &descriptor, &parse(place.origin, &bytes, &descriptor.media_type)?)?;
             }
             image.referrers.push(Referrer { subject, digest, tag });
+            image.attached.insert(digest, descriptor.clone());
             let found = tag.map_or("referrers".into(), |tag| format!(".{}", tag.suffix()));
             image.evidence.push(Evidence { subject, digest, kind, found, claims: None });
             if seen.contains(&digest) {

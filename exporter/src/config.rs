@@ -8,12 +8,14 @@ use commands::settings::{self, SignConfig};
 use manifest_schema::document::Platform;
 use manifest_schema::{LabelKey, LabelValue, LedgerId, Sequence, Stream};
 use registry::source::SourceRef;
+use scan::Gate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use crate::base::file_named;
 use crate::error::Error;
 use crate::media::{Medium, Share, VolumeSize};
+use crate::reports::Attach;
 
 /// The content of `release.yaml`.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -47,6 +49,10 @@ pub struct Release {
     pub release: bool,
     /// Stores of OpenShift release signatures: URLs, or folders relative to this file's.
     pub release_signatures: Vec<String>,
+    /// Reports of scanners: `FILE`, carried with the image that it names, or `FILE=IMAGE`.
+    pub attach: Vec<Attach>,
+    /// What must be so before an image is packed.
+    pub gate: Option<Gate>,
     /// Labels for people, shown on LABEL.txt: ticket, classification.
     #[serde(deserialize_with = "manifest_schema::json::unique_map")]
     pub labels: BTreeMap<LabelKey, LabelValue>,
@@ -234,6 +240,8 @@ impl Release {
         if let Some(file) = release.base.as_deref().and_then(|named| file_named(named, base)) {
             release.base = Some(file.display().to_string());
         }
+        release.attach.iter_mut().for_each(|attach| relative(&mut attach.file));
+        release.gate.iter_mut().for_each(|gate| gate.make_relative_to(base));
         for image in &mut release.images {
             image.0 = image.0.relative_to(base);
         }

@@ -47,6 +47,70 @@ pub enum Error {
         /// Why.
         source: Box<registry::source::SourceRefError>,
     },
+    /// A report that cannot be read as a file.
+    #[error("the report {} cannot be read", .path.display())]
+    ReportFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A report that is broken.
+    #[error("the report {} is refused: {source}", .path.display())]
+    Report {
+        /// The file.
+        path: PathBuf,
+        /// Why, with the line.
+        source: scan::ReadError,
+    },
+    /// A report that is not what it was.
+    #[error("the report {} has changed: expected {expected}", .path.display())]
+    ReportChanged {
+        /// The file.
+        path: PathBuf,
+        /// What it was.
+        expected: manifest_schema::Digest,
+    },
+    /// A report that is about something else.
+    #[error("the report {} is about another image than {origin}: it names {named}", .path.display())]
+    ReportOfAnother {
+        /// The file.
+        path: PathBuf,
+        /// The image.
+        origin: Box<manifest_schema::Reference>,
+        /// A digest that it names.
+        named: manifest_schema::Digest,
+    },
+    /// A report for an image that is not packed.
+    #[error("the report {} is for {}, which is not packed", .path.display(), image.escaped())]
+    ReportNamesImage {
+        /// The file.
+        path: PathBuf,
+        /// The image that was named.
+        image: OutsideText,
+    },
+    /// A report of which nobody says what it is about.
+    #[error("the report {} names none of the images that are packed{}", .path.display(), named(names))]
+    ReportForWhich {
+        /// The file.
+        path: PathBuf,
+        /// What it names.
+        names: Vec<OutsideText>,
+    },
+    /// An image has more reports than can be judged.
+    #[error("{origin}: its reports have more findings than are looked at")]
+    TooManyReports {
+        /// The image.
+        origin: Box<manifest_schema::Reference>,
+    },
+    /// Images that do not pass the gate.
+    #[error("the gate refuses {} of {images} images:{refused}", refused.0.len())]
+    Gate {
+        /// Which, and why.
+        refused: scan::Refusals,
+        /// How many there are.
+        images: usize,
+    },
     /// A label without a value.
     #[error("--label `{}`: expected NAME=VALUE", .0.escaped())]
     LabelFlag(OutsideText),
@@ -571,4 +635,10 @@ pub enum Error {
     /// stdout.
     #[error("stdout cannot be written")]
     Stdout(#[source] io::Error),
+}
+
+/// What a report names, the first few of it.
+fn named(names: &[OutsideText]) -> String {
+    let first: Vec<String> = names.iter().take(3).map(|name| name.escaped().to_string()).collect();
+    if first.is_empty() { String::new() } else { format!("; it is about {}", first.join(", ")) }
 }

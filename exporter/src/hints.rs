@@ -59,7 +59,10 @@ impl Explain for Error {
             | Error::NotForStream { .. }
             | Error::PlannedVolumes { .. }
             | Error::Terminal
-            | Error::Released { .. } => Fault::Usage,
+            | Error::Released { .. }
+            | Error::ReportNamesImage { .. }
+            | Error::ReportForWhich { .. }
+            | Error::TooManyReports { .. } => Fault::Usage,
             Error::Join(_)
             | Error::ReceiptRejected { .. }
             | Error::ReceiptForm { .. }
@@ -71,7 +74,11 @@ impl Explain for Error {
             | Error::PlanSignature { .. }
             | Error::Unplanned { .. }
             | Error::OtherPlan { .. }
-            | Error::OtherSeal { .. } => Fault::Refused,
+            | Error::OtherSeal { .. }
+            | Error::Report { .. }
+            | Error::ReportChanged { .. }
+            | Error::ReportOfAnother { .. }
+            | Error::Gate { .. } => Fault::Refused,
             Error::Common(e) => e.fault(),
             Error::Registry(e) => commands::registry_fault(e),
             Error::Source(e) => commands::source_fault(e),
@@ -94,6 +101,7 @@ impl Explain for Error {
             | Error::NoSpace { .. }
             | Error::Busy { .. }
             | Error::State { .. }
+            | Error::ReportFile { .. }
             | Error::Record { .. }
             | Error::Folder(_)
             | Error::Stdout(_) => Fault::Failed,
@@ -117,6 +125,18 @@ impl Explain for Error {
             }
             Error::NothingToSign(_) => {
                 "name the folder that `plan --write` made, or a bundle's own folder (it holds SHA256SUMS)"
+            }
+            Error::Report { .. } => {
+                "make the report anew; what was cut off must not pass for a scan that found nothing"
+            }
+            Error::ReportChanged { .. } => "run the same command again, when nobody writes to the report any more",
+            Error::ReportOfAnother { .. } => "scan the image that is packed: `sealift-export plan` shows its digests",
+            Error::ReportNamesImage { .. } => "name an image of this release, as it is asked for or called",
+            Error::ReportForWhich { .. } => "say which image it is for: --attach FILE=IMAGE",
+            Error::ReportFile { .. } => "name a file that is there: --attach FILE[=IMAGE]",
+            Error::TooManyReports { .. } => "attach fewer reports to one image",
+            Error::Gate { .. } => {
+                "repair the images, or add an exception with an end and a reason to `gate: {scan: {exceptions: [...]}}` (docs/scanning.md)"
             }
             Error::PlanExists(_) => "choose another folder, or move it away",
             Error::FixedByPlan { .. } => "leave it out (or its variable), or plan anew",

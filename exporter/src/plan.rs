@@ -80,6 +80,9 @@ pub struct ImageReport {
     pub shared_bytes: u64,
     /// Signatures and referrers that travel with it. Nothing of it is judged on this side.
     pub evidence: Vec<attached::Evidence>,
+    /// What its reports come to, if there is a gate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scan: Option<scan::Verdict>,
 }
 
 /// Plans a resolved request.
@@ -122,6 +125,7 @@ pub fn plan(request: &Request, mut resolved: Resolved) -> Result<Plan, Error> {
             bytes: image.blobs.iter().map(size).sum(),
             shared_bytes: image.blobs.iter().filter(|d| users[*d] > 1).map(size).sum(),
             evidence: image.evidence.clone(),
+            scan: image.verdict.clone(),
         })
         .collect();
     let mut plan = Plan {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `manifest.json` | the manifest, byte for byte as it will be packed: this is what is signed |
 //! | `sealift-plan.json` | what `pack` needs beyond the manifest to carry it out; not signed |
+//! | `reports/` | the reports of scanners that are to be packed, each named by its digest |
 //! | `<fingerprint>.signature.asc` | one signer's detached signature over `manifest.json` |
 //! | `<fingerprint>.certificate.asc` | that signer's certificate |
 //!
@@ -23,12 +24,14 @@ use signing::{Certificates, Fingerprint, SecretKey, Trust};
 use crate::error::Error;
 use crate::layout::Cut;
 use crate::media::{Medium, Share, VolumeSize};
+use crate::reports::{Noted, Reports};
 use crate::request::Request;
 
 const PLAN: &str = "sealift-plan.json";
 const MANIFEST: &str = "manifest.json";
 const SIGNATURE: &str = ".signature.asc";
 const CERTIFICATE: &str = ".certificate.asc";
+const REPORTS: &str = "reports";
 const KIND: &str = "sealift/plan/1";
 
 /// What packing needs beyond the manifest.
@@ -55,6 +58,9 @@ pub(crate) struct Sources {
     pub release: bool,
     /// Stores of release signatures, as URLs.
     pub release_signatures: Vec<String>,
+    /// Reports, whose files lie in the folder too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reports: Vec<Noted>,
     /// The largest file.
     pub volume_size: VolumeSize,
     /// What one medium holds.
@@ -80,6 +86,7 @@ impl Sources {
             registries_d: request.registries_d_folders.iter().map(absolute).collect(),
             release: request.release,
             release_signatures: request.release_signatures.clone(),
+            reports: request.reports.noted(),
             volume_size: request.cut.volume_size,
             media: request.cut.medium,
             recovery: request.cut.recovery,
@@ -117,7 +124,12 @@ impl Planned {
     }
 
     /// Writes a new folder.
-    pub(crate) fn write(folder: &Path, mut sources: Sources, manifest: &Manifest) -> Result<Digest, Error> {
+    pub(crate) fn write(
+        folder: &Path,
+        mut sources: Sources,
+        manifest: &Manifest,
+        reports: &Reports,
+    ) -> Result<Digest, Error> {
         let bytes = manifest.to_bytes()?;
         sources.manifest = sha256(&bytes);
         let fail = |path: &Path| {
@@ -128,6 +140,7 @@ impl Planned {
             }
         };
         fs::create_dir(folder).map_err(fail(folder))?;
+        reports.keep(&folder.join(REPORTS))?;
         let plan =
             serde_json::to_vec_pretty(&sources).map_err(|e| Error::Output { path: folder.into(), source: e.into() })?;
         // The manifest first: a folder that was cut off is none.
@@ -170,6 +183,14 @@ impl Planned {
     /// The manifest's digest.
     pub fn digest(&self) -> Digest {
         self.sources.manifest
+    }
+
+    /// The reports that are to be packed.
+    ///
+    /// # Errors
+    /// If one is not what it was.
+    pub(crate) fn reports(&self) -> Result<Reports, Error> {
+        Reports::kept(&self.folder.join(REPORTS), &self.sources.reports)
     }
 
     /// What packing needs beyond it.

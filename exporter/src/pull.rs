@@ -72,7 +72,7 @@ pub fn sign(
         planned.demand(&manifest, &bytes)?;
     }
     let sources = Sources::new(request, pinned(request, plan.report()));
-    claim.note_manifest(sources, &manifest, &bytes, plan.image_layers())?;
+    claim.note_manifest(sources, &manifest, &bytes, plan.image_layers(), &request.reports)?;
     // The record keeps them all: volume 1 may have to be made again, by one of several signers.
     let recorded = claim.plan()?;
     if let Some(planned) = planned {

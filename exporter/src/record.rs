@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::SequenceSpec;
 use crate::error::Error;
 use crate::planned::{Planned, Sources};
+use crate::reports::Reports;
 use crate::request::Request;
 use crate::seal::Sealed;
 
@@ -456,6 +457,7 @@ impl Claim {
         manifest: &Manifest,
         bytes: &[u8],
         image_layers: Vec<Vec<usize>>,
+        reports: &Reports,
     ) -> Result<(), Error> {
         let digest = blobs::sha256(bytes);
         if self.record.sealed.is_some() && self.record.manifest != Some(digest) {
@@ -471,7 +473,7 @@ impl Claim {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                     return Err(Error::State { path: plan, source: e });
                 }
-                _ => Planned::write(&plan, sources, manifest)?,
+                _ => Planned::write(&plan, sources, manifest, reports)?,
             };
         }
         let layers = ImageLayers { kind: LAYERS_KIND.into(), manifest: digest, images: image_layers };

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bundle::Recipients;
 use clap::Args;
+use commands::gate::{GateArgs, ScanGate};
 use commands::settings::{self, KeySource, SignArgs, Talk};
 use console::Progress;
 use console::args::{JobArgs, RegistryArgs};
@@ -23,6 +24,7 @@ use crate::layout::Cut;
 use crate::media::{Medium, Share, VolumeSize};
 use crate::planned::Planned;
 use crate::receipts::{Judge, Receipts};
+use crate::reports::{Attach, Noted, Reports};
 
 /// What to pack. Every flag is also a key of release.yaml.
 #[derive(Debug, Clone, Args)]
@@ -70,6 +72,12 @@ pub struct RequestArgs {
     /// With --release: a store of release signatures, as a URL or folder; several may be given
     #[arg(long, value_name = "URL|DIR", env = "SEALIFT_RELEASE_SIGNATURES", value_delimiter = ',')]
     pub release_signatures: Vec<String>,
+    /// A report of a scanner, carried with the image that it names, or with IMAGE; several may be given
+    #[arg(long, value_name = "FILE[=IMAGE]", env = "SEALIFT_ATTACH", value_delimiter = ',')]
+    pub attach: Vec<Attach>,
+    #[command(flatten)]
+    /// What reports must say.
+    pub gate: GateArgs,
     /// A label for people, shown on LABEL.txt
     #[arg(long = "label", value_name = "NAME=VALUE", env = "SEALIFT_LABEL", value_delimiter = ',')]
     pub labels: Vec<String>,
@@ -170,6 +178,10 @@ pub struct Request {
     pub release: bool,
     /// Stores of release signatures, as URLs.
     pub release_signatures: Vec<String>,
+    /// Reports that are attached to images.
+    pub reports: Reports,
+    /// What reports must say.
+    pub gate: Option<ScanGate>,
     /// Labels.
     pub labels: BTreeMap<LabelKey, LabelValue>,
     /// End of admission.
@@ -246,6 +258,8 @@ struct Identity<'a> {
     referrers: &'a Referrers,
     sign_images: bool,
     release: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reports: Vec<Noted>,
     labels: &'a BTreeMap<LabelKey, LabelValue>,
     expires: Option<Expiry>,
     volume_size: VolumeSize,
@@ -346,6 +360,8 @@ impl Request {
             sign_images: args.sign_images || release.sign_images,
             release: args.release || release.release,
             release_signatures: stores([release.release_signatures, args.release_signatures].concat())?,
+            reports: Reports::load(&[release.attach, args.attach].concat(), now)?,
+            gate: args.gate.load(release.gate)?,
             labels,
             expires,
             output: args.output.or(release.output).unwrap_or_else(|| ".".into()),
@@ -385,6 +401,7 @@ impl Request {
             ("--sign-images", args.sign_images),
             ("--release", args.release),
             ("--release-signatures", !args.release_signatures.is_empty()),
+            ("--attach", !args.attach.is_empty()),
             ("--label", !args.labels.is_empty()),
             ("--expires", args.expires.is_some()),
             ("--bundle-id", args.bundle_id.is_some()),
@@ -418,6 +435,8 @@ impl Request {
             sign_images: false,
             release: sources.release,
             release_signatures: sources.release_signatures.clone(),
+            reports: plan.reports()?,
+            gate: args.gate.load(release.gate)?,
             labels: manifest.labels.clone(),
             expires: manifest.expires.map(Expiry::At),
             output: args.output.or(release.output).unwrap_or_else(|| ".".into()),
@@ -447,6 +466,9 @@ impl Request {
         self.images = sources.images.iter().map(|i| i.parse()).collect::<Result<_, _>>()?;
         self.base = BaseBundle::left_to(manifest);
         self.cut = plan.cut(self.with_importer.as_deref())?;
+        self.reports = plan.reports()?;
+        // It was judged when it was packed, by the rules and the time of then.
+        self.gate = None;
         self.tool = manifest.tool.clone();
         self.sign_images = false;
         Ok(())
@@ -510,6 +532,7 @@ impl Request {
             referrers: &self.referrers,
             sign_images: self.sign_images,
             release: self.release,
+            reports: self.reports.noted(),
             labels: &self.labels,
             expires: self.expires,
             volume_size: self.cut.volume_size,

@@ -1,6 +1,6 @@
 //! Stage 2: every reference is resolved once, and every image walked down to its blobs. Nothing is written.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt::Display;
 
 use blobs::VerifiedBytes;
@@ -12,10 +12,12 @@ use manifest_schema::{
     Referrer, Section, is_made_from_digest,
 };
 use registry::source::{Source, SourceRef, Sources};
+use scan::Verdict;
 
 use crate::ahead::{self, Answers, Remembered};
 use crate::attached::{self, Carry};
 use crate::error::Error;
+use crate::gate;
 use crate::release;
 use crate::request::Request;
 
@@ -27,7 +29,7 @@ const WINDOW: usize = 128;
 /// The images of a request, with everything they consist of.
 #[must_use]
 pub struct Resolved {
-    /// The sources, one an image asked for.
+    /// The sources: that of the reports, then one for each image asked for.
     pub sources: Vec<Box<dyn Source>>,
     /// The images, in the order asked for, each once.
     pub images: Vec<ResolvedImage>,
@@ -54,6 +56,8 @@ pub struct ResolvedImage {
     pub top: Descriptor,
     /// The image manifests below it.
     pub platforms: Vec<PlatformManifest>,
+    /// The same, with what reports may call them.
+    pub manifests: Vec<ResolvedManifest>,
     /// Entries of the index are left out.
     pub sparse: bool,
     /// Its indexes and image manifests, children first.
@@ -64,12 +68,27 @@ pub struct ResolvedImage {
     pub signatures: Vec<ImageSignature>,
     /// What refers to its documents, and what refers to that.
     pub referrers: Vec<Referrer>,
+    /// The documents that refer so, as its source has them.
+    pub attached: BTreeMap<Digest, Descriptor>,
+    /// What its reports come to, if there is a gate.
+    pub verdict: Option<Verdict>,
     /// Of an OpenShift release image: where it lists the images of the release.
     pub release: Vec<ReleaseList>,
     /// Signatures and referrers, for people.
     pub evidence: Vec<attached::Evidence>,
     /// Where the tag points now, if it was pinned to something else.
     pub moved: Option<Digest>,
+}
+
+/// An image manifest of an image.
+#[derive(Debug, Clone)]
+pub struct ResolvedManifest {
+    /// What it is.
+    pub descriptor: Descriptor,
+    /// The digest of its configuration.
+    pub config: Digest,
+    /// The platform, if the index says so.
+    pub platform: Option<Platform>,
 }
 
 impl ResolvedImage {
@@ -137,7 +156,10 @@ impl<'a> Talk<'a> {
 pub(crate) fn resolve(request: &Request, carry: &Carry<'_>, progress: &Progress) -> Result<Resolved, Error> {
     let mut walk = Walk::default();
     let places = Sources::new(&request.registries);
-    let mut sources = Vec::new();
+    // The first source is that of the reports.
+    let mut sources = vec![request.reports.source()];
+    let mut attached_reports = BTreeSet::new();
+    let only = request.images.len() == 1 && !request.release;
     let mut images: Vec<ResolvedImage> = Vec::new();
     let mut names: HashMap<Reference, Digest> = HashMap::new();
     let mut open: VecDeque<Asked> =
@@ -174,6 +196,12 @@ pub(crate) fn resolve(request: &Request, carry: &Carry<'_>, progress: &Progress)
                     }
                 }
                 attached::collect(&mut walk, &mut image, asked, place, &context)?;
+                let called = carry.called(&image);
+                let reports = request.reports.attach(&mut walk, &mut image, sources[0].as_ref(), &called, only)?;
+                attached_reports.extend(reports.iter().map(|report| report.at));
+                if let Some(scan) = &request.gate {
+                    image.verdict = Some(gate::judge(scan, &image, &reports, place, request.now)?);
+                }
                 if let Some(now) = &image.moved {
                     let origin = &image.origin;
                     progress.warn(format_args!("{origin}: the tag now names {now}; the pinned digest is packed"));
@@ -183,6 +211,8 @@ pub(crate) fn resolve(request: &Request, carry: &Carry<'_>, progress: &Progress)
             sources.push(source);
         }
     }
+    request.reports.all_attached(&attached_reports)?;
+    gate::demand(&images)?;
     if images.len() > LIMITS.images {
         return Err(Error::TooMuch { images: images.len(), blobs: walk.blobs.len(), bytes: 0 });
     }
@@ -219,6 +249,7 @@ pub(crate) struct Tree {
     pub(crate) documents: Vec<Digest>,
     pub(crate) blobs: BTreeSet<Digest>,
     pub(crate) platforms: Vec<PlatformManifest>,
+    pub(crate) manifests: Vec<ResolvedManifest>,
     pub(crate) sparse: bool,
     /// The layers of each image manifest, lowest first.
     pub(crate) layers: Layers,
@@ -295,11 +326,14 @@ impl Walk {
             chosen_platform,
             top,
             platforms: tree.platforms,
+            manifests: tree.manifests,
             sparse: tree.sparse,
             documents: tree.documents,
             blobs: tree.blobs,
             signatures: Vec::new(),
             referrers: Vec::new(),
+            attached: BTreeMap::new(),
+            verdict: None,
             release: Vec::new(),
             evidence: Vec::new(),
             moved: resolved.moved,
@@ -351,10 +385,15 @@ impl Walk {
                 }
             }
             Document::Manifest { config, layers, .. } => {
+                tree.manifests.push(ResolvedManifest {
+                    descriptor: descriptor.clone(),
+                    config: config.digest,
+                    platform: platform.clone(),
+                });
                 tree.platforms.push(PlatformManifest { platform, digest: descriptor.digest });
                 self.blob(tree, place, &config, Section::Admission)?;
                 for layer in &layers {
-                    let decides = tree.attached && layer.size <= LIMITS.document;
+                    let decides = tree.attached && layer.size <= LIMITS.report;
                     self.blob(tree, place, layer, if decides { Section::Admission } else { Section::Layers })?;
                 }
                 tree.layers.push((descriptor.digest, layers));
@@ -363,6 +402,11 @@ impl Walk {
         // After what it refers to: the format lists a document behind its children, so that they can be pushed in order.
         tree.documents.push(descriptor.digest);
         self.blob(tree, place, descriptor, Section::Admission)
+    }
+
+    /// Keeps a document that no source has.
+    pub(crate) fn keep(&mut self, bytes: VerifiedBytes) {
+        self.documents.insert(*bytes.digest(), bytes);
     }
 
     /// Counts a document with cosign signatures, and their payloads: the other side holds them to judge images by.

@@ -4,13 +4,14 @@
 //! its own `mediaType` and its shape say the same, and if no reader could take it for something else (an index that is
 //! also a manifest, keys that differ in case only, keys given twice).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use oci_spec::image as oci;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::ids::Timestamp;
 use crate::limits::LIMITS;
 use crate::text::{OutsideText, escape};
 
@@ -177,6 +178,10 @@ pub struct Attached {
     pub subject: Option<Digest>,
     /// Its own `artifactType`, or of a manifest without one the media type of its configuration.
     pub artifact_type: Option<OutsideText>,
+    /// When it was made, by its annotation `org.opencontainers.image.created`, in whole seconds.
+    pub created: Option<Timestamp>,
+    /// The file names of its layers, by their annotations `org.opencontainers.image.title`.
+    pub titles: BTreeMap<Digest, OutsideText>,
 }
 
 /// Why a document is refused.
@@ -262,7 +267,8 @@ impl Document {
                 return Err(shape("`schemaVersion` is not 2".into()));
             }
             let children = index.manifests().iter().map(child).collect::<Result<Vec<_>, _>>().map_err(shape)?;
-            let attached = attached(index.subject(), index.artifact_type(), None).map_err(shape)?;
+            let attached =
+                attached(index.subject(), index.artifact_type(), None, index.annotations()).map_err(shape)?;
             Document::Index { children, attached }
         } else {
             let manifest: oci::ImageManifest = serde_json::from_slice(bytes).map_err(|e| shape(e.to_string()))?;
@@ -272,8 +278,9 @@ impl Document {
             }
             let config = descriptor(manifest.config()).map_err(shape)?;
             let layers = manifest.layers().iter().map(descriptor).collect::<Result<Vec<_>, _>>().map_err(shape)?;
-            let attached =
-                attached(manifest.subject(), manifest.artifact_type(), Some(&config.media_type)).map_err(shape)?;
+            let (subject, artifact_type, says) = (manifest.subject(), manifest.artifact_type(), manifest.annotations());
+            let mut attached = attached(subject, artifact_type, Some(&config.media_type), says).map_err(shape)?;
+            attached.titles = layers.iter().zip(manifest.layers()).filter_map(title).collect();
             Document::Manifest { config, layers, attached }
         };
         let count = match &document {
@@ -328,11 +335,20 @@ fn attached(
     subject: &Option<oci::Descriptor>,
     own: &Option<oci::MediaType>,
     config: Option<&MediaType>,
+    annotations: &Option<HashMap<String, String>>,
 ) -> Result<Attached, String> {
     let subject = subject.as_ref().map(descriptor).transpose()?.map(|d| d.digest);
     let own = own.as_ref().map(ToString::to_string).filter(|t| !t.is_empty());
     let artifact_type = own.or(config.map(ToString::to_string)).map(OutsideText::new);
-    Ok(Attached { subject, artifact_type })
+    let created = annotations.as_ref().and_then(|a| a.get("org.opencontainers.image.created"));
+    let created = created.and_then(|text| text.parse::<jiff::Timestamp>().ok());
+    let created = created.and_then(|time| Timestamp::from_unix(time.as_second()));
+    Ok(Attached { subject, artifact_type, created, titles: BTreeMap::new() })
+}
+
+fn title((layer, says): (&Descriptor, &oci::Descriptor)) -> Option<(Digest, OutsideText)> {
+    let title = says.annotations().as_ref()?.get("org.opencontainers.image.title")?;
+    Some((layer.digest, OutsideText::new(title)))
 }
 
 fn descriptor(d: &oci::Descriptor) -> Result<Descriptor, String> {

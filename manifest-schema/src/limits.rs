@@ -37,6 +37,10 @@ pub struct Limits {
     pub held_documents: u64,
     /// The payload of one cosign signature.
     pub cosign_payload: u64,
+    /// One report of a scanner, or any other blob that is attached to an image and read with the admission section.
+    pub report: u64,
+    /// What is kept in memory of the reports of one image, to judge it by.
+    pub reports: usize,
     /// How many referrers may refer to each other in a row.
     pub referrer_depth: usize,
     /// How deep indexes may nest.
@@ -103,6 +107,8 @@ pub const LIMITS: Limits = Limits {
     evidence: 256 << 20,
     held_documents: 32 << 20,
     cosign_payload: 64 << 10,
+    report: 64 << 20,
+    reports: 256 << 20,
     referrer_depth: 8,
     nesting: 4,
     children: 10_000,

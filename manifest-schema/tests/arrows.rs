@@ -18,11 +18,11 @@ const ALLOWED: [(&str, &[&str]); 12] = [
     ("ledger", &["manifest-schema", "blobs"]),
     ("scan", &["manifest-schema"]),
     ("sealift-console", &["manifest-schema", "blobs"]),
-    ("commands", &["manifest-schema", "registry", "bundle", "signing", "sealift-console"]),
-    ("exporter", &["manifest-schema", "blobs", "registry", "bundle", "signing", "sealift-console", "commands"]),
+    ("commands", &["manifest-schema", "blobs", "registry", "bundle", "signing", "scan", "sealift-console"]),
+    ("exporter", &["manifest-schema", "blobs", "registry", "bundle", "signing", "scan", "sealift-console", "commands"]),
     (
         "importer",
-        &["manifest-schema", "blobs", "registry", "bundle", "signing", "ledger", "sealift-console", "commands"],
+        &["manifest-schema", "blobs", "registry", "bundle", "signing", "scan", "ledger", "sealift-console", "commands"],
     ),
     ("testkit", &["manifest-schema", "blobs", "signing", "ledger"]),
 ];

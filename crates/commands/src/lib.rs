@@ -1,7 +1,9 @@
-//! What both programs share of their command lines: `check`, statements of custody, `keygen`, configuration files, registry access, keys.
+//! What both programs share of their command lines: `check`, statements of custody, `keygen`, configuration files, the gate,
+//! registry access, keys.
 
 pub mod check;
 mod error;
+pub mod gate;
 pub mod handover;
 pub mod keygen;
 pub mod settings;

@@ -300,7 +300,7 @@ impl About {
             serde_json::from_slice::<oci::ImageManifest>(bytes).map(|manifest| manifest.annotations().clone())
         };
         let annotations = annotations.map_err(|e| e.to_string())?.unwrap_or_default().into_iter().collect();
-        let Attached { subject, artifact_type } = document.attached().clone();
+        let Attached { subject, artifact_type, .. } = document.attached().clone();
         Ok(Self { subject, artifact_type, annotations })
     }
 

@@ -8,7 +8,7 @@
 //! | shows a good report of another image | it names digests: one of them must be of this image ([`Examined::covers`]) |
 //! | shows a report of one platform for all | a platform counts only if a report is of it, or of the whole image |
 //! | shows last year's report | [`Rules::max_age`]; without a time it is too old, in the future it does not count |
-//! | cuts a report off | [`Report::read`](crate::Report::read) refuses it |
+//! | cuts a report off | [`Report::read`] refuses it, and it does not count |
 //! | names a vulnerability otherwise | exceptions and statements match by all its names, limits count it once |
 //! | sends a VEX with the image that excuses all | only with `vex: carried`; an own statement has precedence |
 //! | lets an exception stand for ever | every exception ends, and says why |
@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use manifest_schema::document::Platform;
 use manifest_schema::{Digest, OutsideText, Repository, Timestamp};
 
-use crate::report::{Counts, FailedCheck, Finding, Kind, Report, Severity, Statement, Status};
+use crate::report::{Counts, FailedCheck, Finding, Format, Kind, ReadError, Report, Severity, Statement, Status};
 use crate::rules::{Exception, Honoured, Platforms, Required, Rules};
 use crate::verdict::{Excuse, Excused, Made, Reason, ReportRow, Unused, Verdict};
 use crate::vex::{self, Answer};
@@ -74,9 +74,29 @@ pub struct Carried {
     pub report: Report,
     findings: Counts,
     failed: Counts,
+    /// Why it could not be read.
+    unreadable: Option<ReadError>,
 }
 
 impl Carried {
+    /// Reads something that came with an image; `None` if it is none of the known formats. What is one and cannot be read
+    /// does not count.
+    pub fn read(
+        rules: &Rules,
+        subject: Digest,
+        digest: Digest,
+        name: Option<OutsideText>,
+        dated: Option<Timestamp>,
+        bytes: &[u8],
+    ) -> Option<Self> {
+        let (report, unreadable) = match Report::read(bytes) {
+            Ok(report) if report.format == Format::Other => return None,
+            Ok(report) => (report, None),
+            Err(error) => (Report::new(error.format(), []), Some(error)),
+        };
+        Some(Self { unreadable, ..Self::new(rules, subject, digest, name, dated, report) })
+    }
+
     /// A report, without the findings that no rule can ask for.
     pub fn new(
         rules: &Rules,
@@ -89,7 +109,7 @@ impl Carried {
         let (findings, failed) = (report.counts(), report.failed_counts());
         report.findings.retain(|finding| rules.max.keys().any(|limit| is_counted(*limit, finding.severity)));
         report.findings.shrink_to_fit();
-        Self { subject, digest, name, dated, report, findings, failed }
+        Self { subject, digest, name, dated, report, findings, failed, unreadable: None }
     }
 
     /// About how many bytes of memory it takes.
@@ -234,7 +254,8 @@ impl Rules {
             if is_enough {
                 continue;
             }
-            let unused: Vec<String> = examined.iter().filter(meets).filter_map(Examined::unused).collect();
+            let could = |e: &&Examined<'_>| e.carried.unreadable.is_some() || meets(e);
+            let unused: Vec<String> = examined.iter().filter(could).filter_map(Examined::unused).collect();
             let required = demand[0];
             let one = self.platforms == Platforms::Any || images.len() < 2;
             let platforms: Vec<Option<String>> =
@@ -284,7 +305,11 @@ impl<'c> Examined<'c> {
     fn new(rules: &Rules, image: &ImageFacts, carried: &'c Carried, at: Dated) -> Self {
         let by_report = carried.report.created.map(|at| Made { at, by_report: true });
         let made = by_report.or_else(|| carried.dated.map(|at| Made { at, by_report: false }));
-        let (covers, unused) = match Self::covers(image, carried) {
+        let readable = match &carried.unreadable {
+            Some(why) => Err(Unused::Unreadable { why: why.to_string() }),
+            None => Self::covers(image, carried),
+        };
+        let (covers, unused) = match readable {
             Ok(covers) => (covers, Self::age(rules, carried, made, at)),
             Err(unused) => (BTreeSet::new(), Some(unused)),
         };

@@ -14,6 +14,7 @@ mod vex;
 pub use judge::{Carried, Dated, ImageFacts, OwnVex, PlatformFacts};
 pub use report::{
     About, Counts, FailedCheck, Finding, Format, Kind, Product, ReadError, Report, Severity, Statement, Status,
+    may_be_report,
 };
-pub use rules::{Exception, Honoured, Platforms, Required, RequiredError, Rules, Until, UntilError, Why};
-pub use verdict::{Excuse, Excused, Made, Reason, ReportRow, Unused, Verdict};
+pub use rules::{Exception, Gate, Honoured, Platforms, Required, RequiredError, Rules, Until, UntilError, Why};
+pub use verdict::{Excuse, Excused, Made, Reason, Refusal, Refusals, ReportRow, Unused, Verdict};

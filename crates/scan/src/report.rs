@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use manifest_schema::{Digest, OutsideText, Timestamp};
+use manifest_schema::{Digest, LIMITS, OutsideText, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -312,6 +312,28 @@ pub enum ReadError {
         /// How many are accepted.
         limit: usize,
     },
+}
+
+/// Whether a blob that is attached to an image may hold a report, by its media type and its size in bytes.
+pub fn may_be_report(media_type: &str, size: u64) -> bool {
+    const NEVER: [&str; 5] = [
+        "application/vnd.dev.cosign.simplesigning.",
+        "application/vnd.oci.image.layer.",
+        "application/vnd.docker.image.rootfs.",
+        "application/vnd.oci.empty.",
+        "application/jose+json",
+    ];
+    size <= LIMITS.report && !NEVER.iter().any(|prefix| media_type.starts_with(prefix))
+}
+
+impl ReadError {
+    /// The format of what could not be read, as far as that is known.
+    pub fn format(&self) -> Format {
+        match self {
+            Self::Wrong { format, .. } => *format,
+            Self::Malformed { .. } | Self::TooMany { .. } => Format::Other,
+        }
+    }
 }
 
 impl Report {

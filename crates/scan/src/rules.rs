@@ -13,25 +13,25 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::report::{Format, Kind, Severity};
 
 /// What reports an image must have, and how much they may find.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rules {
     /// What must be there: a kind (`vulnerabilities`, `policy`, `compliance`, `sbom`, `vex`, `provenance`) or a format
     /// (`trivy`, `roxctl-check`, ...). What a limit below counts must be there too.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub required: Vec<Required>,
     /// The greatest age of reports of vulnerabilities, policy and compliance. An older one does not count.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_age: Option<Span>,
     /// The most vulnerabilities of a severity or worse; those of unknown severity are counted by themselves. A
     /// vulnerability of a package is counted once, whoever reports it.
-    #[serde(default, deserialize_with = "unique_map")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "unique_map")]
     pub max: BTreeMap<Severity, u64>,
     /// Vulnerabilities for which there is no fixed version are not counted.
     #[serde(default)]
     pub only_fixed: bool,
     /// The most rules of policy and compliance of a severity or worse that are not kept.
-    #[serde(default, deserialize_with = "unique_map")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "unique_map")]
     pub max_failed: BTreeMap<Severity, u64>,
     /// A rule that is not kept may enter although the program says that it must stop a release.
     #[serde(default)]
@@ -40,18 +40,35 @@ pub struct Rules {
     #[serde(default)]
     pub platforms: Platforms,
     /// What is let in in spite of it, until when, and why.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exceptions: Vec<Exception>,
     /// Whose statements of exploitability (VEX) are believed beside those of `vex_files`.
     #[serde(default)]
     pub vex: Honoured,
     /// Statements of exploitability of this site's own: OpenVEX or CycloneDX files.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vex_files: Vec<PathBuf>,
 }
 
+/// What must be so before an image may pass.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gate {
+    /// What its reports must be.
+    pub scan: Rules,
+}
+
+impl Gate {
+    /// Makes its paths relative to a folder.
+    pub fn make_relative_to(&mut self, base: &std::path::Path) {
+        for file in &mut self.scan.vex_files {
+            *file = base.join(&*file);
+        }
+    }
+}
+
 /// For which platforms of an image reports must be there.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Platforms {
     /// For each.
@@ -62,7 +79,7 @@ pub enum Platforms {
 }
 
 /// Whose statements of exploitability are believed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Honoured {
     /// Only this site's own.
@@ -135,16 +152,16 @@ impl JsonSchema for Required {
 }
 
 /// Something that is let in although a report names it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Exception {
     /// The vulnerability by any of its names, or the rule that is not kept.
     pub id: String,
     /// Only in this package.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub package: Option<String>,
     /// Only in images of these parts of the name space, at the origin or in production.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<Scope>,
     /// Until when: a day (to its end, UTC) or a time. It counts no more afterwards.
     pub expires: Until,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use manifest_schema::{Digest, OutsideText, Timestamp};
+use manifest_schema::{Digest, OutsideText, Reference, Timestamp};
 use serde::Serialize;
 
 use crate::report::{Counts, Format, Kind, Severity};
@@ -29,6 +29,44 @@ impl Verdict {
     /// Whether the image may pass.
     pub fn is_accepted(&self) -> bool {
         self.reasons.is_empty()
+    }
+}
+
+/// An image that is refused, with the reasons.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Refusal {
+    /// What it is called.
+    pub image: Reference,
+    /// The reasons.
+    pub reasons: Vec<Reason>,
+}
+
+/// Images that are refused, a reason a line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Refusals(pub Vec<Refusal>);
+
+impl Refusals {
+    /// The images of these that do not pass.
+    ///
+    /// # Errors
+    /// The reasons.
+    pub fn demand<'v>(judged: impl Iterator<Item = (&'v Reference, &'v Verdict)>) -> Result<(), Self> {
+        let refused = judged.filter(|(_, verdict)| !verdict.is_accepted());
+        let refused: Vec<Refusal> =
+            refused.map(|(image, v)| Refusal { image: image.clone(), reasons: v.reasons.clone() }).collect();
+        if refused.is_empty() { Ok(()) } else { Err(Self(refused)) }
+    }
+}
+
+impl fmt::Display for Refusals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Refusal { image, reasons } in &self.0 {
+            for reason in reasons {
+                write!(f, "\n  {image}: {reason}")?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -72,7 +110,7 @@ pub struct Made {
 
 /// Why a report does not count.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case", tag = "why")]
+#[serde(rename_all = "kebab-case", tag = "because")]
 pub enum Unused {
     /// It names digests, and none of them is of this image.
     OfAnother,
@@ -87,6 +125,11 @@ pub enum Unused {
     Future,
     /// There is a greatest age, and nobody says when it was made.
     Undated,
+    /// It cannot be read.
+    Unreadable {
+        /// Why, with the line.
+        why: String,
+    },
 }
 
 impl fmt::Display for Unused {
@@ -97,6 +140,7 @@ impl fmt::Display for Unused {
             Self::TooOld { limit } => write!(f, "it is older than {limit}"),
             Self::Future => f.write_str("its time is in the future"),
             Self::Undated => f.write_str("it does not say when it was made"),
+            Self::Unreadable { why } => write!(f, "it cannot be read: {why}"),
         }
     }
 }

@@ -6,6 +6,7 @@ use clap::Args;
 use commands::settings::{KeyHolder, KeySource};
 use console::{Failure, Progress};
 use manifest_schema::BundleId;
+use scan::Gate;
 use serde::Serialize;
 
 use crate::base::file_named;
@@ -83,6 +84,8 @@ fn text(report: &Report) -> String {
         }
     }
     text += &evidence(report);
+    text +=
+        &commands::gate::table(report.images.iter().filter_map(|image| Some((&image.origin, image.scan.as_ref()?))));
     text += &format!(
         "\n{} images, {} blobs, {} (shared blobs counted once; {} saved)\n",
         report.images.len(),
@@ -143,7 +146,7 @@ fn write_plan(folder: &Path, request: &Request, plan: &crate::Plan) -> Result<()
     let bundle = request.bundle_id.unwrap_or_else(BundleId::generate);
     let manifest = plan.manifest(request, bundle, sequence, request.now)?;
     let sources = Sources::new(request, pinned(request, plan.report()));
-    let digest = Planned::write(folder, sources, &manifest)?;
+    let digest = Planned::write(folder, sources, &manifest, &request.reports)?;
     console::say(&format!("planned: {} in {} (manifest {digest})", manifest.name(), folder.display()));
     Ok(())
 }
@@ -158,6 +161,12 @@ fn volumes(request: &Request) -> Option<serde_json::Value> {
     volumes.extend(cut.medium.map(|medium| ("media".to_string(), medium.to_string().into())));
     volumes.extend(cut.recovery.map(|share| ("recovery".to_string(), share.to_string().into())));
     (!volumes.is_empty()).then(|| volumes.into())
+}
+
+/// `FILE` or `FILE=IMAGE`
+fn attach(file: &Path, image: Option<&str>) -> String {
+    let file = file.display();
+    image.map_or_else(|| file.to_string(), |image| format!("{file}={image}"))
 }
 
 /// A release file that pins every image. JSON strings are YAML strings, so values need no quoting rules of their own.
@@ -182,6 +191,10 @@ fn lock_file(request: &Request, report: &Report) -> Result<String, Error> {
         release: bool,
         #[serde(skip_serializing_if = "<[_]>::is_empty")]
         release_signatures: &'a [String],
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        attach: Vec<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        gate: Option<Gate>,
         labels: &'a std::collections::BTreeMap<manifest_schema::LabelKey, manifest_schema::LabelValue>,
         #[serde(skip_serializing_if = "Option::is_none")]
         expires: Option<String>,
@@ -230,6 +243,11 @@ fn lock_file(request: &Request, report: &Report) -> Result<String, Error> {
         sign_images: request.sign_images,
         release: request.release,
         release_signatures: &request.release_signatures,
+        attach: request.reports.named().map(|(file, image)| attach(&absolute(&file.into()), image)).collect(),
+        gate: request.gate.as_ref().map(|gate| gate.rules().clone()).map(|mut scan| {
+            scan.vex_files = scan.vex_files.iter().map(absolute).collect();
+            Gate { scan }
+        }),
         labels: &request.labels,
         expires: request.expires.map(|e| match e {
             crate::request::Expiry::At(time) => time.to_string(),

@@ -170,6 +170,16 @@ fn a_report_of_another_image_does_not_count() {
 }
 
 #[test]
+fn what_cannot_be_read_does_not_count() {
+    let rules = rules(r#"{"required":["sbom"]}"#);
+    assert!(Carried::read(&rules, digest(INDEX), digest(9), None, None, b"a chart").is_none());
+    let cut = Carried::read(&rules, digest(INDEX), digest(9), None, None, br#"{"a":"#).expect("something broken");
+    let verdict = rules.judge(&image(), &[cut], &Vec::new(), at());
+    assert!(matches!(verdict.reports[0].unused, Some(Unused::Unreadable { .. })), "{verdict:?}");
+    assert!(why(&verdict)[0].contains("it cannot be read: line 1"), "{verdict:?}");
+}
+
+#[test]
 fn reports_grow_old() {
     let rules = rules(r#"{"max":{"critical":0},"max_age":"2d"}"#);
     let made = |created: Option<&str>, dated: Option<&str>| {

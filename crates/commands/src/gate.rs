@@ -1,0 +1,115 @@
+//! The gate of both programs: what an image's reports must be.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use manifest_schema::{LIMITS, OutsideText, Reference, Timestamp};
+use scan::{Carried, Counts, Dated, Gate, ImageFacts, OwnVex, Report, ReportRow, Rules, Verdict};
+
+use crate::error::Error;
+use crate::settings;
+
+/// Which gate there is.
+#[derive(Debug, Clone, Default, Args)]
+pub struct GateArgs {
+    /// A file (YAML) with what reports of scanners must say, in place of `gate:` of the configuration
+    #[arg(long, value_name = "FILE", env = "SEALIFT_GATE")]
+    pub gate: Option<PathBuf>,
+}
+
+impl GateArgs {
+    /// The gate that the flag names, or the configured one.
+    ///
+    /// # Errors
+    /// If its file, or one that it names, cannot be read.
+    pub fn load(&self, configured: Option<Gate>) -> Result<Option<ScanGate>, Error> {
+        let gate = match &self.gate {
+            None => configured,
+            Some(path) => {
+                let mut gate: Gate = settings::load(path)?;
+                gate.make_relative_to(path.parent().unwrap_or(Path::new("")));
+                Some(gate)
+            }
+        };
+        gate.map(|gate| ScanGate::load(gate.scan)).transpose()
+    }
+}
+
+/// Rules, with this site's own statements of exploitability.
+#[derive(Debug, Clone)]
+pub struct ScanGate {
+    rules: Rules,
+    own: OwnVex,
+}
+
+impl ScanGate {
+    /// Reads the files that rules name.
+    ///
+    /// # Errors
+    /// [`Error::ReadConfig`]; [`Error::Config`] for one that says nothing.
+    pub fn load(rules: Rules) -> Result<Self, Error> {
+        let mut own = OwnVex::new();
+        for path in &rules.vex_files {
+            let text = console::read_text(path, LIMITS.report)
+                .map_err(|source| Error::ReadConfig { path: path.clone(), source })?;
+            let wrong = |message: String| Error::Config { path: path.clone(), message: OutsideText::new(message) };
+            let report = Report::read(text.as_bytes()).map_err(|e| wrong(e.to_string()))?;
+            if report.statements.is_empty() {
+                return Err(wrong(format!("it has no statements of exploitability (format {})", report.format)));
+            }
+            own.push((blobs::sha256(text.as_bytes()), report.statements));
+        }
+        Ok(Self { rules, own })
+    }
+
+    /// The rules.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Judges an image by its reports.
+    pub fn judge(&self, image: &ImageFacts, carried: &[Carried], now: Timestamp, tolerance: u32) -> Verdict {
+        self.rules.judge(image, carried, &self.own, Dated { now, tolerance })
+    }
+}
+
+/// The reports of images, and what excused what was found; nothing if no image was judged.
+pub fn table<'v>(judged: impl Iterator<Item = (&'v Reference, &'v Verdict)>) -> String {
+    let (mut rows, mut excused) = (Vec::new(), Vec::new());
+    for (image, verdict) in judged {
+        rows.extend(verdict.reports.iter().map(|report| row(image, report)));
+        if verdict.reports.is_empty() {
+            rows.push(vec![image.to_string(), "-".into(), "-".into(), "-".into(), "no reports".into()]);
+        }
+        excused.extend(verdict.excused.iter().map(|what| {
+            let package = what.package.as_ref().map(|package| package.escaped().to_string());
+            let package = package.unwrap_or_else(|| "-".into());
+            let id = what.id.escaped().to_string();
+            vec![image.to_string(), id, package, what.severity.to_string(), what.by.to_string()]
+        }));
+    }
+    let mut text = String::new();
+    if !rows.is_empty() {
+        text += &format!("\n{}", console::table(&["IMAGE", "REPORT", "MADE", "SAYS", "COUNTS"], &rows));
+    }
+    if !excused.is_empty() {
+        text += &format!("\n{}", console::table(&["IMAGE", "NOT COUNTED", "IN", "SEVERITY", "BECAUSE OF"], &excused));
+    }
+    text
+}
+
+fn row(image: &Reference, report: &ReportRow) -> Vec<String> {
+    let name = report.name.as_ref().map(|name| format!(" ({})", name.escaped())).unwrap_or_default();
+    let made = report.made.map_or_else(|| "-".into(), |made| made.at.to_string());
+    let found = counts(&report.findings, "vulnerabilities").into_iter().chain(counts(&report.failed, "rules not kept"));
+    let found: Vec<String> = found.collect();
+    let kinds: Vec<&str> = report.kinds.iter().map(|kind| kind.as_str()).collect();
+    let says = if found.is_empty() { kinds.join(", ") } else { format!("{}: {}", kinds.join(", "), found.join("; ")) };
+    let counts = report.unused.as_ref().map_or_else(|| "yes".into(), |why| format!("no: {why}"));
+    vec![image.to_string(), format!("{}{name}", report.format), made, says, counts]
+}
+
+fn counts(counts: &Counts, of: &str) -> Option<String> {
+    let each: Vec<String> = counts.iter().rev().map(|(severity, count)| format!("{count} {severity}")).collect();
+    (!each.is_empty()).then(|| format!("{of} {}", each.join(", ")))
+}
