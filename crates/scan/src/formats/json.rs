@@ -1,0 +1,111 @@
+//! JSON of reports: members are read strictly, unknown ones are passed over, lists are bounded.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use manifest_schema::Timestamp;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, Error, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use super::{LIMIT, malformed};
+use crate::report::ReadError;
+
+/// What a list says that is too long; serde carries no errors of other types.
+const TOO_LONG: &str = "a list is longer than is read";
+
+/// Reads one document, all of it.
+pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, ReadError> {
+    serde_json::from_str::<Object<T>>(text).map(|document| document.0).map_err(error)
+}
+
+/// An error with its place, whose own text has that at its end.
+pub(crate) fn error(error: serde_json::Error) -> ReadError {
+    let text = error.to_string();
+    if text.starts_with(TOO_LONG) {
+        return ReadError::TooMany { limit: LIMIT };
+    }
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    malformed(error.line().max(1), error.column(), text.strip_suffix(&place).unwrap_or(&text))
+}
+
+/// A JSON object, and nothing else: serde's own structs take an array of their members as well.
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = T;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+        deserializer.deserialize_map(Members(PhantomData)).map(Self)
+    }
+}
+
+/// A list of at most [`LIMIT`] items.
+pub(crate) struct List<T>(pub(crate) Vec<T>);
+
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Items<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Items<T> {
+            type Value = Vec<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<T>, A::Error> {
+                let mut items = Vec::new();
+                while let Some(item) = seq.next_element()? {
+                    if items.len() == LIMIT {
+                        return Err(A::Error::custom(TOO_LONG));
+                    }
+                    items.push(item);
+                }
+                Ok(items)
+            }
+        }
+        deserializer.deserialize_seq(Items(PhantomData)).map(Self)
+    }
+}
+
+/// A list of objects.
+pub(crate) type Objects<T> = List<Object<T>>;
+
+/// All objects of a list that may be absent, or null as Go writes an empty one.
+pub(crate) fn all<T>(list: Option<Objects<T>>) -> impl Iterator<Item = T> {
+    list.unwrap_or_default().0.into_iter().map(|object| object.0)
+}
+
+/// A time of RFC 3339, in whole seconds. Nothing for an empty text and for the year 1, which Go writes for no time.
+#[derive(Default, Clone, Copy)]
+pub(crate) struct Time(pub(crate) Option<Timestamp>);
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Some(text) = Option::<String>::deserialize(deserializer)?.filter(|text| !text.is_empty()) else {
+            return Ok(Self(None));
+        };
+        time(&text).map(Self).ok_or_else(|| D::Error::custom("a time is not one of RFC 3339"))
+    }
+}
+
+/// Reads a time; the inner value is nothing for Go's zero.
+pub(crate) fn time(text: &str) -> Option<Option<Timestamp>> {
+    if text.starts_with("0001-01-01T00:00:00") {
+        return Some(None);
+    }
+    let time: jiff::Timestamp = text.parse().ok()?;
+    Timestamp::from_unix(time.as_second()).map(Some)
+}
