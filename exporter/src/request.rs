@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bundle::Recipients;
 use clap::Args;
-use commands::gate::{GateArgs, ScanGate};
+use commands::gate::ScanGate;
 use commands::settings::{self, KeySource, SignArgs, Talk};
 use console::Progress;
 use console::args::{JobArgs, RegistryArgs};
@@ -13,6 +13,7 @@ use manifest_schema::document::Platform;
 use manifest_schema::{BundleId, LabelKey, LabelValue, LedgerId, Sequence, Stream, Timestamp};
 use registry::Registries;
 use registry::source::SourceRef;
+use scan::Gate;
 use serde::Serialize;
 use signing::{RegistriesD, SecretKey};
 
@@ -75,9 +76,9 @@ pub struct RequestArgs {
     /// A report of a scanner, carried with the image that it names, or with IMAGE; several may be given
     #[arg(long, value_name = "FILE[=IMAGE]", env = "SEALIFT_ATTACH", value_delimiter = ',')]
     pub attach: Vec<Attach>,
-    #[command(flatten)]
-    /// What reports must say.
-    pub gate: GateArgs,
+    /// A file (YAML) with what reports must say, in place of `gate:` of the release file
+    #[arg(long, value_name = "FILE", env = "SEALIFT_GATE")]
+    pub gate: Option<PathBuf>,
     /// A label for people, shown on LABEL.txt
     #[arg(long = "label", value_name = "NAME=VALUE", env = "SEALIFT_LABEL", value_delimiter = ',')]
     pub labels: Vec<String>,
@@ -361,7 +362,7 @@ impl Request {
             release: args.release || release.release,
             release_signatures: stores([release.release_signatures, args.release_signatures].concat())?,
             reports: Reports::load(&[release.attach, args.attach].concat(), now)?,
-            gate: args.gate.load(release.gate)?,
+            gate: gate(args.gate.as_deref(), release.gate)?,
             labels,
             expires,
             output: args.output.or(release.output).unwrap_or_else(|| ".".into()),
@@ -436,7 +437,7 @@ impl Request {
             release: sources.release,
             release_signatures: sources.release_signatures.clone(),
             reports: plan.reports()?,
-            gate: args.gate.load(release.gate)?,
+            gate: gate(args.gate.as_deref(), release.gate)?,
             labels: manifest.labels.clone(),
             expires: manifest.expires.map(Expiry::At),
             output: args.output.or(release.output).unwrap_or_else(|| ".".into()),
@@ -569,6 +570,15 @@ pub(crate) fn release_file(named: Option<&Path>) -> Result<Release, Error> {
         None if default.exists() => Release::load(default),
         None => Ok(Release::default()),
     }
+}
+
+/// What reports must say: by the file that a flag names, or the release file.
+fn gate(named: Option<&Path>, configured: Option<Gate>) -> Result<Option<ScanGate>, Error> {
+    let gate = match named {
+        Some(path) => Some(ScanGate::from_file(path)),
+        None => configured.map(|gate| ScanGate::load(gate.scan)),
+    };
+    Ok(gate.transpose()?)
 }
 
 fn this_tool() -> Result<LabelValue, Error> {

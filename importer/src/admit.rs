@@ -21,6 +21,7 @@ use crate::destination::{destination, staging};
 use crate::documents;
 use crate::error::Error;
 use crate::evidence::Evidence;
+use crate::gate::{self, Scanned};
 use crate::graph::{Closure, Graph};
 use crate::media::Media;
 use crate::provenance::{self, AsOf, Judged, Provenance, Releases};
@@ -30,7 +31,8 @@ use crate::sparse;
 
 /// The steps of admission for which this site has no policy; the ledger says so of every bundle.
 pub fn no_policy(rules: &StreamRules) -> impl Iterator<Item = &'static str> {
-    rules.images.is_none().then_some("image-policy").into_iter().chain(["referrers", "scan-gate"])
+    let image_policy = rules.images.is_none().then_some("image-policy");
+    image_policy.into_iter().chain(["referrers"]).chain(rules.gate.is_none().then_some("scan-gate"))
 }
 
 /// What will become of an image's tag.
@@ -67,6 +69,8 @@ pub struct Placed {
     pub closure: Closure,
     /// Why it may enter, and what is attached to it.
     pub provenance: Provenance,
+    /// What its reports come to.
+    pub scanned: Option<Scanned>,
     /// Of a release image: its signatures, each with the digest that it is for.
     pub release_signatures: Vec<(Digest, Vec<u8>)>,
 }
@@ -236,6 +240,8 @@ fn examine_some(
     if let Some(only) = only {
         destinations.retain(|(_, production)| only.contains(production));
     }
+    let mut scanned = gate::scanned(site, bundle, &graph, &evidence)?;
+    gate::demand(ledger, bundle, &scanned, destinations.iter().map(|(image, _)| &image.origin))?;
     let mut placement = tags(site, bundle, destinations, &graph, provenance, progress, probe)?;
     not_withdrawn(ledger, &subject(bundle), &placement)?;
     for placed in &mut placement.images {
@@ -245,6 +251,7 @@ fn examine_some(
                 return Err(Error::NoDigestTag { digest: *digest });
             }
         }
+        placed.scanned = scanned.remove(&placed.image.origin);
         placed.release_signatures = release_signatures(&placed.image, &placed.provenance, &evidence);
     }
     // What waits has everything where it waits.
@@ -445,8 +452,16 @@ fn tags(
         let judged = provenance.remove(&image.origin);
         // Every image of the manifest was judged, and none is listed twice.
         let provenance = judged.ok_or_else(|| Error::NotJudged { origin: Box::new(image.origin.clone()) })?;
-        let release_signatures = Vec::new();
-        images.push(Placed { image, destination, production, action, closure, provenance, release_signatures });
+        images.push(Placed {
+            image,
+            destination,
+            production,
+            action,
+            closure,
+            provenance,
+            scanned: None,
+            release_signatures: Vec::new(),
+        });
     }
     Ok(Placement { images, repositories, base: base::Proven::new() })
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use commands::settings::{self, SignConfig};
 use manifest_schema::{Repository, Scope, Span, Stream};
+use scan::Gate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +46,9 @@ pub struct Import {
     /// Who must approve a bundle before its images are signed for production. Without, nobody has to.
     #[serde(default)]
     pub approvers: Option<ApproversConfig>,
+    /// What reports of scanners must say of images before they are let in.
+    #[serde(default)]
+    pub gate: Option<Gate>,
     /// How an incremental bundle's base is proven to be in production.
     #[serde(default)]
     pub base_proof: BaseProof,
@@ -156,6 +160,9 @@ pub struct StreamConfig {
     /// decide.
     #[serde(default)]
     pub sigstore: SigstoreConfig,
+    /// What reports of scanners must say of its images, in place of the site's own `gate`.
+    #[serde(default)]
+    pub gate: Option<Gate>,
     /// Where its images go; the longest matching `from` decides.
     pub to: Vec<Mapping>,
     /// Tags meant to move, with `*` for any characters: they are replaced whatever `on_existing_tag` says.
@@ -335,8 +342,10 @@ impl Import {
         for stream in self.streams.values_mut() {
             stream.release.certificates.iter_mut().for_each(relative);
             stream.images.iter_mut().for_each(relative);
+            stream.gate.iter_mut().for_each(|gate| gate.make_relative_to(base));
             stream.sigstore.keys.iter_mut().chain(&mut stream.sigstore.trusted_root).for_each(relative);
         }
+        self.gate.iter_mut().for_each(|gate| gate.make_relative_to(base));
         self.couriers.iter_mut().for_each(relative);
         if let Some(approvers) = &mut self.approvers {
             approvers.certificates.iter_mut().chain(&mut approvers.promoters).for_each(relative);

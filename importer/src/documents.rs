@@ -128,7 +128,7 @@ impl Level {
 }
 
 /// Reads the admission section, and hands on the blobs that are wanted, in order, checked against their digests.
-fn for_each_admitted(
+pub(crate) fn for_each_admitted(
     bundle: &Authenticated<'_>,
     wanted: impl Fn(&Blob) -> bool,
     mut act: impl FnMut(&Blob, VerifiedBytes) -> Result<(), Error>,

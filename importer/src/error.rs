@@ -613,6 +613,17 @@ pub enum Error {
         /// The tag.
         tag: manifest_schema::Tag,
     },
+    /// Images that do not pass the gate.
+    #[error("the gate refuses {} of {images} images:{refused}", refused.0.len())]
+    Gate {
+        /// Which, and why.
+        refused: scan::Refusals,
+        /// How many were judged.
+        images: usize,
+    },
+    /// More findings than can be judged.
+    #[error("the reports of the bundle have more findings than are looked at")]
+    TooManyReports,
     /// More to record than the ledger takes.
     #[error("what is attached to the images is more than one ledger entry takes: {found} bytes; at most {limit}")]
     TooMuchToRecord {

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use blobs::{Hasher, VerifiedBytes};
 use manifest_schema::{
     Algorithm, Blob, Digest, DigestTag, Document, Image, ImageSignature, LIMITS, Manifest, MediaType, OutsideText,
-    Section,
+    Section, Timestamp,
 };
 use signing::SigstoreSignature;
 use signing::sigstore::{
@@ -32,9 +32,20 @@ pub struct Evidence<'r> {
     bundles: HashMap<Digest, JudgedBundle>,
     /// Which of these each referrer's document holds.
     holds: HashMap<Digest, Vec<Digest>>,
+    /// What each referrer's document holds that may be reports of scanners.
+    reports: HashMap<Digest, MayBeReports>,
     /// The digest by the other algorithm of every document: a signature may name either.
     others: HashMap<Digest, Digest>,
     bytes: u64,
+}
+
+/// What a referrer's document holds that may be reports.
+#[derive(Debug, Clone)]
+pub struct MayBeReports {
+    /// The blobs, with their file names.
+    pub blobs: Vec<(Digest, Option<OutsideText>)>,
+    /// When the document says that it was made.
+    pub dated: Option<Timestamp>,
 }
 
 /// A sigstore bundle or bare envelope, judged by the stream's keys and identities.
@@ -68,6 +79,7 @@ impl<'r> Evidence<'r> {
             attachments: HashMap::new(),
             bundles: HashMap::new(),
             holds: HashMap::new(),
+            reports: HashMap::new(),
             others: HashMap::new(),
             bytes: 0,
         }
@@ -107,7 +119,10 @@ impl<'r> Evidence<'r> {
     }
 
     fn take_referrer(&mut self, blob: &Blob, document: &[u8], under_sig: bool) -> Result<(), Error> {
-        if let Ok(Document::Manifest { layers, .. }) = Document::parse(document, &blob.media_type) {
+        if let Ok(Document::Manifest { layers, attached, .. }) = Document::parse(document, &blob.media_type) {
+            let may_be = layers.iter().filter(|l| scan::may_be_report(l.media_type.as_str(), l.size));
+            let blobs = may_be.map(|l| (l.digest, attached.titles.get(&l.digest).cloned())).collect();
+            self.reports.insert(blob.digest, MayBeReports { blobs, dated: attached.created });
             let bundles = layers.iter().filter(|l| is_bundle(&l.media_type) || is_envelope(&l.media_type));
             let mut bundles: Vec<Digest> = bundles.map(|l| l.digest).collect();
             bundles.sort_unstable();
@@ -217,6 +232,11 @@ impl<'r> Evidence<'r> {
         (found, faults)
     }
 
+    /// What a referrer's document holds that may be reports of scanners.
+    pub fn may_be_reports(&self, referrer: &Digest) -> Option<&MayBeReports> {
+        self.reports.get(referrer)
+    }
+
     /// The sigstore bundles and bare envelopes that a referrer's document holds.
     pub fn bundles<'e>(&'e self, referrer: &Digest) -> impl Iterator<Item = (&'e Digest, &'e JudgedBundle)> {
         let held = self.holds.get(referrer).into_iter().flatten();
@@ -250,7 +270,6 @@ fn is_envelope(media_type: &MediaType) -> bool {
 #[cfg(test)]
 mod tests {
     use manifest_schema::Stored;
-    use manifest_schema::Timestamp;
     use signing::{Algorithm, Certificates, KeyRequest, Trust};
 
     use super::*;
@@ -274,6 +293,7 @@ mod tests {
             releases: vec![],
             sigstore_keys: vec![],
             keyless: None,
+            gate: None,
             to: Rules::default(),
             replace_tags: vec![],
         }
@@ -288,6 +308,7 @@ mod tests {
             attachments: HashMap::new(),
             bundles: HashMap::new(),
             holds: HashMap::new(),
+            reports: HashMap::new(),
             others: HashMap::new(),
             bytes,
         }

@@ -209,6 +209,11 @@ impl Graph {
         all.is_some_and(|all| !layers.is_empty() && all.ends_with(layers))
     }
 
+    /// The configuration of an image manifest.
+    pub fn config(&self, manifest: &Digest) -> Option<Digest> {
+        self.nodes.get(manifest).filter(|node| !node.is_index).and_then(|node| node.blobs.first()).copied()
+    }
+
     /// What a document that is listed as a referrer is, for people.
     pub fn kind(&self, referrer: &Digest) -> Option<&OutsideText> {
         self.nodes.get(referrer)?.kind.as_ref()

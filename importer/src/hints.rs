@@ -118,6 +118,8 @@ impl Explain for Error {
             | Error::PolicyRefused { .. }
             | Error::TooMuchEvidence
             | Error::TooMuchToRecord { .. }
+            | Error::Gate { .. }
+            | Error::TooManyReports
             | Error::AttachedImage { .. }
             | Error::ReservedTag { .. }
             | Error::Attachment { .. }
@@ -354,7 +356,11 @@ impl Explain for Error {
             Error::CosignTag { .. } => "find out what the tag names, and remove it if it is not needed",
             Error::CosignRole { .. } => "make another key with `sealift-import keygen cosign`",
             Error::CosignKey(_) => "check the file and its passphrase; `sealift-import keygen cosign` makes a key",
-            Error::TooMuchEvidence | Error::TooMuchToRecord { .. } => {
+            Error::Gate { .. } => {
+                "ask for a release with newer reports or repaired images; an exception (`gate: {scan: {exceptions: [...]}}`) needs an end and \
+                 a reason, and `--override scan --reason TEXT` lets this bundle pass, once (docs/scanning.md)"
+            }
+            Error::TooMuchEvidence | Error::TooMuchToRecord { .. } | Error::TooManyReports => {
                 "have the release split into several, or packed with fewer --referrers"
             }
             Error::AttachedImage { .. } => {

@@ -32,6 +32,7 @@ pub mod destination;
 mod documents;
 pub mod error;
 pub mod evidence;
+pub mod gate;
 pub mod graph;
 pub mod handover;
 mod hints;

@@ -36,6 +36,8 @@ enum RuleArg {
     Approvals,
     /// No image that was withdrawn
     Withdrawn,
+    /// No image whose reports of scanners are not enough
+    Scan,
 }
 
 impl RuleArg {
@@ -48,6 +50,7 @@ impl RuleArg {
             RuleArg::Clock => Rule::Clock,
             RuleArg::Approvals => Rule::Approvals,
             RuleArg::Withdrawn => Rule::Withdrawn,
+            RuleArg::Scan => Rule::Scan,
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::approvals::Promoter;
 use crate::authenticate::Authenticated;
 use crate::custody;
 use crate::error::Error;
+use crate::gate::Scanned;
 use crate::publish::Published;
 
 /// A bundle that is in production, and in the ledger.
@@ -68,6 +69,7 @@ pub fn record(
             skipped.push(placed.destination);
         } else {
             let (vouched, evidence) = placed.provenance.into_record();
+            let scan = placed.scanned.map(Scanned::into_record).transpose()?.flatten();
             images.push(RecordedImage {
                 origin: placed.image.origin,
                 production: placed.destination,
@@ -75,6 +77,7 @@ pub fn record(
                 platforms: placed.image.platforms,
                 vouched,
                 evidence,
+                scan,
             });
         }
     }

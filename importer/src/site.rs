@@ -12,12 +12,14 @@ use std::path::{Path, PathBuf};
 
 use bundle::Identities;
 use clap::Args;
+use commands::gate::ScanGate;
 use commands::settings::{self, KeySource, SignArgs, Talk};
 use console::PassphraseSource;
 use console::args::{JobArgs, RegistryArgs};
 use ledger::Ledger;
 use manifest_schema::{LIMITS, OutsideText, Scope, Stream, Timestamp};
 use registry::Registries;
+use scan::Gate;
 use signing::sigstore::{Keyless, KeylessIdentity, SigstoreKey};
 use signing::{Certificates, ImagePolicy, RoleConflict, Trust};
 
@@ -70,6 +72,9 @@ pub struct SiteArgs {
     /// With --trust: the origin of OpenShift release images, whose signatures vouch for the images that they list
     #[arg(long, value_name = "SCOPE", env = "SEALIFT_RELEASES", value_delimiter = ',')]
     pub releases: Vec<Scope>,
+    /// With --trust: a file (YAML) with what reports of scanners must say, as `gate:` of a configuration [default: nothing]
+    #[arg(long, value_name = "FILE", env = "SEALIFT_GATE")]
+    pub gate: Option<PathBuf>,
     #[command(flatten)]
     /// The ledger.
     pub ledger: LedgerArgs,
@@ -133,6 +138,8 @@ pub struct StreamRules {
     pub sigstore_keys: Vec<SigstoreKey>,
     /// Certificates that sigstore bundles are verified with, and whose they may be.
     pub keyless: Option<Keyless>,
+    /// What reports of scanners must say of them.
+    pub gate: Option<ScanGate>,
     /// Where they go.
     pub to: Rules,
     /// Tags meant to move.
@@ -175,6 +182,8 @@ pub struct Site {
     pub registries: Registries,
     /// Now: one reference time for every judgement of a run.
     pub now: Timestamp,
+    /// How far a time from outside may lie in the future, in seconds.
+    pub clock_tolerance: u32,
     watch: WatchInto,
     couriers: Option<Certificates>,
     staging: Option<Staging>,
@@ -207,6 +216,7 @@ impl Site {
                 ("--image-policy", args.image_policy.is_some()),
                 ("--allow-unsigned-index", args.allow_unsigned_index),
                 ("--releases", !args.releases.is_empty()),
+                ("--gate", args.gate.is_some()),
                 ("--approver", args.approvers.is_given()),
             ];
             if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
@@ -236,6 +246,7 @@ impl Site {
                         releases: stream.releases.clone(),
                         sigstore_keys: sigstore_keys(&stream.sigstore)?,
                         keyless: keyless(&stream.sigstore)?,
+                        gate: gate(stream.gate.as_ref().or(config.gate.as_ref()))?,
                         to: Rules { mappings: stream.to.clone(), prefix: None },
                         replace_tags: [stream.replace_tags.clone(), production.replace_tag.clone()].concat(),
                     };
@@ -257,6 +268,7 @@ impl Site {
                     releases: args.releases,
                     sigstore_keys: Vec::new(),
                     keyless: None,
+                    gate: args.gate.as_deref().map(ScanGate::from_file).transpose()?,
                     to,
                     replace_tags: production.replace_tag,
                 };
@@ -306,6 +318,7 @@ impl Site {
                 .unwrap_or_default(),
             registries: settings::registries(args.registry, USER_AGENT)?,
             now,
+            clock_tolerance: tolerance,
             watch: config.as_ref().map(|c| c.watch.into).unwrap_or_default(),
             couriers,
             staging: config.as_ref().and_then(|c| c.staging.clone()).map(|staging| Staging {
@@ -484,6 +497,10 @@ fn sigstore_keys(config: &SigstoreConfig) -> Result<Vec<SigstoreKey>, Error> {
         SigstoreKey::from_pem(&sigstore_file(path)?).map_err(source)
     };
     config.keys.iter().map(key).collect()
+}
+
+fn gate(configured: Option<&Gate>) -> Result<Option<ScanGate>, Error> {
+    Ok(configured.map(|gate| ScanGate::load(gate.scan.clone())).transpose()?)
 }
 
 fn keyless(config: &SigstoreConfig) -> Result<Option<Keyless>, Error> {

@@ -18,6 +18,7 @@ use crate::base;
 use crate::config::BaseProof;
 use crate::documents;
 use crate::error::Error;
+use crate::gate;
 use crate::media::AllHere;
 use crate::open::{self, Opened};
 use crate::push::stream_sealed;
@@ -129,6 +130,12 @@ fn judge(v: &mut Verification, site: &Site, opened: Opened<'_>, progress: &Progr
     if let Some((graph, evidence)) = v.note("image manifests", documents::read(&bundle)) {
         for judged in v.note("signatures", admit::judged(site, &bundle, &graph, &evidence)).into_iter().flatten() {
             v.note(&format!("image policy for {}", judged.origin), judged.accept());
+        }
+        if let Some(scanned) = v.note("reports", gate::scanned(site, &bundle, &graph, &evidence)) {
+            for image in bundle.manifest.get().images.iter().filter(|_| bundle.rules.gate.is_some()) {
+                let passes = gate::demand(ledger.as_ref(), &bundle, &scanned, std::iter::once(&image.origin));
+                v.note(&format!("gate for {}", image.origin), passes);
+            }
         }
     }
     progress.begin("verifying blobs", bundle.manifest.get().total_bytes());

@@ -17,6 +17,7 @@ use crate::complete::Complete;
 use crate::custody;
 use crate::documents;
 use crate::error::Error;
+use crate::gate::Scanned;
 use crate::media::{MANIFEST, SIGNATURE};
 use crate::publish;
 use crate::site::{Site, Stage, Staging};
@@ -87,6 +88,7 @@ fn record(admitted: Admitted<'_>, stage: Stage, progress: &Progress) -> Result<R
     let mut images = Vec::new();
     for placed in admitted.placement.images.into_iter().filter(|placed| !placed.is_skipped()) {
         let (vouched, evidence) = placed.provenance.into_record();
+        let scan = placed.scanned.map(Scanned::into_record).transpose()?.flatten();
         let image = RecordedImage {
             origin: placed.image.origin,
             production: placed.production,
@@ -94,6 +96,7 @@ fn record(admitted: Admitted<'_>, stage: Stage, progress: &Progress) -> Result<R
             platforms: placed.image.platforms,
             vouched,
             evidence,
+            scan,
         };
         images.push(ReceivedImage { image, staging: (stage == Stage::Staging).then_some(placed.destination) });
     }

@@ -1,39 +1,12 @@
 //! The gate of both programs: what an image's reports must be.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use clap::Args;
 use manifest_schema::{LIMITS, OutsideText, Reference, Timestamp};
 use scan::{Carried, Counts, Dated, Gate, ImageFacts, OwnVex, Report, ReportRow, Rules, Verdict};
 
 use crate::error::Error;
 use crate::settings;
-
-/// Which gate there is.
-#[derive(Debug, Clone, Default, Args)]
-pub struct GateArgs {
-    /// A file (YAML) with what reports of scanners must say, in place of `gate:` of the configuration
-    #[arg(long, value_name = "FILE", env = "SEALIFT_GATE")]
-    pub gate: Option<PathBuf>,
-}
-
-impl GateArgs {
-    /// The gate that the flag names, or the configured one.
-    ///
-    /// # Errors
-    /// If its file, or one that it names, cannot be read.
-    pub fn load(&self, configured: Option<Gate>) -> Result<Option<ScanGate>, Error> {
-        let gate = match &self.gate {
-            None => configured,
-            Some(path) => {
-                let mut gate: Gate = settings::load(path)?;
-                gate.make_relative_to(path.parent().unwrap_or(Path::new("")));
-                Some(gate)
-            }
-        };
-        gate.map(|gate| ScanGate::load(gate.scan)).transpose()
-    }
-}
 
 /// Rules, with this site's own statements of exploitability.
 #[derive(Debug, Clone)]
@@ -43,6 +16,16 @@ pub struct ScanGate {
 }
 
 impl ScanGate {
+    /// The gate of a file in YAML, as `gate:` of a configuration.
+    ///
+    /// # Errors
+    /// If it, or a file that it names, cannot be read.
+    pub fn from_file(path: &Path) -> Result<Self, Error> {
+        let mut gate: Gate = settings::load(path)?;
+        gate.make_relative_to(path.parent().unwrap_or(Path::new("")));
+        Self::load(gate.scan)
+    }
+
     /// Reads the files that rules name.
     ///
     /// # Errors

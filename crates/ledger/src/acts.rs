@@ -1,5 +1,7 @@
 //! What each kind of entry says.
 
+use std::collections::BTreeMap;
+
 use manifest_schema::manifest::PlatformManifest;
 use manifest_schema::{
     BundleId, Digest, LabelKey, LabelValue, OutsideText, Reference, Sequence, Stream, TagRef, Timestamp,
@@ -147,12 +149,22 @@ pub enum Rule {
     Approvals,
     /// No image that was withdrawn.
     Withdrawn,
+    /// No image whose reports of scanners are not enough.
+    Scan,
 }
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Rule; 7] =
-        [Rule::Rollback, Rule::Expired, Rule::Number, Rule::Base, Rule::Clock, Rule::Approvals, Rule::Withdrawn];
+    pub const ALL: [Rule; 8] = [
+        Rule::Rollback,
+        Rule::Expired,
+        Rule::Number,
+        Rule::Base,
+        Rule::Clock,
+        Rule::Approvals,
+        Rule::Withdrawn,
+        Rule::Scan,
+    ];
 
     /// As it is written.
     pub fn as_str(self) -> &'static str {
@@ -164,6 +176,7 @@ impl Rule {
             Rule::Clock => "clock",
             Rule::Approvals => "approvals",
             Rule::Withdrawn => "withdrawn",
+            Rule::Scan => "scan",
         }
     }
 }
@@ -276,6 +289,79 @@ pub struct RecordedImage {
     /// What is attached to it, and what was found of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<RecordedEvidence>,
+    /// What reports of scanners said of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scan: Option<RecordedScan>,
+}
+
+/// What reports of scanners said of an image, by the rules of then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedScan {
+    /// The SHA-256 digest of the rules that it was judged by, as compact JSON; none if there were none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<Digest>,
+    /// The reports, those that did not count too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reports: Vec<RecordedReport>,
+    /// How many vulnerabilities counted, by severity.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub findings: BTreeMap<LabelKey, u64>,
+    /// How many rules that are not kept counted, by severity.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failed: BTreeMap<LabelKey, u64>,
+    /// What was found and did not count.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub excused: Vec<RecordedExcuse>,
+    /// Why the rules refuse it, if it was let in all the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<OutsideText>,
+}
+
+/// A report of a scanner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedReport {
+    /// The digest of its bytes.
+    pub digest: Digest,
+    /// Its format.
+    pub format: LabelKey,
+    /// The program that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<OutsideText>,
+    /// When it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<Timestamp>,
+    /// What it tells of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kinds: Vec<LabelKey>,
+    /// The image manifests that it counted for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub covers: Vec<Digest>,
+    /// How many vulnerabilities it has, by severity.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub findings: BTreeMap<LabelKey, u64>,
+    /// How many rules it says are not kept, by severity.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failed: BTreeMap<LabelKey, u64>,
+    /// Why it did not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unused: Option<OutsideText>,
+}
+
+/// Something that was found and did not count.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedExcuse {
+    /// The vulnerability or rule.
+    pub id: OutsideText,
+    /// The package.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package: Option<OutsideText>,
+    /// How bad it is.
+    pub severity: LabelKey,
+    /// What excuses it.
+    pub because: OutsideText,
 }
 
 /// Why an image was let in.

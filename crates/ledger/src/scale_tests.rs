@@ -106,6 +106,7 @@ impl Shape {
                     production: self.tag(release, n),
                     digest,
                     evidence: below.iter().flat_map(|d| evidence(*d)).collect(),
+                    scan: None,
                     platforms: below.into_iter().zip(["linux/amd64", "linux/arm64"]).map(platform).collect(),
                     vouched: Vouched::Policy { scopes: vec!["docker: registry.dev.example".parse().expect("a scope")] },
                 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use commands::handover::{self, Chain};
 use console::Failure;
-use manifest_schema::{Manifest, Stored};
+use manifest_schema::{Image, Manifest, Reference, Stored};
 use serde::Serialize;
 
 use crate::admit;
@@ -14,6 +14,7 @@ use crate::commands::evidence;
 use crate::commands::receive::from;
 use crate::documents;
 use crate::error::Error;
+use crate::gate;
 use crate::media::AsFarAsNeeded;
 use crate::provenance::Judged;
 use crate::site::{ProductionArgs, Site, SiteArgs};
@@ -38,8 +39,17 @@ struct Report<'a> {
     manifest: &'a Manifest,
     /// What the image policy says of each image, in the manifest's order.
     judged: Vec<Judged>,
+    /// What the reports of scanners come to, in the manifest's order.
+    scanned: Vec<ScannedImage>,
     /// Who handed over what, as stated.
     handover: Vec<Chain>,
+}
+
+#[derive(Serialize)]
+struct ScannedImage {
+    image: Reference,
+    #[serde(flatten)]
+    verdict: scan::Verdict,
 }
 
 impl Inspect {
@@ -55,7 +65,13 @@ impl Inspect {
         let site = Site::resolve(self.site, ProductionArgs::default())?;
         let bundle = authenticate(from(&self.bundle, Box::new(AsFarAsNeeded))?.open(&site)?)?;
         let (graph, evidence) = documents::read(&bundle)?;
+        let mut scanned = gate::scanned(&site, &bundle, &graph, &evidence)?;
+        let of_image = |image: &Image| {
+            let verdict = scanned.remove(&image.origin)?.verdict;
+            Some(ScannedImage { image: image.origin.clone(), verdict })
+        };
         let report = Report {
+            scanned: bundle.manifest.get().images.iter().filter_map(of_image).collect(),
             judged: admit::judged(&site, &bundle, &graph, &evidence)?,
             signers: bundle.manifest.signers(),
             manifest_digest: bundle.digest,
@@ -64,6 +80,17 @@ impl Inspect {
         };
         if self.json { console::print_json(&report) } else { console::print(&text(&report)) }.map_err(Error::Stdout)
     }
+}
+
+/// What the reports come to: nothing if there are none and no gate asks for any.
+fn scanned(images: &[ScannedImage]) -> String {
+    let is_said = |image: &&ScannedImage| !image.verdict.reports.is_empty() || !image.verdict.is_accepted();
+    let mut text = commands::gate::table(images.iter().filter(is_said).map(|image| (&image.image, &image.verdict)));
+    let judged = images.iter().map(|image| (&image.image, &image.verdict));
+    if let Err(refused) = scan::Refusals::demand(judged) {
+        text += &format!("\nREFUSED by the gate:{refused}\n");
+    }
+    text
 }
 
 fn text(report: &Report<'_>) -> String {
@@ -99,6 +126,7 @@ fn text(report: &Report<'_>) -> String {
     text.push('\n');
     text += &console::table(&["ORIGIN (AS CLAIMED)", "DIGEST", "PLATFORMS", "ASKED FOR"], &rows);
     text += &evidence::text(&report.judged);
+    text += &scanned(&report.scanned);
     for chain in &report.handover {
         text += &format!("\n{}", handover::text(chain));
     }

@@ -195,6 +195,7 @@ fn images() -> Vec<RecordedImage> {
         platforms: Vec::new(),
         vouched: Vouched::Manifest,
         evidence: Vec::new(),
+        scan: None,
     };
     vec![image("api:2.3.1"), image("web:1.0")]
 }

@@ -175,6 +175,7 @@ pub(crate) fn image(subject: &Subject) -> RecordedImage {
         }],
         vouched: Vouched::Manifest,
         evidence: vec![],
+        scan: None,
     }
 }
 

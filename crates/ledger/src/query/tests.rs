@@ -38,6 +38,7 @@ fn large() -> (tempfile::TempDir, Ledger) {
             platforms: vec![],
             vouched: Vouched::Manifest,
             evidence: vec![],
+            scan: None,
         };
         let recorded = Recorded {
             subject: subject.clone(),

@@ -219,6 +219,7 @@ pub fn recorded(subject: &Subject) -> Recorded {
                 signer: Some(OutsideText::new("AB".repeat(20))),
                 note: None,
             }],
+            scan: None,
         }],
         signatures: [index, amd64]
             .into_iter()

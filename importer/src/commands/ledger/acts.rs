@@ -1,10 +1,12 @@
 //! What an entry says, in words. Every line may go to a terminal.
 
-use ledger::{
-    Act, Entry, Overridden, Received, Recorded, RecordedHandover, RecordedImage, RecordedSignature, Signing, Subject,
-};
+use std::collections::BTreeMap;
 
-use manifest_schema::{Approval, ApprovalWithdrawal, LabelValue, OneLine, OutsideText};
+use ledger::{
+    Act, Entry, Overridden, Received, Recorded, RecordedHandover, RecordedImage, RecordedScan, RecordedSignature,
+    Signing, Subject,
+};
+use manifest_schema::{Approval, ApprovalWithdrawal, LabelKey, LabelValue, OneLine, OutsideText};
 
 use crate::commands::evidence;
 
@@ -184,7 +186,34 @@ fn image(image: &RecordedImage) -> Vec<String> {
         format!("  {}", evidence::vouched_for(&image.vouched)),
     ];
     lines.extend(image.evidence.iter().map(|row| format!("  {}", evidence::cells(row).join("  "))));
+    lines.extend(image.scan.iter().flat_map(scan).map(|line| format!("  {line}")));
     lines
+}
+
+/// What reports of scanners said.
+fn scan(scan: &RecordedScan) -> Vec<String> {
+    let by = match &scan.rules {
+        Some(rules) => format!("judged by the rules {rules}"),
+        None => "not judged: no gate was configured".into(),
+    };
+    let mut lines = vec![format!("reports: {}, {by}", scan.reports.len())];
+    lines.extend(scan.reports.iter().map(|report| {
+        let made = report.made.map(|at| format!(" of {at}")).unwrap_or_default();
+        let found = [counts(&report.findings, "vulnerabilities"), counts(&report.failed, "rules not kept")].concat();
+        let unused = report.unused.as_ref().map(|why| format!(", not counted: {}", why.escaped())).unwrap_or_default();
+        format!("  {}{made} {}{found}{unused}", report.format, report.digest)
+    }));
+    lines.extend(scan.excused.iter().map(|excuse| {
+        let package = excuse.package.as_ref().map(|package| format!(" in {}", package.escaped())).unwrap_or_default();
+        format!("  not counted: {}{package} ({}): {}", excuse.id.escaped(), excuse.severity, excuse.because.escaped())
+    }));
+    lines.extend(scan.reasons.iter().map(|reason| format!("  let in although: {}", reason.escaped())));
+    lines
+}
+
+fn counts(counts: &BTreeMap<LabelKey, u64>, of: &str) -> String {
+    let each: Vec<_> = counts.iter().map(|(severity, count)| format!("{count} {severity}")).collect();
+    if each.is_empty() { String::new() } else { format!(", {of}: {}", each.join(", ")) }
 }
 
 fn signature(signature: &RecordedSignature) -> String {
