@@ -3,14 +3,11 @@
 //! `ignoredMatches` are what Grype was told not to count, or knows to be none, and are no findings.
 
 use std::collections::BTreeSet;
-use std::fmt;
 
 use manifest_schema::OutsideText;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
-use super::json::{self, List, Object, Objects, Time};
+use super::json::{self, List, Object, Objects, TextOr, Time};
 use super::{some, tool, wrong};
 use crate::report::{About, Finding, Format, Kind, ReadError, Report, Severity};
 
@@ -33,13 +30,8 @@ struct Descriptor {
 struct Source {
     #[serde(rename = "type")]
     kind: String,
-    target: Option<Target>,
-}
-
-/// An image, or the path of anything else.
-enum Target {
-    Image(Image),
-    Path(String),
+    /// An image, or the path of anything else.
+    target: Option<TextOr<Image>>,
 }
 
 #[derive(Deserialize)]
@@ -99,25 +91,6 @@ struct Artifact {
     purl: Option<String>,
 }
 
-impl<'de> Deserialize<'de> for Target {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
-            type Value = Target;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an image or a path")
-            }
-            fn visit_str<E>(self, path: &str) -> Result<Target, E> {
-                Ok(Target::Path(path.to_owned()))
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Target, A::Error> {
-                Image::deserialize(MapAccessDeserializer::new(map)).map(Target::Image)
-            }
-        }
-        deserializer.deserialize_any(Either)
-    }
-}
-
 /// Reads a report.
 pub(crate) fn read(text: &str) -> Result<Report, ReadError> {
     let document: Document = json::parse(text)?;
@@ -134,8 +107,8 @@ pub(crate) fn read(text: &str) -> Result<Report, ReadError> {
             report.kinds.insert(Kind::Vulnerabilities);
         }
         match source.target {
-            Some(Target::Image(image)) => name_image(&mut report.about, image)?,
-            Some(Target::Path(path)) => report.about.name(path),
+            Some(TextOr::Object(image)) => name_image(&mut report.about, image)?,
+            Some(TextOr::Text(path)) => report.about.name(path),
             None => {}
         }
     }

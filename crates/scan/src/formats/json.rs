@@ -1,11 +1,12 @@
 //! JSON of reports: members are read strictly, unknown ones are passed over, lists are bounded.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
 use manifest_schema::Timestamp;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::{LIMIT, malformed};
@@ -15,7 +16,7 @@ use crate::report::ReadError;
 const TOO_LONG: &str = "a list is longer than is read";
 
 /// Reads one document, all of it.
-pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, ReadError> {
+pub(crate) fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, ReadError> {
     serde_json::from_str::<Object<T>>(text).map(|document| document.0).map_err(error)
 }
 
@@ -86,6 +87,147 @@ pub(crate) type Objects<T> = List<Object<T>>;
 /// All objects of a list that may be absent, or null as Go writes an empty one.
 pub(crate) fn all<T>(list: Option<Objects<T>>) -> impl Iterator<Item = T> {
     list.unwrap_or_default().0.into_iter().map(|object| object.0)
+}
+
+/// Whether a member is there, whatever it is.
+#[derive(Default, Clone, Copy)]
+pub(crate) struct Seen(pub(crate) bool);
+
+impl<'de> Deserialize<'de> for Seen {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(deserializer)?;
+        Ok(Self(true))
+    }
+}
+
+/// How many items a list has, whatever they are.
+#[derive(Clone, Copy)]
+pub(crate) struct Counted(pub(crate) usize);
+
+impl<'de> Deserialize<'de> for Counted {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Items;
+        impl<'de> Visitor<'de> for Items {
+            type Value = usize;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<usize, A::Error> {
+                let mut count = 0;
+                while seq.next_element::<IgnoredAny>()?.is_some() {
+                    count += 1;
+                }
+                Ok(count)
+            }
+        }
+        deserializer.deserialize_seq(Items).map(Self)
+    }
+}
+
+/// Of a list, how many items it has and those that are worth keeping, at most [`LIMIT`].
+pub(crate) struct Chosen<T> {
+    pub(crate) count: usize,
+    pub(crate) kept: Vec<T>,
+}
+
+impl<T> Default for Chosen<T> {
+    fn default() -> Self {
+        Self { count: 0, kept: Vec::new() }
+    }
+}
+
+/// Whether an item of a long list is worth keeping.
+pub(crate) trait Choose {
+    fn is_kept(&self) -> bool;
+}
+
+impl<'de, T: Choose + Deserialize<'de>> Deserialize<'de> for Chosen<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Items<T>(PhantomData<T>);
+        impl<'de, T: Choose + Deserialize<'de>> Visitor<'de> for Items<T> {
+            type Value = Chosen<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Chosen<T>, A::Error> {
+                let mut chosen = Chosen::default();
+                while let Some(Object(item)) = seq.next_element::<Object<T>>()? {
+                    chosen.count += 1;
+                    if item.is_kept() {
+                        if chosen.kept.len() == LIMIT {
+                            return Err(A::Error::custom(TOO_LONG));
+                        }
+                        chosen.kept.push(item);
+                    }
+                }
+                Ok(chosen)
+            }
+        }
+        deserializer.deserialize_seq(Items(PhantomData))
+    }
+}
+
+/// An object whose members' names are data: none may be there twice.
+pub(crate) struct Map<T>(pub(crate) BTreeMap<String, T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Map<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = BTreeMap<String, T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = BTreeMap::new();
+                while let Some((name, value)) = map.next_entry::<String, T>()? {
+                    if members.len() == LIMIT {
+                        return Err(A::Error::custom(TOO_LONG));
+                    }
+                    if members.insert(name, value).is_some() {
+                        return Err(A::Error::custom("a member is there twice"));
+                    }
+                }
+                Ok(members)
+            }
+        }
+        deserializer.deserialize_map(Members(PhantomData)).map(Self)
+    }
+}
+
+/// A text, or an object.
+pub(crate) enum TextOr<T> {
+    Text(String),
+    Object(T),
+}
+
+impl<T> TextOr<T> {
+    /// The object, or the one that is made of the text.
+    pub(crate) fn or_else(self, of_text: impl FnOnce(String) -> T) -> T {
+        match self {
+            Self::Text(text) => of_text(text),
+            Self::Object(object) => object,
+        }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for TextOr<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Either<T> {
+            type Value = TextOr<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text or an object")
+            }
+            fn visit_str<E>(self, text: &str) -> Result<TextOr<T>, E> {
+                Ok(TextOr::Text(text.to_owned()))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<TextOr<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(TextOr::Object)
+            }
+        }
+        deserializer.deserialize_any(Either(PhantomData))
+    }
 }
 
 /// A time of RFC 3339, in whole seconds. Nothing for an empty text and for the year 1, which Go writes for no time.

@@ -1,15 +1,24 @@
 //! The formats of reports: one file for each family of programs, and what they share.
 
 mod about;
+mod clair;
+mod cyclonedx;
 mod grype;
+mod intoto;
 mod json;
+mod openscap;
+mod openvex;
 mod recognise;
 mod roxctl;
+mod sarif;
 mod severity;
+mod spdx;
 mod trivy;
+mod xml;
 
 use manifest_schema::OutsideText;
 
+use self::xml::Xml;
 use crate::report::{FailedCheck, Finding, Format, ReadError, Report, Statement};
 
 /// The most findings, checks and statements that are looked at.
@@ -21,7 +30,11 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Report, ReadError> {
     refuse_other_encodings(bytes)?;
     match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
         Some(b'{' | b'[') => read_json(utf8(bytes)?),
-        _ => Ok(Report::new(Format::Other, [])),
+        Some(b'<') => read_xml(utf8(bytes)?),
+        _ => match utf8(bytes) {
+            Ok(text) if spdx::is_tag_value(text) => spdx::read_tag_value(text),
+            _ => Ok(Report::new(Format::Other, [])),
+        },
     }
 }
 
@@ -31,18 +44,40 @@ fn read_json(text: &str) -> Result<Report, ReadError> {
         Format::Grype => grype::read(text),
         Format::RoxctlCheck => roxctl::read_check(text),
         Format::RoxctlScan => roxctl::read_scan(text),
-        _ => Ok(Report::new(Format::Other, [])),
+        Format::Clair => clair::read(text),
+        Format::Sarif => sarif::read(text),
+        Format::CycloneDx => cyclonedx::read_json(text),
+        Format::Spdx => spdx::read_json(text),
+        Format::OpenVex => openvex::read(text),
+        Format::InToto => intoto::read(text),
+        Format::Xccdf | Format::Arf | Format::Other => Ok(Report::new(Format::Other, [])),
     }
+}
+
+fn read_xml(text: &str) -> Result<Report, ReadError> {
+    let mut xml = Xml::new(text);
+    let root = xml.root()?;
+    if let Some(format) = openscap::format_of(&root) {
+        return openscap::read(&mut xml, &root, format);
+    }
+    if cyclonedx::is_bom(&root) {
+        return cyclonedx::read_xml(&mut xml, &root);
+    }
+    xml.finish()?;
+    Ok(Report::new(Format::Other, []))
 }
 
 /// UTF-16 and UTF-32 are what some shells make of a program's output; such a report would otherwise say nothing silently.
 fn refuse_other_encodings(bytes: &[u8]) -> Result<(), ReadError> {
-    let is_wide = match bytes {
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => true,
-        [0, 0, 0xfe, 0xff, ..] | [0, 0, 0, b'{' | b'[' | b'<', ..] => true,
-        [0, b'{' | b'[' | b'<', ..] | [b'{' | b'[' | b'<', 0, ..] => true,
-        _ => false,
-    };
+    let is_wide = matches!(
+        bytes,
+        [0xff, 0xfe, ..]
+            | [0xfe, 0xff, ..]
+            | [0, 0, 0xfe, 0xff, ..]
+            | [0, 0, 0, b'{' | b'[' | b'<', ..]
+            | [0, b'{' | b'[' | b'<', ..]
+            | [b'{' | b'[' | b'<', 0, ..]
+    );
     if is_wide { Err(malformed(1, 1, "it is UTF-16 or UTF-32, reports are read as UTF-8")) } else { Ok(()) }
 }
 

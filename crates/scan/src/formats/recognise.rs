@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::json;
+use super::json::{self, Seen};
 use super::wrong;
 use crate::report::{Format, ReadError};
 
@@ -28,33 +28,33 @@ pub(crate) fn format_of(text: &str) -> Result<Format, ReadError> {
     }
 }
 
-/// The members by which formats are told apart. A member that is absent has no [`Shape`].
+/// The members by which formats are told apart.
 #[derive(Deserialize)]
 struct Marks {
     #[serde(rename = "SchemaVersion", default)]
-    schema_version: Shape,
+    schema_version: Seen,
     #[serde(rename = "ArtifactName", default)]
-    artifact_name: Shape,
+    artifact_name: Seen,
     #[serde(rename = "ArtifactType", default)]
-    artifact_type: Shape,
+    artifact_type: Seen,
     #[serde(rename = "Results", default)]
-    artifact_results: Shape,
+    artifact_results: Seen,
     #[serde(default)]
-    matches: Shape,
+    matches: Seen,
     #[serde(default)]
-    descriptor: Shape,
+    descriptor: Seen,
     #[serde(default)]
-    manifest_hash: Shape,
+    manifest_hash: Seen,
     #[serde(rename = "$schema", default)]
     schema: Shape,
     #[serde(default)]
     version: Shape,
     #[serde(default)]
-    runs: Shape,
+    runs: Seen,
     #[serde(rename = "bomFormat", default)]
     bom_format: Shape,
     #[serde(rename = "spdxVersion", default)]
-    spdx_version: Shape,
+    spdx_version: Seen,
     #[serde(rename = "@context", default)]
     context: Shape,
     #[serde(rename = "_type", default)]
@@ -69,23 +69,20 @@ struct Marks {
 
 impl Marks {
     fn are_of(&self, format: Format) -> bool {
-        let has = |shape: &Shape| !matches!(shape, Shape::Absent);
         match format {
             Format::RoxctlCheck => self.summary.has("TOTAL") && self.summary.has("CRITICAL"),
             Format::RoxctlScan => self.result.member("summary").is_some_and(|s| s.has("TOTAL-VULNERABILITIES")),
             Format::Trivy => {
-                has(&self.schema_version)
-                    && (has(&self.artifact_name) || has(&self.artifact_type) || has(&self.artifact_results))
+                self.schema_version.0 && (self.artifact_name.0 || self.artifact_type.0 || self.artifact_results.0)
             }
-            Format::Grype => has(&self.matches) && has(&self.descriptor),
-            Format::Clair => has(&self.manifest_hash),
+            Format::Grype => self.matches.0 && self.descriptor.0,
+            Format::Clair => self.manifest_hash.0,
             Format::Sarif => {
-                has(&self.runs)
-                    && (self.schema.says(|s| s.contains("sarif")) || self.version.says(|v| v.starts_with("2.")))
+                self.runs.0 && (self.schema.says(|s| s.contains("sarif")) || self.version.says(|v| v.starts_with("2.")))
             }
             Format::CycloneDx => self.bom_format.says(|name| name == "CycloneDX"),
             Format::Spdx => {
-                has(&self.spdx_version) || self.context.says(|context| context.starts_with("https://spdx.org/rdf/3"))
+                self.spdx_version.0 || self.context.says(|context| context.starts_with("https://spdx.org/rdf/3"))
             }
             Format::OpenVex => self.context.says(|context| context.starts_with("https://openvex.dev/ns")),
             Format::InToto => {
@@ -166,8 +163,11 @@ impl<'de> Visitor<'de> for Level {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Shape, A::Error> {
         let mut members = BTreeMap::new();
+        if self.0 == 0 {
+            while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        }
         while let Some(name) = map.next_key::<String>()? {
-            if self.0 == 0 || members.len() >= KEPT {
+            if members.len() >= KEPT {
                 map.next_value::<IgnoredAny>()?;
             } else {
                 members.insert(name, map.next_value_seed(Level(self.0 - 1))?);

@@ -1,10 +1,19 @@
 //! Reports as programs write them, each with variants that have one flaw.
 
+#![allow(clippy::unwrap_used)]
+
+mod clair;
+mod cyclonedx;
 mod damage;
 mod grype;
 mod handed;
+mod intoto;
+mod openscap;
+mod openvex;
 mod recognise;
 mod roxctl;
+mod sarif;
+mod spdx;
 mod trivy;
 
 use std::fs;
@@ -39,12 +48,17 @@ pub fn changed(name: &str, from: &str, to: &str) -> Result<Report, ReadError> {
     Report::read(text.replace(from, to).as_bytes())
 }
 
-/// Why a sample with one flaw is refused.
-pub fn refusal(name: &str, from: &str, to: &str) -> String {
-    match changed(name, from, to) {
-        Ok(report) => panic!("{name} with {to:?} for {from:?} is read: {report:?}"),
-        Err(error) => error.to_string(),
+/// Samples with one flaw each (what there is, what is put there instead) are refused, and the refusal says so.
+pub fn refused(flaws: &[(&str, &str, &str, &str)]) {
+    let mut wrong = Vec::new();
+    for (name, from, to, why) in flaws {
+        match changed(name, from, to) {
+            Ok(report) => wrong.push(format!("{name} with {to:?} for {from:?} is read: {report:?}")),
+            Err(error) if error.to_string().contains(why) => {}
+            Err(error) => wrong.push(format!("{name} with {to:?} for {from:?}: {error}\n    instead of {why}")),
+        }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// One line for each finding, check and statement.

@@ -1,6 +1,6 @@
 use scan::{Format, Kind};
 
-use crate::{about, changed, lines, read, refusal};
+use crate::{about, changed, lines, read, refused};
 
 const NAME: &str = "trivy.json";
 
@@ -56,25 +56,28 @@ fn what_has_none_is_a_report_of_none() {
 
 #[test]
 fn flaws_are_refused() {
-    for (from, to, why) in [
-        ("\"SchemaVersion\": 2", "\"SchemaVersion\": 3", "it is a report of trivy, but its SchemaVersion is not 2"),
-        ("\"SchemaVersion\": 2", "\"SchemaVersion\": \"2\"", "line 2, column 22: invalid type: string"),
-        ("2026-02-03T10:11:12", "yesterday", "line 4, column "),
-        ("\"sha256:11111", "\"md5:11111", "is not a digest"),
-        ("cart@sha256:33333", "cart@sha256:3333", "is not a digest"),
-        ("\"Class\": \"os-pkgs\"", "\"Class\": 7", "line 18, column "),
-        ("\"VulnerabilityID\": \"CVE-2031-0002\",", "", "line 36, column 9: missing field `VulnerabilityID`"),
+    refused(&[
         (
+            NAME,
+            "\"SchemaVersion\": 2",
+            "\"SchemaVersion\": 3",
+            "it is a report of trivy, but its SchemaVersion is not 2",
+        ),
+        (NAME, "\"SchemaVersion\": 2", "\"SchemaVersion\": \"2\"", "line 2, column 22: invalid type: string"),
+        (NAME, "2026-02-03T10:11:12", "yesterday", "line 4, column "),
+        (NAME, "\"sha256:11111", "\"md5:11111", "is not a digest"),
+        (NAME, "cart@sha256:33333", "cart@sha256:3333", "is not a digest"),
+        (NAME, "\"Class\": \"os-pkgs\"", "\"Class\": 7", "line 18, column "),
+        (NAME, "\"VulnerabilityID\": \"CVE-2031-0002\",", "", "line 36, column 9: missing field `VulnerabilityID`"),
+        (
+            NAME,
             "\"PkgName\": \"libexample1\",\n          \"InstalledVersion\": \"1.2-3\",\n          \"Status\"",
             "\"S\"",
             "missing field",
         ),
-        ("\"Results\"", "\"Results\": [], \"Results\"", "line 15, column "),
-        ("\"Status\": \"affected\"", "\"Severity\": \"LOW\"", "duplicate field `Severity`"),
-        ("\"Vulnerabilities\": [", "\"Vulnerabilities\": [[\"CVE-2031-0003\", \"a\"],", "invalid type: sequence"),
-        ("\"PkgName\": \"libexample1\",\n          \"PkgId", "\"PkgName\": null,\n          \"PkgId", "line 23"),
-    ] {
-        let refusal = refusal(NAME, from, to);
-        assert!(refusal.contains(why), "{to}: {refusal}");
-    }
+        (NAME, "\"Results\"", "\"Results\": [], \"Results\"", "line 15, column "),
+        (NAME, "\"Status\": \"affected\"", "\"Severity\": \"LOW\"", "duplicate field `Severity`"),
+        (NAME, "\"Vulnerabilities\": [", "\"Vulnerabilities\": [[\"CVE-2031-0003\", \"a\"],", "invalid type: sequence"),
+        (NAME, "\"PkgName\": \"libexample1\",\n          \"PkgId", "\"PkgName\": null,\n          \"PkgId", "line 23"),
+    ]);
 }

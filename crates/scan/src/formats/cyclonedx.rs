@@ -1,0 +1,258 @@
+//! CycloneDX 1.x (ECMA-424), JSON and XML: what both forms are made into, and what that says.
+//!
+//! A document can be three things at once. It is a list of contents if it lists a component. If one of its vulnerabilities
+//! has no analysis it is a report of vulnerabilities, and all of them are findings; if all have one, it is statements of
+//! exploitability alone. Without any it is no report that found none: nobody says that one was looked for.
+
+mod json;
+mod xml;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use manifest_schema::{Digest, OutsideText, Timestamp};
+
+pub(crate) use self::json::read as read_json;
+pub(crate) use self::xml::{is_bom, read as read_xml};
+use super::about::digest_of_name;
+use super::{some, tool, wrong};
+use crate::report::{About, Finding, Format, Kind, Product, ReadError, Report, Severity, Statement, Status};
+
+/// A document, in either form.
+#[derive(Default)]
+struct Bom {
+    spec_version: String,
+    created: Option<Timestamp>,
+    /// The name and version of the first program.
+    tool: Option<(String, Option<String>)>,
+    subject: Option<Component>,
+    has_components: bool,
+    /// All of them, those inside of others as well; they may be left out of a document without vulnerabilities.
+    components: Vec<Component>,
+    vulnerabilities: Vec<Vulnerability>,
+}
+
+#[derive(Default)]
+struct Component {
+    kind: String,
+    reference: Option<String>,
+    name: String,
+    version: Option<String>,
+    purl: Option<String>,
+    /// Algorithm and hexadecimal.
+    hashes: Vec<(String, String)>,
+    properties: Vec<(String, String)>,
+}
+
+#[derive(Default)]
+struct Vulnerability {
+    id: String,
+    /// Ids of the same in other databases.
+    references: Vec<String>,
+    /// Words and scores.
+    ratings: Vec<(Option<String>, Option<f64>)>,
+    affects: Vec<Affected>,
+    analysis: Analysis,
+}
+
+#[derive(Default)]
+struct Affected {
+    reference: String,
+    /// Versions and whether each is affected.
+    versions: Vec<(Option<String>, Option<String>)>,
+}
+
+#[derive(Default)]
+struct Analysis {
+    state: Option<String>,
+    justification: Option<String>,
+    detail: Option<String>,
+    at: Option<Timestamp>,
+}
+
+impl Bom {
+    fn report(self) -> Result<Report, ReadError> {
+        if !self.spec_version.starts_with("1.") {
+            return Err(wrong(Format::CycloneDx, "its version is not 1"));
+        }
+        let mut report = Report::new(Format::CycloneDx, self.has_components.then_some(Kind::Sbom));
+        report.created = self.created;
+        report.tool = self.tool.as_ref().and_then(|(name, version)| tool(name, version.as_deref()));
+        if let Some(subject) = &self.subject {
+            subject.name_in(&mut report.about)?;
+        }
+        let is_open = |vulnerability: &Vulnerability| vulnerability.analysis.state.is_none();
+        let has_findings = self.vulnerabilities.iter().any(is_open);
+        if has_findings {
+            report.kinds.insert(Kind::Vulnerabilities);
+        }
+        let known = self.components.iter().chain(&self.subject);
+        let known: BTreeMap<&str, &Component> = known.filter_map(|c| Some((c.reference.as_deref()?, c))).collect();
+        for vulnerability in &self.vulnerabilities {
+            if vulnerability.id.is_empty() {
+                return Err(wrong(Format::CycloneDx, "one of its vulnerabilities has no id"));
+            }
+            if has_findings {
+                self.find(&mut report, vulnerability, &known)?;
+            }
+            if let Some(state) = &vulnerability.analysis.state {
+                report.kinds.insert(Kind::Vex);
+                let statement = self.statement(vulnerability, status(state)?, &known)?;
+                report.state(statement)?;
+            }
+        }
+        Ok(report)
+    }
+
+    fn find(
+        &self,
+        report: &mut Report,
+        vulnerability: &Vulnerability,
+        known: &BTreeMap<&str, &Component>,
+    ) -> Result<(), ReadError> {
+        let mut finding = Finding {
+            id: OutsideText::new(vulnerability.id.as_str()),
+            aliases: vulnerability.references.iter().map(OutsideText::new).collect(),
+            package: self.subject.as_ref().map(|subject| OutsideText::new(subject.name.as_str())).unwrap_or_default(),
+            version: None,
+            purl: None,
+            fixed: None,
+            severity: vulnerability.severity(),
+        };
+        finding.aliases.remove(&finding.id.clone());
+        if vulnerability.affects.is_empty() {
+            return report.find(finding);
+        }
+        for affected in &vulnerability.affects {
+            let component = find_component(&affected.reference, known);
+            let mut one = finding.clone();
+            match component {
+                Some(component) => {
+                    one.package = OutsideText::new(component.name.as_str());
+                    one.version = some(component.version.clone());
+                    one.purl = some(component.purl.clone());
+                }
+                None => one.package = OutsideText::new(affected.reference.as_str()),
+            }
+            let is_fixed = |(_, status): &&(_, Option<String>)| status.as_deref() == Some("unaffected");
+            one.fixed = some(affected.versions.iter().find(is_fixed).and_then(|(version, _)| version.clone()));
+            report.find(one)?;
+        }
+        Ok(())
+    }
+
+    /// What is affected is a part of what the document is about, or that itself. A document that does not say what it is
+    /// about is about what is affected.
+    fn statement(
+        &self,
+        vulnerability: &Vulnerability,
+        status: Status,
+        known: &BTreeMap<&str, &Component>,
+    ) -> Result<Statement, ReadError> {
+        let mut products = Vec::new();
+        let mut whole = match &self.subject {
+            Some(subject) => Some(subject.product()?),
+            None => None,
+        };
+        let subject = self.subject.as_ref().and_then(|subject| subject.reference.as_deref());
+        for affected in &vulnerability.affects {
+            let component = find_component(&affected.reference, known);
+            let name = component.and_then(|component| component.purl.as_deref()).unwrap_or(&affected.reference);
+            let is_whole = subject.is_some_and(|subject| is_reference_to(&affected.reference, subject));
+            match &mut whole {
+                Some(whole) if is_whole => products.push(Product { parts: BTreeSet::new(), ..whole.clone() }),
+                Some(whole) => drop(whole.parts.insert(OutsideText::new(name))),
+                None => products.push(match component {
+                    Some(component) => component.product()?,
+                    None => Product {
+                        digests: digest_of_name(&affected.reference).into_iter().collect(),
+                        ids: [OutsideText::new(name)].into(),
+                        parts: BTreeSet::new(),
+                    },
+                }),
+            }
+        }
+        products.extend(whole.filter(|whole| !whole.parts.is_empty() || vulnerability.affects.is_empty()));
+        if products.is_empty() {
+            return Err(wrong(Format::CycloneDx, format!("its analysis of {} is of no component", vulnerability.id)));
+        }
+        let analysis = &vulnerability.analysis;
+        Ok(Statement {
+            vulnerability: vulnerability.references.iter().chain([&vulnerability.id]).map(OutsideText::new).collect(),
+            products,
+            status,
+            justification: some(analysis.justification.clone()).or_else(|| some(analysis.detail.clone())),
+            at: analysis.at.or(self.created),
+        })
+    }
+}
+
+/// States of an impact analysis (`impactAnalysisState`).
+fn status(state: &str) -> Result<Status, ReadError> {
+    Ok(match state {
+        "not_affected" | "false_positive" => Status::NotAffected,
+        "resolved" | "resolved_with_pedigree" => Status::Fixed,
+        "exploitable" => Status::Affected,
+        "in_triage" => Status::UnderInvestigation,
+        _ => return Err(wrong(Format::CycloneDx, format!("`{state}` is no state of an analysis"))),
+    })
+}
+
+/// A reference is a `bom-ref` of this document, or a BOM-Link `urn:cdx:serial/version#bom-ref`.
+fn is_reference_to(reference: &str, bom_ref: &str) -> bool {
+    reference == bom_ref
+        || reference.starts_with("urn:cdx:") && reference.split_once('#').is_some_and(|(_, part)| part == bom_ref)
+}
+
+fn find_component<'a>(reference: &str, known: &BTreeMap<&str, &'a Component>) -> Option<&'a Component> {
+    let part = reference.strip_prefix("urn:cdx:").and_then(|link| link.split_once('#')).map(|(_, part)| part);
+    known.get(reference).or_else(|| known.get(part?)).copied()
+}
+
+impl Vulnerability {
+    /// The worst of all ratings.
+    fn severity(&self) -> Severity {
+        let of_rating = |(word, score): &(Option<String>, Option<f64>)| {
+            Severity::from_word_or_scores(word.as_deref().unwrap_or_default(), *score)
+        };
+        self.ratings.iter().map(of_rating).max().unwrap_or(Severity::Unknown)
+    }
+}
+
+impl Component {
+    /// Names and digests: by the package URL, by a version that is a digest (Syft), by the hash of a container, and by the
+    /// properties that Trivy has registered.
+    fn name_in(&self, about: &mut About) -> Result<(), ReadError> {
+        about.name(self.name.as_str());
+        about.digests.extend(self.version.as_deref().and_then(|version| version.parse::<Digest>().ok()));
+        if let Some(purl) = &self.purl {
+            about.name(purl.as_str());
+        }
+        if self.kind == "container" {
+            for (algorithm, hex) in &self.hashes {
+                let algorithm = match algorithm.as_str() {
+                    "SHA-256" => "sha256",
+                    "SHA-512" => "sha512",
+                    _ => continue,
+                };
+                about.digest(Format::CycloneDx, &format!("{algorithm}:{}", hex.to_ascii_lowercase()))?;
+            }
+        }
+        for (name, value) in &self.properties {
+            match name.as_str() {
+                "aquasecurity:trivy:ImageID" => about.digest(Format::CycloneDx, value)?,
+                "aquasecurity:trivy:RepoDigest" => about.repo_digest(Format::CycloneDx, value.clone())?,
+                "aquasecurity:trivy:RepoTag" => about.name(value.as_str()),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Itself as the product of a statement. A `bom-ref` means something in its own document alone.
+    fn product(&self) -> Result<Product, ReadError> {
+        let mut about = About::default();
+        self.name_in(&mut about)?;
+        let ids = self.purl.as_ref().map(|purl| [OutsideText::new(purl.as_str())].into()).unwrap_or(about.names);
+        Ok(Product { digests: about.digests, ids, parts: BTreeSet::new() })
+    }
+}

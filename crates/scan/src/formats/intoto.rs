@@ -1,0 +1,211 @@
+//! In-toto statements, v0.1 and v1 (`in-toto/attestation`, `spec/v1/statement.md`), alone or in a DSSE envelope.
+//!
+//! Signatures are not looked at. A predicate that is a report of another format is read as that; the statement's subject is
+//! then what the report is about, and digests that the predicate names itself do not add to it.
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use manifest_schema::{Digest, OutsideText};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::json::{self, List, Object, Objects, Seen, Time};
+use super::{malformed, openvex, position, recognise, spdx, utf8, wrong};
+use crate::report::{About, Format, Kind, Product, ReadError, Report};
+
+/// `spec/v1/envelope.md`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Envelope {
+    payload: String,
+    #[serde(rename = "signatures")]
+    _signatures: List<serde::de::IgnoredAny>,
+    #[serde(rename = "_type", default)]
+    statement_type: Seen,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Statement<'a> {
+    #[serde(rename = "_type")]
+    statement_type: String,
+    subject: Objects<Subject>,
+    predicate_type: String,
+    #[serde(borrow)]
+    predicate: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Subject {
+    name: Option<String>,
+    digest: Option<Object<DigestSet>>,
+}
+
+#[derive(Deserialize)]
+struct DigestSet {
+    sha256: Option<String>,
+    sha512: Option<String>,
+}
+
+/// Reads a statement or an envelope of one.
+pub(crate) fn read(text: &str) -> Result<Report, ReadError> {
+    #[derive(Deserialize)]
+    struct Either {
+        #[serde(default)]
+        payload: Seen,
+    }
+    if !json::parse::<Either>(text)?.payload.0 {
+        return read_statement(text);
+    }
+    let envelope: Envelope = json::parse(text)?;
+    if envelope.statement_type.0 {
+        return Err(wrong(Format::InToto, "it is a statement and an envelope of one"));
+    }
+    let payload = STANDARD.decode(&envelope.payload).or_else(|_| URL_SAFE.decode(&envelope.payload));
+    let payload = payload.map_err(|_| wrong(Format::InToto, "its payload is not base64"))?;
+    drop(envelope);
+    utf8(&payload).and_then(read_statement).map_err(in_payload)
+}
+
+/// Lines and columns are those of the decoded payload.
+fn in_payload(error: ReadError) -> ReadError {
+    match error {
+        ReadError::Malformed { line, column, what } => {
+            malformed(line, column, format!("in the payload, {}", what.raw()))
+        }
+        other => other,
+    }
+}
+
+fn read_statement(text: &str) -> Result<Report, ReadError> {
+    let statement: Statement<'_> = json::parse(text)?;
+    if !matches!(
+        statement.statement_type.as_str(),
+        "https://in-toto.io/Statement/v0.1" | "https://in-toto.io/Statement/v1"
+    ) {
+        return Err(wrong(Format::InToto, "it is of a version that is not known"));
+    }
+    let about = subjects(statement.subject)?;
+    let predicate = statement.predicate.map_or("null", RawValue::get);
+    let mut report = read_predicate(&statement.predicate_type, predicate, &about).map_err(|error| {
+        let offset = (predicate.as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
+        shift(error, text, if statement.predicate.is_some() { offset } else { 0 })
+    })?;
+    report.about.digests = about.digests;
+    report.about.names.extend(about.names);
+    Ok(report)
+}
+
+/// An error in a predicate, with its place in the statement.
+fn shift(error: ReadError, text: &str, offset: usize) -> ReadError {
+    let (first, indent) = position(text.as_bytes(), offset);
+    match error {
+        ReadError::Malformed { line, column, what } => {
+            let column = if line == 1 && column > 0 { column + indent - 1 } else { column };
+            ReadError::Malformed { line: line + first - 1, column, what }
+        }
+        other => other,
+    }
+}
+
+fn subjects(subjects: Objects<Subject>) -> Result<About, ReadError> {
+    let mut about = About::default();
+    for Object(subject) in subjects.0 {
+        let digests = subject.digest.map(|set| [("sha256", set.0.sha256), ("sha512", set.0.sha512)]);
+        for (algorithm, hex) in digests.into_iter().flatten() {
+            if let Some(hex) = hex {
+                about.digest(Format::InToto, &format!("{algorithm}:{hex}"))?;
+            }
+        }
+        if let Some(name) = subject.name.filter(|name| !name.is_empty()) {
+            about.names.insert(OutsideText::new(name));
+        }
+    }
+    if about.digests.is_empty() {
+        return Err(wrong(Format::InToto, "its subject has no SHA-256 or SHA-512"));
+    }
+    Ok(about)
+}
+
+fn read_predicate(predicate_type: &str, predicate: &str, about: &About) -> Result<Report, ReadError> {
+    let is_of =
+        |prefix: &str| predicate_type.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    if is_of("https://slsa.dev/provenance") {
+        json::parse::<serde::de::IgnoredAny>(predicate)?;
+        return Ok(Report::new(Format::InToto, [Kind::Provenance]));
+    }
+    if is_of("https://cyclonedx.org/bom") {
+        return of_format(Format::CycloneDx, predicate);
+    }
+    if is_of("https://spdx.dev/Document") {
+        return read_spdx(predicate);
+    }
+    if is_of("https://openvex.dev/ns") {
+        let of = |digest: &Digest| Product { digests: [*digest].into(), ids: [].into(), parts: [].into() };
+        let products: Vec<Product> = about.digests.iter().map(of).collect();
+        return openvex::read_about(predicate, &products);
+    }
+    if is_of("https://cosign.sigstore.dev/attestation/vuln") || is_of("cosign.sigstore.dev/attestation/vuln") {
+        return read_vuln(predicate);
+    }
+    Ok(Report::new(Format::InToto, []))
+}
+
+/// A predicate whose type says what it must be.
+fn of_format(format: Format, predicate: &str) -> Result<Report, ReadError> {
+    let is_object = predicate.starts_with('{');
+    if !is_object || recognise::format_of(predicate)? != format {
+        return Err(wrong(Format::InToto, format!("its predicate is not of {format}, as its type says")));
+    }
+    super::read_json(predicate)
+}
+
+/// Cosign carries the tag-value form as a text.
+fn read_spdx(predicate: &str) -> Result<Report, ReadError> {
+    if !predicate.starts_with('"') {
+        return of_format(Format::Spdx, predicate);
+    }
+    let text: String = serde_json::from_str(predicate).map_err(json::error)?;
+    if !spdx::is_tag_value(&text) {
+        return Err(wrong(Format::InToto, "its predicate is not of spdx, as its type says"));
+    }
+    spdx::read_tag_value(&text).map_err(in_payload)
+}
+
+/// `COSIGN_VULN_ATTESTATION_SPEC.md`: the output of a scanner, with the time of the scan.
+fn read_vuln(predicate: &str) -> Result<Report, ReadError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Predicate<'a> {
+        #[serde(borrow)]
+        scanner: Option<Object<Scanner<'a>>>,
+        #[serde(borrow)]
+        scanners: Option<Objects<Scanner<'a>>>,
+        metadata: Option<Object<Metadata>>,
+    }
+    #[derive(Deserialize)]
+    struct Scanner<'a> {
+        #[serde(borrow)]
+        result: &'a RawValue,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Metadata {
+        #[serde(default)]
+        scan_finished_on: Time,
+    }
+    let read: Predicate<'_> = json::parse(predicate)?;
+    let mut scanners = read.scanner.into_iter().map(|scanner| scanner.0).chain(json::all(read.scanners));
+    let (Some(scanner), None) = (scanners.next(), scanners.next()) else {
+        return Err(wrong(Format::InToto, "its predicate has not one scanner"));
+    };
+    let result = scanner.result.get();
+    let offset = (result.as_ptr() as usize).saturating_sub(predicate.as_ptr() as usize);
+    let format = recognise::format_of(result).map_err(|error| shift(error, predicate, offset))?;
+    if !result.starts_with('{') || matches!(format, Format::Other | Format::InToto) {
+        return Err(wrong(Format::InToto, "what its scanner found is not in a format that is known"));
+    }
+    let mut report = super::read_json(result).map_err(|error| shift(error, predicate, offset))?;
+    report.created = report.created.or(read.metadata.and_then(|metadata| metadata.0.scan_finished_on.0));
+    Ok(report)
+}

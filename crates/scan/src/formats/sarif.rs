@@ -1,0 +1,339 @@
+//! SARIF 2.1.0 (OASIS), as scanners of images write it.
+//!
+//! SARIF is a format of static analysis: what is wrong with the image must be told from the names of tools and rules. A run
+//! of a scanner that is known to look for vulnerabilities of images has that kind; a run of any other program has none, and
+//! what it found is listed as rules that are not kept.
+//!
+//! Suppressed results count. A suppression does not say who decided it, and one scanner wrote one for all that it found.
+
+use std::collections::{BTreeSet, HashMap};
+
+use manifest_schema::OutsideText;
+use serde::Deserialize;
+
+use super::json::{self, List, Object, Objects, Seen, Time};
+use super::{some, tool, wrong};
+use crate::report::{FailedCheck, Finding, Format, Kind, ReadError, Report, Severity};
+
+#[derive(Deserialize)]
+struct Log {
+    version: String,
+    runs: Objects<Run>,
+    #[serde(default, rename = "inlineExternalProperties")]
+    inline_external_properties: Seen,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Run {
+    tool: Object<Tool>,
+    results: Option<Objects<Found>>,
+    invocations: Option<Objects<Invocation>>,
+    properties: Option<Object<RunProperties>>,
+    #[serde(default)]
+    external_property_file_references: Seen,
+}
+
+#[derive(Deserialize)]
+struct Tool {
+    driver: Object<Driver>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Driver {
+    name: String,
+    version: Option<String>,
+    semantic_version: Option<String>,
+    rules: Option<Objects<Rule>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Rule {
+    id: String,
+    default_configuration: Option<Object<Configuration>>,
+    properties: Option<Object<RuleProperties>>,
+}
+
+#[derive(Deserialize)]
+struct Configuration {
+    level: Option<Level>,
+}
+
+#[derive(Deserialize, Default)]
+struct RuleProperties {
+    #[serde(rename = "security-severity")]
+    security_severity: Option<String>,
+    tags: Option<List<String>>,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+enum Level {
+    None,
+    Note,
+    Warning,
+    Error,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Invocation {
+    execution_successful: bool,
+    #[serde(default)]
+    end_time_utc: Time,
+}
+
+/// What Trivy tells of the image.
+#[derive(Deserialize)]
+struct RunProperties {
+    #[serde(rename = "imageName")]
+    image_name: Option<String>,
+    #[serde(rename = "imageID")]
+    image_id: Option<String>,
+    #[serde(rename = "repoTags")]
+    repo_tags: Option<List<String>>,
+    #[serde(rename = "repoDigests")]
+    repo_digests: Option<List<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Found {
+    rule_id: Option<String>,
+    rule_index: Option<i64>,
+    rule: Option<Object<RuleReference>>,
+    level: Option<Level>,
+    #[serde(default)]
+    kind: ResultKind,
+    baseline_state: Option<String>,
+    message: Object<Message>,
+    locations: Option<Objects<Location>>,
+}
+
+#[derive(Deserialize)]
+struct RuleReference {
+    id: Option<String>,
+    index: Option<i64>,
+}
+
+#[derive(Deserialize, Default, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+enum ResultKind {
+    #[default]
+    Fail,
+    Pass,
+    Open,
+    Review,
+    NotApplicable,
+    Informational,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    text: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Location {
+    physical_location: Option<Object<PhysicalLocation>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PhysicalLocation {
+    artifact_location: Option<Object<ArtifactLocation>>,
+}
+
+#[derive(Deserialize)]
+struct ArtifactLocation {
+    uri: Option<String>,
+}
+
+/// Reads a report.
+pub(crate) fn read(text: &str) -> Result<Report, ReadError> {
+    let log: Log = json::parse(text)?;
+    if !log.version.starts_with("2.1.") {
+        return Err(wrong(Format::Sarif, "its version is not 2.1"));
+    }
+    if log.inline_external_properties.0 {
+        return Err(wrong(Format::Sarif, "parts of its runs are outside of them, which is not read"));
+    }
+    if log.runs.0.is_empty() {
+        return Err(wrong(Format::Sarif, "it has no run"));
+    }
+    let mut report = Report::new(Format::Sarif, []);
+    for Object(run) in log.runs.0 {
+        add(&mut report, run)?;
+    }
+    Ok(report)
+}
+
+fn add(report: &mut Report, run: Run) -> Result<(), ReadError> {
+    let Object(driver) = run.tool.0.driver;
+    for invocation in json::all(run.invocations) {
+        if !invocation.execution_successful {
+            return Err(wrong(Format::Sarif, format!("the execution of {} was not successful", driver.name)));
+        }
+        if let Some(end) = invocation.end_time_utc.0 {
+            report.created = Some(report.created.map_or(end, |other| other.min(end)));
+        }
+    }
+    if run.external_property_file_references.0 {
+        return Err(wrong(Format::Sarif, "parts of it are in other files"));
+    }
+    let Some(results) = run.results else {
+        return Err(wrong(Format::Sarif, format!("the run of {} has no results, not even an empty list", driver.name)));
+    };
+    let version = driver.version.as_deref().or(driver.semantic_version.as_deref());
+    let this = tool(&driver.name, version);
+    report.tool = match (report.tool.take(), this) {
+        (Some(others), Some(this)) => Some(OutsideText::new(format!("{}, {}", others.raw(), this.raw()))),
+        (others, this) => others.or(this),
+    };
+    let is_of_image = run.properties.as_ref().is_some_and(|properties| properties.0.image_name.is_some());
+    if let Some(Object(properties)) = run.properties {
+        name_image(report, properties)?;
+    }
+    let scanner = Scanner::by_name(&driver.name);
+    if scanner.looks_for_vulnerabilities(is_of_image) {
+        report.kinds.insert(Kind::Vulnerabilities);
+    }
+    let rules: Vec<Rule> = json::all(driver.rules).collect();
+    let by_id: HashMap<&str, &Rule> = rules.iter().rev().map(|rule| (rule.id.as_str(), rule)).collect();
+    for Object(result) in results.0 {
+        if matches!(result.kind, ResultKind::Pass | ResultKind::NotApplicable | ResultKind::Informational)
+            || result.baseline_state.as_deref() == Some("absent")
+        {
+            continue;
+        }
+        let (id, index) = result.rule.as_ref().map_or((None, None), |rule| (rule.0.id.as_deref(), rule.0.index));
+        let index = result.rule_index.or(index).and_then(|index| usize::try_from(index).ok());
+        let id = result.rule_id.as_deref().or(id);
+        // An id is more exact than an index: that of all results is 0 in the output of some programs.
+        let rule = id.and_then(|id| by_id.get(id).copied()).or_else(|| rules.get(index?));
+        let Some(id) = id.or(rule.map(|rule| rule.id.as_str())) else {
+            return Err(wrong(Format::Sarif, "one of its results is of no rule"));
+        };
+        let severity = severity(&result, rule);
+        if scanner.is_vulnerability(id, rule) {
+            report.find(finding(id, &result, severity))?;
+        } else {
+            report.fail(FailedCheck { name: OutsideText::new(id), severity, enforced: false })?;
+        }
+    }
+    Ok(())
+}
+
+fn name_image(report: &mut Report, properties: RunProperties) -> Result<(), ReadError> {
+    let about = &mut report.about;
+    if let Some(id) = properties.image_id.filter(|id| !id.is_empty()) {
+        about.digest(Format::Sarif, &id)?;
+    }
+    for name in properties.image_name.into_iter().chain(properties.repo_tags.unwrap_or_default().0) {
+        about.name(name);
+    }
+    for digest in properties.repo_digests.unwrap_or_default().0 {
+        about.repo_digest(Format::Sarif, digest)?;
+    }
+    Ok(())
+}
+
+/// How a program uses SARIF.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scanner {
+    /// Vulnerabilities, misconfigurations, secrets and licences, of images and of other things.
+    Trivy,
+    /// Vulnerabilities of images alone.
+    Images,
+    Other,
+}
+
+impl Scanner {
+    fn by_name(name: &str) -> Self {
+        match name.to_ascii_lowercase().as_str() {
+            "trivy" => Self::Trivy,
+            "grype" | "anchore container vulnerability report (t0)" | "docker scout" | "snyk container" => Self::Images,
+            _ => Self::Other,
+        }
+    }
+
+    /// Trivy tells the image's name in the run's properties if it scanned one.
+    fn looks_for_vulnerabilities(self, is_of_image: bool) -> bool {
+        match self {
+            Self::Trivy => is_of_image,
+            Self::Images => true,
+            Self::Other => false,
+        }
+    }
+
+    fn is_vulnerability(self, id: &str, rule: Option<&Rule>) -> bool {
+        let has_tag = rule.and_then(|rule| rule.properties.as_ref()?.0.tags.as_ref());
+        let has_tag = has_tag.is_some_and(|tags| tags.0.iter().any(|tag| tag == "vulnerability"));
+        self == Self::Images || has_tag || vulnerability_in(id).is_some()
+    }
+}
+
+/// The id of CVE or GitHub in that of a rule, which often has more.
+fn vulnerability_in(rule: &str) -> Option<&str> {
+    if let Some(at) = rule.find("CVE-") {
+        let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
+        let year = digits(&rule[at + 4..]);
+        let number = rule.get(at + 4 + year..)?.strip_prefix('-').map_or(0, digits);
+        return (year == 4 && number >= 4).then(|| &rule[at..at + 4 + year + 1 + number]);
+    }
+    let at = rule.find("GHSA-")?;
+    rule.get(at..at + "GHSA-xxxx-xxxx-xxxx".len())
+}
+
+fn finding(rule: &str, result: &Found, severity: Severity) -> Finding {
+    let id = vulnerability_in(rule).unwrap_or(rule);
+    let told = result.message.0.text.as_deref().unwrap_or_default();
+    let of_message = |name: &str| {
+        let mut lines = told.lines().filter_map(|line| line.split_once(':'));
+        let value = lines.find(|(key, _)| key.trim().eq_ignore_ascii_case(name))?.1.trim();
+        (!value.is_empty()).then(|| value.to_owned())
+    };
+    let of_rule = || rule.strip_prefix(id)?.strip_prefix('-').map(str::to_owned);
+    let of_place = || {
+        let place = result.locations.as_ref()?.0.first()?;
+        place.0.physical_location.as_ref()?.0.artifact_location.as_ref()?.0.uri.clone()
+    };
+    let package = of_message("Package").or_else(of_rule).or_else(of_place).unwrap_or_default();
+    Finding {
+        id: OutsideText::new(id),
+        aliases: BTreeSet::new(),
+        purl: package.starts_with("pkg:").then(|| OutsideText::new(package.as_str())),
+        package: OutsideText::new(package),
+        version: some(of_message("Installed Version")),
+        fixed: some(of_message("Fixed Version")),
+        severity,
+    }
+}
+
+/// The word among the rule's tags (Trivy), or the worse of its `security-severity` and the level. What is still open has
+/// no level.
+fn severity(result: &Found, rule: Option<&Rule>) -> Severity {
+    let properties = rule.and_then(|rule| rule.properties.as_ref()).map(|properties| &properties.0);
+    let tags = properties.and_then(|properties| properties.tags.as_ref()).map_or(&[][..], |tags| &tags.0);
+    let is_word = |tag: &&String| tag.eq_ignore_ascii_case("unknown") || Severity::from_word(tag) != Severity::Unknown;
+    if let Some(word) = tags.iter().find(is_word) {
+        return Severity::from_word(word);
+    }
+    let score = properties.and_then(|properties| properties.security_severity.as_ref()?.parse().ok());
+    let score = score.map_or(Severity::Unknown, Severity::from_score);
+    if result.kind != ResultKind::Fail {
+        return score;
+    }
+    let of_rule = || rule?.default_configuration.as_ref()?.0.level;
+    let level = match result.level.or_else(of_rule).unwrap_or(Level::Warning) {
+        Level::Error => Severity::High,
+        Level::Warning => Severity::Medium,
+        Level::Note => Severity::Low,
+        // The specification (3.27.10) has it for results that are no failure; `roxctl` writes it for all.
+        Level::None => Severity::Unknown,
+    };
+    level.max(score)
+}
