@@ -4,7 +4,7 @@ use blobs::VerifiedBytes;
 use commands::gate::ScanGate;
 use manifest_schema::{Descriptor, Document, LIMITS, Timestamp};
 use registry::source::Source;
-use scan::{Carried, ImageFacts, PlatformFacts, Refusals, Verdict};
+use scan::{Carried, Dated, ImageFacts, PlatformFacts, Refusals, Verdict};
 
 use crate::error::Error;
 use crate::reports::Attached;
@@ -49,7 +49,7 @@ pub(crate) fn judge(
             return Err(Error::TooManyReports { origin: Box::new(image.origin.clone()) });
         }
     }
-    Ok(gate.judge(&facts(image), &carried, now, 0))
+    Ok(gate.judge(&facts(image), &carried, Dated { now, tolerance: signing::DEFAULT_CLOCK_TOLERANCE }))
 }
 
 /// Demands that every image passes.

@@ -49,6 +49,9 @@ pub struct Import {
     /// What reports of scanners must say of images before they are let in.
     #[serde(default)]
     pub gate: Option<Gate>,
+    /// A scanner of this site's own, which looks at each image before it is signed.
+    #[serde(default)]
+    pub scan: Option<ScannerConfig>,
     /// How an incremental bundle's base is proven to be in production.
     #[serde(default)]
     pub base_proof: BaseProof,
@@ -66,6 +69,35 @@ pub enum BaseProof {
     Published,
     /// The blob is read, and its digest is right.
     Read,
+}
+
+/// A scanner of this site's own.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ScannerConfig {
+    /// The program and its arguments. `{reference}` stands for the image manifest where it is (in the staging registry, if there
+    /// is one), `{archive}` for an OCI archive of it, `{report}` for the file that its report is to be in (its standard output
+    /// is taken without), `{digest}` and `{platform}` for what they say. Exit code 0 lets the image pass.
+    pub command: Vec<String>,
+    /// How long it may take for one image, in seconds.
+    #[serde(default = "half_an_hour")]
+    pub timeout: u32,
+    /// The folder in which image data may lie in the clear for `{archive}`, open to nobody else; best in memory (tmpfs).
+    #[serde(default)]
+    pub plaintext_dir: Option<PathBuf>,
+    /// Names of environment variables that it gets, beside PATH and the like.
+    #[serde(default)]
+    pub environment: Vec<String>,
+}
+
+impl Default for ScannerConfig {
+    fn default() -> Self {
+        Self { command: Vec::new(), timeout: half_an_hour(), plaintext_dir: None, environment: Vec::new() }
+    }
+}
+
+fn half_an_hour() -> u32 {
+    1800
 }
 
 /// What `receive --watch` may do without a person.
@@ -346,6 +378,7 @@ impl Import {
             stream.sigstore.keys.iter_mut().chain(&mut stream.sigstore.trusted_root).for_each(relative);
         }
         self.gate.iter_mut().for_each(|gate| gate.make_relative_to(base));
+        self.scan.iter_mut().flat_map(|scan| &mut scan.plaintext_dir).for_each(relative);
         self.couriers.iter_mut().for_each(relative);
         if let Some(approvers) = &mut self.approvers {
             approvers.certificates.iter_mut().chain(&mut approvers.promoters).for_each(relative);

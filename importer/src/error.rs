@@ -621,6 +621,43 @@ pub enum Error {
         /// How many were judged.
         images: usize,
     },
+    /// An image that this site's scanner does not let pass.
+    #[error("the scanner refuses {origin} ({manifest}): {}", why.escaped())]
+    Scanner {
+        /// The image.
+        origin: Box<Reference>,
+        /// The image manifest.
+        manifest: Digest,
+        /// Why.
+        why: OutsideText,
+    },
+    /// A scanner that cannot be used.
+    #[error("the scanner's command cannot be used: {0}")]
+    ScanCommand(&'static str),
+    /// A scanner that could not be run.
+    #[error("the scanner {} could not be run", program.escaped())]
+    ScanRun {
+        /// The program.
+        program: OutsideText,
+        /// Why.
+        source: io::Error,
+    },
+    /// A blob that could not be read for the scanner.
+    #[error("{digest} cannot be read for the scanner")]
+    ScanImage {
+        /// The blob.
+        digest: Digest,
+        /// Why.
+        source: io::Error,
+    },
+    /// The folder for image data in the clear cannot be used.
+    #[error("{}: cannot be used for image data", .path.display())]
+    PlaintextDir {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// More findings than can be judged.
     #[error("the reports of the bundle have more findings than are looked at")]
     TooManyReports,

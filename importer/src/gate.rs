@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use commands::gate::ScanGate;
-use ledger::{Ledger, RecordedExcuse, RecordedReport, RecordedScan, Rule};
+use ledger::{Ledger, RecordedExcuse, RecordedReport, RecordedScan, RecordedScanner, Rule};
 use manifest_schema::{Digest, Image, LIMITS, LabelKey, OutsideText, Reference, Timestamp};
 use scan::{Carried, Counts, ImageFacts, PlatformFacts, Refusals, Rules, Verdict};
 
@@ -26,6 +26,8 @@ pub struct Scanned {
     pub verdict: Verdict,
     /// The digest of these rules, if there are any.
     pub rules: Option<Digest>,
+    /// What this site's own scanner said.
+    pub scanner: Vec<RecordedScanner>,
 }
 
 /// Judges every image of a bundle by its reports.
@@ -49,7 +51,7 @@ pub fn scanned(
         let reports = carried.remove(&at).unwrap_or_default();
         let facts = facts(image, graph, bundle.rules);
         let verdict = match &bundle.rules.gate {
-            Some(gate) => gate.judge(&facts, &reports, site.now, site.clock_tolerance),
+            Some(gate) => gate.judge(&facts, &reports, site.dated()),
             None => nothing.judge(
                 &facts,
                 &reports,
@@ -57,7 +59,7 @@ pub fn scanned(
                 scan::Dated { now: site.now, tolerance: site.clock_tolerance },
             ),
         };
-        scanned.insert(image.origin.clone(), Scanned { verdict, rules: digest });
+        scanned.insert(image.origin.clone(), Scanned { verdict, rules: digest, scanner: Vec::new() });
     }
     Ok(scanned)
 }
@@ -160,23 +162,10 @@ impl Scanned {
     /// # Errors
     /// [`Error::Label`] if a word of it is none that the ledger takes.
     pub fn into_record(self) -> Result<Option<RecordedScan>, Error> {
-        let Self { verdict, rules } = self;
-        if rules.is_none() && verdict.reports.is_empty() {
+        let Self { verdict, rules, scanner } = self;
+        if rules.is_none() && verdict.reports.is_empty() && scanner.is_empty() {
             return Ok(None);
         }
-        let report = |row: scan::ReportRow| {
-            Ok::<_, Error>(RecordedReport {
-                digest: row.digest,
-                format: word(row.format.as_str())?,
-                tool: row.tool,
-                made: row.made.map(|made| made.at),
-                kinds: row.kinds.iter().map(|kind| word(kind.as_str())).collect::<Result<_, _>>()?,
-                covers: row.covers.into_iter().collect(),
-                findings: counts(&row.findings)?,
-                failed: counts(&row.failed)?,
-                unused: row.unused.map(|why| OutsideText::new(why.to_string())),
-            })
-        };
         let excuse = |what: scan::Excused| {
             Ok::<_, Error>(RecordedExcuse {
                 id: what.id,
@@ -191,9 +180,28 @@ impl Scanned {
             findings: counts(&verdict.findings)?,
             failed: counts(&verdict.failed)?,
             excused: verdict.excused.into_iter().take(LISTED).map(excuse).collect::<Result<_, _>>()?,
+            scanner,
             reasons: verdict.reasons.iter().map(|reason| OutsideText::new(reason.to_string())).collect(),
         }))
     }
+}
+
+/// What the ledger says of a report.
+///
+/// # Errors
+/// [`Error::Label`] if a word of it is none that the ledger takes.
+pub(crate) fn report(row: scan::ReportRow) -> Result<RecordedReport, Error> {
+    Ok(RecordedReport {
+        digest: row.digest,
+        format: word(row.format.as_str())?,
+        tool: row.tool,
+        made: row.made.map(|made| made.at),
+        kinds: row.kinds.iter().map(|kind| word(kind.as_str())).collect::<Result<_, _>>()?,
+        covers: row.covers.into_iter().collect(),
+        findings: counts(&row.findings)?,
+        failed: counts(&row.failed)?,
+        unused: row.unused.map(|why| OutsideText::new(why.to_string())),
+    })
 }
 
 fn word(text: &str) -> Result<LabelKey, Error> {

@@ -11,6 +11,7 @@ impl Explain for Error {
     fn fault(&self) -> Fault {
         match self {
             Error::Missing(_)
+            | Error::ScanCommand(_)
             | Error::BothTrustAndConfig
             | Error::OnlyWithTrust { .. }
             | Error::NoIdentity { .. }
@@ -119,6 +120,7 @@ impl Explain for Error {
             | Error::TooMuchEvidence
             | Error::TooMuchToRecord { .. }
             | Error::Gate { .. }
+            | Error::Scanner { .. }
             | Error::TooManyReports
             | Error::AttachedImage { .. }
             | Error::ReservedTag { .. }
@@ -143,6 +145,9 @@ impl Explain for Error {
             | Error::Contended { .. }
             | Error::HandOver { .. }
             | Error::Serve { .. }
+            | Error::ScanRun { .. }
+            | Error::ScanImage { .. }
+            | Error::PlaintextDir { .. }
             | Error::Payload { .. }
             | Error::ImageSignatures { .. }
             | Error::NoManifest { .. }
@@ -356,6 +361,16 @@ impl Explain for Error {
             Error::CosignTag { .. } => "find out what the tag names, and remove it if it is not needed",
             Error::CosignRole { .. } => "make another key with `sealift-import keygen cosign`",
             Error::CosignKey(_) => "check the file and its passphrase; `sealift-import keygen cosign` makes a key",
+            Error::Scanner { .. } => {
+                "ask for a release with repaired images; `--override scan --reason TEXT` lets this bundle pass, once (docs/scanning.md)"
+            }
+            Error::ScanCommand(_) => {
+                "`scan: {command: [trivy, image, --format, json, --input, \"{archive}\"], plaintext_dir: DIR}` is an example"
+            }
+            Error::ScanRun { .. } | Error::ScanImage { .. } => "run the same command again",
+            Error::PlaintextDir { .. } => {
+                "make it a folder of this user's alone (mode 700), with room for the largest image"
+            }
             Error::Gate { .. } => {
                 "ask for a release with newer reports or repaired images; an exception (`gate: {scan: {exceptions: [...]}}`) needs an end and \
                  a reason, and `--override scan --reason TEXT` lets this bundle pass, once (docs/scanning.md)"

@@ -10,6 +10,7 @@
 //! 3. [`admit`]: sequence, expiry, origins, destinations, documents, image policy, tags; the ledger reserves the number
 //! 4. [`push`]: every blob streams through its digest check into the registry
 //! 5. [`complete`]: every blob is asked for again; image manifests and indexes are pushed by digest
+//!    Then, if there is one, this site's own scanner looks at every image ([`scanner`])
 //! 6. [`sign`]: a ledger entry, then the production signatures
 //! 7. [`publish`]: tags move, last
 //! 8. [`record`]: one ledger transaction
@@ -49,6 +50,7 @@ pub mod receipt;
 pub mod record;
 pub mod release_signatures;
 pub mod resign;
+pub mod scanner;
 pub mod serve;
 pub mod sign;
 pub mod site;
@@ -162,7 +164,8 @@ fn straight(
     // None are required here; where some are, images wait.
     let approvals = approvals::counted(site, ledger, &admitted.subject, &admitted.placement.wanted(), None)?;
     let complete = into_registry(site, admitted, ledger, progress)?;
-    let signed = sign::sign(complete, approvals, production, ledger, progress)?;
+    let vetted = scanner::vet(site, complete, ledger, progress)?;
+    let signed = sign::sign(vetted, approvals, production, ledger, progress)?;
     let published = publish::publish(signed, site.jobs, progress, state)?;
     record::record(published, Rest::Nothing, None, ledger, progress)
 }
@@ -235,7 +238,8 @@ pub fn promote(
         let production = unlocked.map_or_else(|| production(site, ledger, progress), Ok)?;
         let admitted = admit::admit_again(site, ledger, authenticated, &promotion.images, progress)?;
         let complete = into_registry(site, admitted, ledger, progress)?;
-        let signed = sign::sign(complete, counted(ledger)?, &production, ledger, progress)?;
+        let vetted = scanner::vet(site, complete, ledger, progress)?;
+        let signed = sign::sign(vetted, counted(ledger)?, &production, ledger, progress)?;
         let published = publish::publish(signed, site.jobs, progress, state)?;
         record::record(published, promotion.rest, promoter, ledger, progress)
     })();

@@ -12,9 +12,9 @@ use crate::access::stamp;
 use crate::admit::{Admitted, TagAction};
 use crate::approvals::Approvals;
 use crate::attach;
-use crate::complete::Complete;
 use crate::error::Error;
 use crate::release_signatures;
+use crate::scanner::Vetted;
 use crate::site::Production;
 
 /// A bundle whose images have their production signatures; no tag has moved.
@@ -37,13 +37,13 @@ pub struct SignedImages<'s> {
 /// # Errors
 /// [`Error`] if the ledger, the key or the lookaside tree fails.
 pub fn sign<'s>(
-    complete: Complete<'s>,
+    vetted: Vetted<'s>,
     approvals: Approvals,
     production: &Production,
     ledger: &mut Ledger,
     progress: &Progress,
 ) -> Result<SignedImages<'s>, Error> {
-    let admitted = complete.admitted;
+    let admitted = vetted.admitted;
     for placed in admitted.placement.images.iter().filter(|p| !p.is_skipped()) {
         if *approvals.subject() != admitted.subject || !approvals.allows(&placed.production, &placed.image.digest) {
             let (production, digest) = (Box::new(placed.production.clone()), placed.image.digest);

@@ -19,7 +19,7 @@ use console::args::{JobArgs, RegistryArgs};
 use ledger::Ledger;
 use manifest_schema::{LIMITS, OutsideText, Scope, Stream, Timestamp};
 use registry::Registries;
-use scan::Gate;
+use scan::{Dated, Gate};
 use signing::sigstore::{Keyless, KeylessIdentity, SigstoreKey};
 use signing::{Certificates, ImagePolicy, RoleConflict, Trust};
 
@@ -27,10 +27,11 @@ use crate::access::{LedgerAccess, LedgerArgs, to_ledger};
 use crate::approvals::{ApproverArgs, Approvers};
 use crate::config::{
     BaseProof, IdentityConfig, Import, LookasideConfig, LookasideUrlConfig, Mapping, Mirrors, OnExistingTag,
-    SigstoreConfig, WatchInto,
+    ScannerConfig, SigstoreConfig, WatchInto,
 };
 use crate::destination::Rules;
 use crate::error::Error;
+use crate::scanner::Scanner;
 use places::distinct_destinations;
 
 /// What registries are told that this program is.
@@ -110,6 +111,10 @@ pub struct ProductionArgs {
     /// A file whose first line is that key's passphrase [also: SEALIFT_COSIGN_PASSPHRASE]
     #[arg(long, value_name = "FILE", env = "SEALIFT_COSIGN_PASSPHRASE_FILE")]
     pub cosign_passphrase_file: Option<PathBuf>,
+    /// A scanner of this site's own, run on each image before it is signed: a program and arguments between spaces, with
+    /// {reference} or {archive} for the image
+    #[arg(long, value_name = "COMMAND", env = "SEALIFT_SCAN_COMMAND")]
+    pub scan_command: Option<String>,
     /// How production is proven to have what an incremental bundle leaves out [default: published]
     #[arg(long, value_enum, value_name = "PROOF", env = "SEALIFT_BASE_PROOF")]
     pub base_proof: Option<BaseProof>,
@@ -188,6 +193,8 @@ pub struct Site {
     couriers: Option<Certificates>,
     staging: Option<Staging>,
     approvers: Option<Approvers>,
+    /// This site's own scanner.
+    pub scanner: Option<Scanner>,
     /// How the base of an incremental bundle is proven.
     pub base_proof: BaseProof,
     /// Blobs that are transferred at once.
@@ -328,6 +335,7 @@ impl Site {
             }),
             approvers,
             jobs: args.jobs.or(config.as_ref().and_then(|c| c.jobs)),
+            scanner: scanner(production.scan_command, config.as_ref().and_then(|c| c.scan.clone()))?,
             base_proof: production.base_proof.or(config.as_ref().map(|c| c.base_proof)).unwrap_or_default(),
         };
         site.check_lookaside()?;
@@ -335,6 +343,11 @@ impl Site {
         site.check_couriers()?;
         site.check_approvers()?;
         Ok(site)
+    }
+
+    /// When things are judged.
+    pub fn dated(&self) -> Dated {
+        Dated { now: self.now, tolerance: self.clock_tolerance }
     }
 
     /// Whether media may be received without a person.
@@ -497,6 +510,16 @@ fn sigstore_keys(config: &SigstoreConfig) -> Result<Vec<SigstoreKey>, Error> {
         SigstoreKey::from_pem(&sigstore_file(path)?).map_err(source)
     };
     config.keys.iter().map(key).collect()
+}
+
+/// The scanner of a configuration, with the command of a flag in place of its own.
+fn scanner(command: Option<String>, configured: Option<ScannerConfig>) -> Result<Option<Scanner>, Error> {
+    let words = |text: String| text.split_whitespace().map(String::from).collect::<Vec<_>>();
+    let config = match (command.map(words), configured) {
+        (Some(command), configured) => Some(ScannerConfig { command, ..configured.unwrap_or_default() }),
+        (None, configured) => configured,
+    };
+    config.as_ref().map(Scanner::new).transpose()
 }
 
 fn gate(configured: Option<&Gate>) -> Result<Option<ScanGate>, Error> {

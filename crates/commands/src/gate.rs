@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use manifest_schema::{LIMITS, OutsideText, Reference, Timestamp};
+use manifest_schema::{LIMITS, OutsideText, Reference};
 use scan::{Carried, Counts, Dated, Gate, ImageFacts, OwnVex, Report, ReportRow, Rules, Verdict};
 
 use crate::error::Error;
@@ -51,8 +51,13 @@ impl ScanGate {
     }
 
     /// Judges an image by its reports.
-    pub fn judge(&self, image: &ImageFacts, carried: &[Carried], now: Timestamp, tolerance: u32) -> Verdict {
-        self.rules.judge(image, carried, &self.own, Dated { now, tolerance })
+    pub fn judge(&self, image: &ImageFacts, carried: &[Carried], at: Dated) -> Verdict {
+        self.judge_by(&self.rules, image, carried, at)
+    }
+
+    /// As [`ScanGate::judge`], by other rules with the same statements of exploitability.
+    pub fn judge_by(&self, rules: &Rules, image: &ImageFacts, carried: &[Carried], at: Dated) -> Verdict {
+        rules.judge(image, carried, &self.own, at)
     }
 }
 

@@ -313,6 +313,9 @@ pub struct RecordedScan {
     /// What was found and did not count.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub excused: Vec<RecordedExcuse>,
+    /// What the importing side's own scanner said, for each image manifest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scanner: Vec<RecordedScanner>,
     /// Why the rules refuse it, if it was let in all the same.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<OutsideText>,
@@ -347,6 +350,24 @@ pub struct RecordedReport {
     /// Why it did not count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unused: Option<OutsideText>,
+}
+
+/// What the importing side's own scanner said of an image manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedScanner {
+    /// The image manifest.
+    pub manifest: Digest,
+    /// The command as it was configured.
+    pub command: OutsideText,
+    /// The SHA-256 digest of what it wrote.
+    pub output: Digest,
+    /// What it wrote, if that was a report in a known format.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<RecordedReport>,
+    /// Why it does not let the image pass, if it was let in all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<OutsideText>,
 }
 
 /// Something that was found and did not count.

@@ -58,8 +58,8 @@ use manifest_schema::{LabelValue, Timestamp};
 pub use acts::{
     Adopted, Announced, ApprovalWithdrawn, Approved, Begun, Clusters, Created, EvidenceKind, HandedFile, HandedOver,
     KeyChanged, MovedTag, Overridden, PromotedBy, Received, ReceivedImage, Recorded, RecordedEvidence, RecordedExcuse,
-    RecordedHandover, RecordedImage, RecordedReport, RecordedScan, RecordedSignature, Refused, Rejected, Resigned,
-    Rule, Signing, Subject, Vouched, Withdrawn,
+    RecordedHandover, RecordedImage, RecordedReport, RecordedScan, RecordedScanner, RecordedSignature, Refused,
+    Rejected, Resigned, Rule, Signing, Subject, Vouched, Withdrawn,
 };
 pub use append::Standing;
 pub use custody::KeptHead;

@@ -146,6 +146,14 @@ pub struct Dated {
 pub type OwnVex = Vec<(Digest, Vec<Statement>)>;
 
 impl Rules {
+    /// Without the limits on what a report does not tell of.
+    pub fn as_far_as(self, report: &Report) -> Self {
+        let tells = |kind| report.kinds.contains(&kind);
+        let max = if tells(Kind::Vulnerabilities) { self.max } else { BTreeMap::new() };
+        let max_failed = if tells(Kind::Policy) || tells(Kind::Compliance) { self.max_failed } else { BTreeMap::new() };
+        Self { max, max_failed, ..self }
+    }
+
     /// What must be there: what is required, and what limits count.
     fn demands(&self) -> Vec<Vec<Required>> {
         let mut demands: Vec<Vec<Required>> = self.required.iter().map(|required| vec![*required]).collect();

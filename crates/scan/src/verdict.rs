@@ -265,24 +265,36 @@ impl fmt::Display for Reason {
             }
             Self::Vulnerabilities { severity, found, allowed, first } => write!(
                 f,
-                "{found} vulnerabilities of severity {severity}{}, allowed {allowed}: {}",
+                "{found} {} of severity {severity}{}, allowed {allowed}: {}",
+                if *found == 1 { "vulnerability" } else { "vulnerabilities" },
                 or_worse(*severity),
                 list(first, *found)
             ),
             Self::Failed { severity, found, allowed, first } => write!(
                 f,
-                "{found} rules of severity {severity}{} are not kept, allowed {allowed}: {}",
+                "{found} {} of severity {severity}{} {} not kept, allowed {allowed}: {}",
+                rules(*found),
                 or_worse(*severity),
+                are(*found),
                 list(first, *found)
             ),
             Self::Enforced { first, found } => {
-                write!(f, "{found} rules are not kept that must stop a release: {}", list(first, *found))
+                let (rules, are) = (rules(*found), are(*found));
+                write!(f, "{found} {rules} {are} not kept that must stop a release: {}", list(first, *found))
             }
             Self::ExceptionOver { id, expires } => {
                 write!(f, "the exception for {} counts no more since {expires}", manifest_schema::text::escape(id))
             }
         }
     }
+}
+
+fn rules(count: u64) -> &'static str {
+    if count == 1 { "rule" } else { "rules" }
+}
+
+fn are(count: u64) -> &'static str {
+    if count == 1 { "is" } else { "are" }
 }
 
 fn list(first: &[String], found: u64) -> String {

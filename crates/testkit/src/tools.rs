@@ -70,6 +70,13 @@ impl Ran {
         self
     }
 
+    /// Stops the test unless the standard output holds this text.
+    #[track_caller]
+    pub fn expect_stdout(self, text: &str) -> Self {
+        assert!(self.stdout.contains(text), "expected `{text}` in the standard output\n{self}");
+        self
+    }
+
     /// Stops the test unless the standard error holds this text.
     #[track_caller]
     pub fn expect_stderr(self, text: &str) -> Self {

@@ -89,7 +89,7 @@ fn without_rules_everything_passes_but_what_a_program_itself_stops() {
     };
     assert!(judge(&nothing, vec![(INDEX, failed(false))]).is_accepted());
     let refused = judge(&nothing, vec![(INDEX, failed(true))]);
-    assert_eq!(why(&refused), ["1 rules are not kept that must stop a release: no latest tag"]);
+    assert_eq!(why(&refused), ["1 rule is not kept that must stop a release: no latest tag"]);
     assert!(judge(&rules(r#"{"ignore_enforced":true}"#), vec![(INDEX, failed(true))]).is_accepted());
     let excepted = r#"{"exceptions":[{"id":"no latest tag","expires":"2026-12-31","reason":"r"}]}"#;
     assert!(judge(&rules(excepted), vec![(INDEX, failed(true))]).is_accepted());
@@ -223,7 +223,7 @@ fn limits_count_what_is_as_bad_or_worse_once() {
     );
     assert_eq!(verdict.reports[0].findings[&Severity::Low], 1, "the row has what no rule asks for, too");
     let critical = judge(&limit, vec![(INDEX, found(&[("CVE-9", Severity::Critical)]))]);
-    assert_eq!(why(&critical), ["1 vulnerabilities of severity critical, allowed 0: CVE-9 in openssl"]);
+    assert_eq!(why(&critical), ["1 vulnerability of severity critical, allowed 0: CVE-9 in openssl"]);
     // Two reports of the same, one of which is harder on it, and calls it otherwise.
     let aliased = Finding { aliases: [text("CVE-2")].into(), ..finding("GHSA-2", Severity::High) };
     let both = judge(&limit, vec![(INDEX, found(&some)), (INDEX, report(vec![aliased]))]);
@@ -252,7 +252,7 @@ fn rules_that_are_not_kept_have_limits_too() {
     assert!(judge(&limit, vec![(INDEX, failed(Severity::Low))]).is_accepted());
     // The same rule twice is counted once, by what is worse.
     let both = judge(&limit, vec![(INDEX, failed(Severity::High)), (INDEX, failed(Severity::Low))]);
-    assert_eq!(why(&both), ["1 rules of severity medium or worse are not kept, allowed 0: root user"]);
+    assert_eq!(why(&both), ["1 rule of severity medium or worse is not kept, allowed 0: root user"]);
     assert_eq!(both.failed, Counts::from([(Severity::High, 1)]));
 }
 

@@ -203,6 +203,15 @@ fn scan(scan: &RecordedScan) -> Vec<String> {
         let unused = report.unused.as_ref().map(|why| format!(", not counted: {}", why.escaped())).unwrap_or_default();
         format!("  {}{made} {}{found}{unused}", report.format, report.digest)
     }));
+    lines.extend(scan.scanner.iter().map(|said| {
+        let report = said.report.as_ref().map(|report| {
+            let found = [counts(&report.findings, "vulnerabilities"), counts(&report.failed, "rules not kept")];
+            format!(", {}{}", report.format, found.concat())
+        });
+        let refused = said.refused.as_ref().map(|why| format!(", REFUSED: {}", why.escaped())).unwrap_or_default();
+        let (manifest, command) = (said.manifest, said.command.escaped());
+        format!("  scanned here: {manifest} by `{command}`{}{refused}", report.unwrap_or_default())
+    }));
     lines.extend(scan.excused.iter().map(|excuse| {
         let package = excuse.package.as_ref().map(|package| format!(" in {}", package.escaped())).unwrap_or_default();
         format!("  not counted: {}{package} ({}): {}", excuse.id.escaped(), excuse.severity, excuse.because.escaped())

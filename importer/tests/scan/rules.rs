@@ -1,0 +1,207 @@
+//! What reports decide: on the exporting side before anything is pulled, on the importing side before anything is pushed and
+//! once more before anything is promoted.
+
+use std::fs;
+
+use ledger::{Act, EntryNumber, Rule};
+use serde_json::{Value, json};
+use testkit::{Site, need, run};
+
+use super::{api, attached, recorded, trivy, write};
+use crate::common;
+
+/// No critical vulnerability, by a report of at most a week.
+fn no_critical() -> Value {
+    json!({ "scan": { "max": { "critical": 0 }, "max_age": "7d" } })
+}
+
+const CRITICAL: &[(&str, &str)] = &[("CVE-2026-1", "CRITICAL"), ("CVE-2026-2", "LOW")];
+
+#[test]
+fn the_exporting_side_refuses_before_anything_is_pulled() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = attached(&trivy(&api(), 1, CRITICAL));
+    site.release["gate"] = no_critical();
+    let refused = site.pack(1, &[]);
+    refused
+        .expect_code(3)
+        .expect_stderr("the gate refuses 1 of 1 images")
+        .expect_stderr("no bundle was finished")
+        .expect_stderr("1 vulnerability of severity critical, allowed 0: CVE-2026-1 in openssl");
+    assert!(!site.media().join("payments-1").exists());
+    run(&mut site.export(&["plan", "--sequence", "1"])).expect_code(3);
+    site.release["gate"]["scan"]["exceptions"] =
+        json!([{ "id": "CVE-2026-1", "expires": "2999-01-01", "reason": "not reachable" }]);
+    let plan = run(&mut site.export(&["plan", "--sequence", "1"])).expect_code(0);
+    plan.expect_stdout("NOT COUNTED").expect_stdout("exception until 2999-01-02T00:00:00Z: not reachable");
+    site.packed(1);
+    // The lock file asks for the same.
+    let lock = site.scratch("lock").join("release.lock.yaml");
+    run(site.export(&["plan", "--sequence", "1", "--lock"]).arg(&lock)).expect_code(0);
+    let text = fs::read_to_string(&lock).unwrap();
+    assert!(text.contains("not reachable") && text.contains("trivy.json"), "{text}");
+    // Without a report there is nothing that could pass.
+    site.release["attach"] = json!([]);
+    site.pack(2, &[]).expect_code(3).expect_stderr("no report of vulnerabilities for linux/");
+    // A file in place of what is configured.
+    let gate = site.export_dir().join("gate.yaml");
+    fs::write(&gate, r#"{"scan":{}}"#).unwrap();
+    site.pack(2, &["--gate", "gate.yaml"]).expect_code(0);
+}
+
+#[test]
+fn the_importing_side_refuses_by_its_own_rules_and_nothing_is_pushed() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = attached(&trivy(&api(), 1, CRITICAL));
+    let bundle = site.packed(1);
+    site.import["gate"] = no_critical();
+    let before = site.production.snapshot();
+    let verified = run(site.import(&["verify"]).arg(&bundle)).expect_code(3);
+    verified.expect_stdout("gate for").expect_stdout("CVE-2026-1 in openssl");
+    run(site.import(&["inspect"]).arg(&bundle)).expect_code(0).expect_stdout("REFUSED by the gate");
+    run(site.import(&["receive", "--dry-run"]).arg(&bundle)).expect_code(3);
+    site.receive(&bundle, &[])
+        .expect_code(3)
+        .expect_stderr("CVE-2026-1 in openssl")
+        .expect_stderr("nothing was published");
+    assert_eq!(site.production.snapshot(), before, "nothing was pushed");
+    let refused = |act| matches!(act, Act::Refused(refused) if refused.reason.raw().contains("CVE-2026-1"));
+    assert!(common::ledger(&site).entries(EntryNumber::FIRST).any(|e| refused(e.unwrap().entry.act)));
+    // The rules of the stream take the place of the site's.
+    site.import["streams"]["payments"]["gate"] = json!({ "scan": { "max": { "critical": 1 } } });
+    site.receive(&bundle, &[]).expect_code(0);
+    let scan = recorded(&site);
+    assert!(scan.rules.is_some() && scan.reasons.is_empty());
+    assert_eq!(scan.findings.iter().map(|(s, n)| (s.to_string(), *n)).collect::<Vec<_>>(), [("critical".into(), 1)]);
+}
+
+#[test]
+fn a_stream_without_a_report_is_refused() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let bundle = site.packed(1);
+    site.import["gate"] = json!({ "scan": { "required": ["trivy"] } });
+    site.receive(&bundle, &[]).expect_code(3).expect_stderr("no report of format trivy for linux/amd64");
+    // A report of another image is none of this one, however it came here.
+    let mut other = trivy(&api(), 1, &[]);
+    other["Metadata"]["RepoDigests"] = json!([]);
+    other["Metadata"]["ImageID"] = json!(format!("sha256:{}", "7".repeat(64)));
+    write(&site, "other.json", &other);
+    site.pack(2, &["--attach", "other.json"]).expect_code(3).expect_stderr("is about another image");
+}
+
+#[test]
+fn a_bundle_passes_all_the_same_if_somebody_says_why() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = attached(&trivy(&api(), 1, CRITICAL));
+    let bundle = site.packed(1);
+    site.import["gate"] = no_critical();
+    site.receive(&bundle, &["--override", "expired", "--reason", "CHG-1"]).expect_code(3);
+    site.receive(&bundle, &["--override", "scan", "--reason", "CHG-2"]).expect_code(0);
+    let scan = recorded(&site);
+    assert_eq!(scan.reasons.len(), 1);
+    assert!(scan.reasons[0].raw().contains("CVE-2026-1 in openssl"), "{:?}", scan.reasons);
+    let overridden = |act| matches!(act, Act::Overridden(o) if o.rules == [Rule::Scan] && o.reason.raw() == "CHG-2");
+    assert!(common::ledger(&site).entries(EntryNumber::FIRST).any(|e| overridden(e.unwrap().entry.act)));
+    run(&mut site.import(&["ledger", "show", "payments-1"]))
+        .expect_code(0)
+        .expect_stdout("let in although: 1 vulnerability");
+}
+
+#[test]
+fn statements_that_come_with_an_image_count_if_production_says_so() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = attached(&trivy(&api(), 1, CRITICAL));
+    let vex = json!({
+        "bomFormat": "CycloneDX", "specVersion": "1.5", "version": 1,
+        "metadata": { "timestamp": super::days_ago(0) },
+        "components": [{ "type": "library", "bom-ref": "a", "name": "openssl", "purl": "pkg:deb/debian/openssl@3.0.1" }],
+        "vulnerabilities": [{
+            "id": "CVE-2026-1",
+            "analysis": { "state": "not_affected", "justification": "code_not_reachable" },
+            "affects": [{ "ref": "a" }],
+        }],
+    });
+    let file = write(&site, "vex.json", &vex);
+    site.release["attach"] = json!(["trivy.json", "vex.json"]);
+    let bundle = site.packed(1);
+    site.import["gate"] = no_critical();
+    site.receive(&bundle, &[]).expect_code(3);
+    site.import["gate"]["scan"]["vex"] = "carried".into();
+    run(site.import(&["verify"]).arg(&bundle)).expect_code(0);
+    site.import["gate"]["scan"]["vex"] = "own".into();
+    fs::copy(&file, site.import_dir().join("ours.json")).unwrap();
+    site.import["gate"]["scan"]["vex_files"] = json!(["ours.json"]);
+    site.receive(&bundle, &[]).expect_code(0);
+    let excused = recorded(&site).excused;
+    assert_eq!(excused.len(), 1);
+    assert!(excused[0].because.raw().starts_with("VEX of this site"), "{excused:?}");
+    // A file that says nothing is a mistake.
+    fs::write(site.import_dir().join("ours.json"), super::trivy(&api(), 1, &[]).to_string()).unwrap();
+    run(site.import(&["inspect"]).arg(&bundle)).expect_code(2).expect_stderr("it has no statements of exploitability");
+}
+
+#[test]
+fn what_waits_is_judged_once_more_when_it_is_promoted() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let (mut site, _staging) = Site::staged();
+    write(&site, "trivy.json", &trivy(&api(), 3, &[("CVE-2026-2", "LOW")]));
+    site.release["attach"] = json!(["trivy.json"]);
+    site.import["gate"] = no_critical();
+    let bundle = site.packed(1);
+    site.receive(&bundle, &[]).expect_code(0);
+    assert_eq!(recorded(&site).reports.len(), 1);
+    // Time goes on.
+    site.import["gate"]["scan"]["max_age"] = "2d".into();
+    let refused = run(&mut site.import(&["promote", "payments-1"]));
+    refused.expect_code(3).expect_stderr("no report of vulnerabilities").expect_stderr("it is older than 2d");
+    assert!(site.production.tags().is_empty());
+    site.import["gate"]["scan"]["max_age"] = "7d".into();
+    run(&mut site.import(&["promote", "payments-1"])).expect_code(0);
+    assert_eq!(recorded(&site).reports[0].unused, None);
+}
+
+#[test]
+fn a_stream_through_a_pipe_is_judged_too() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = attached(&trivy(&api(), 1, CRITICAL));
+    site.import["gate"] = no_critical();
+    let sent = site.scratch("pipe").join("stream");
+    let mut send = site.export(&["pack", "--sequence", "1", "--output", "-"]);
+    let out = send.stdout(fs::File::create(&sent).unwrap()).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let receive = |site: &Site| run(site.import(&["receive", "-"]).stdin(fs::File::open(&sent).unwrap()));
+    receive(&site).expect_code(3).expect_stderr("CVE-2026-1 in openssl");
+    site.import["gate"]["scan"]["max"]["critical"] = 1.into();
+    receive(&site).expect_code(0);
+    assert_eq!(recorded(&site).reports.len(), 1);
+}
+
+#[test]
+fn a_gate_on_the_command_line_is_for_sites_without_a_configuration() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let site = attached(&trivy(&api(), 1, CRITICAL));
+    let bundle = site.packed(1);
+    let gate = site.import_dir().join("gate.yaml");
+    fs::write(&gate, no_critical().to_string()).unwrap();
+    run(site.import(&["inspect", "--gate", "gate.yaml"]).arg(&bundle)).expect_code(2).expect_stderr("--gate");
+    let to = format!("{}/payments", site.production.host());
+    let mut verify = site.import(&["verify", "--trust", "trust/release.asc", "--identity", "enclave.key", "--to", &to]);
+    run(verify.args(["--gate", "gate.yaml"]).arg(&bundle)).expect_code(3).expect_stdout("CVE-2026-1 in openssl");
+}

@@ -1,0 +1,208 @@
+//! A scanner of production's own: what it is given, what it may say, and that nothing is signed without it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use testkit::{Ran, Site, need, run};
+
+use super::{api, attached, recorded, trivy, write};
+
+/// A program for `sh` in the importing side's folder, as the command of a configuration.
+fn script(site: &Site, text: &str, arguments: &[&str]) -> Value {
+    let path = site.import_dir().join("scanner.sh");
+    fs::write(&path, text).unwrap();
+    let mut command = vec!["sh".to_string(), path.display().to_string()];
+    command.extend(arguments.iter().map(|argument| argument.to_string()));
+    json!(command)
+}
+
+/// A folder for image data that only this user can reach.
+fn plaintext(site: &Site) -> PathBuf {
+    let folder = site.scratch("plaintext");
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+    folder
+}
+
+fn is_empty(folder: &std::path::Path) -> bool {
+    fs::read_dir(folder).unwrap().next().is_none()
+}
+
+/// Nothing is signed and no tag is there.
+fn assert_nothing_is_published(site: &Site) {
+    assert!(site.production.tags().is_empty());
+    assert!(site.traces().lookaside.is_empty());
+}
+
+#[test]
+fn a_stock_program_reads_the_archive_and_nothing_of_it_stays() {
+    if !need(&["docker-registry", "skopeo"]) {
+        return;
+    }
+    let mut site = Site::new();
+    let folder = plaintext(&site);
+    // Left by a run that was killed.
+    let left = folder.join("sealift-scan-killed");
+    fs::create_dir(&left).unwrap();
+    fs::write(left.join(".lock"), "").unwrap();
+    fs::write(left.join("image.tar"), "image data").unwrap();
+    site.import["scan"] = json!({
+        "command": ["skopeo", "inspect", "--config", "oci-archive:{archive}"], "plaintext_dir": folder,
+    });
+    let bundle = site.packed(1);
+    site.receive(&bundle, &[]).expect_code(0).expect_stderr("scanning ");
+    assert!(is_empty(&folder));
+    let scan = recorded(&site);
+    assert_eq!(scan.scanner.len(), 2, "each image manifest once: {:?}", scan.scanner);
+    assert!(scan.scanner.iter().all(|said| said.refused.is_none() && said.report.is_none()));
+    assert_eq!(scan.scanner[0].command.raw(), "skopeo inspect --config oci-archive:{archive}");
+    run(&mut site.import(&["ledger", "show", "payments-1"])).expect_code(0).expect_stdout("scanned here: sha256:");
+}
+
+#[test]
+fn with_staging_it_is_given_the_reference_there() {
+    if !need(&["docker-registry", "skopeo"]) {
+        return;
+    }
+    let (mut site, staging) = Site::staged();
+    site.receive(&site.packed(1), &[]).expect_code(0);
+    let seen = site.scratch("seen").join("references");
+    let text = r#"echo "$2 $3" >> "$1"; exec skopeo inspect --tls-verify=false "docker://$2""#;
+    let seen_text = seen.display().to_string();
+    let command = script(&site, text, &[&seen_text, "{reference}", "{platform}"]);
+    site.import["scan"] = json!({ "command": command });
+    run(&mut site.import(&["promote", "payments-1"])).expect_code(0);
+    let seen = fs::read_to_string(seen).unwrap();
+    assert_eq!(seen.lines().count(), 2);
+    for (line, platform) in seen.lines().zip(["linux/amd64", "linux/arm64/v8"]) {
+        assert!(line.starts_with(&format!("{}/payments/api@sha256:", staging.host())), "{line}");
+        assert!(line.ends_with(platform), "{line}");
+    }
+}
+
+/// Receives with a scanner that is this program.
+fn receive(site: &mut Site, text: &str) -> Ran {
+    let command = script(site, text, &["{reference}", "{report}"]);
+    site.import["scan"] = json!({ "command": command, "timeout": 2 });
+    site.receive(&site.media().join("payments-1"), &[])
+}
+
+#[test]
+fn what_fails_or_says_nothing_refuses_the_image_and_nothing_is_signed() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    site.packed(1);
+    for (text, why) in [
+        ("echo found > $2; echo a virus >&2; exit 1", "it ended with exit code 1: a virus"),
+        ("exit 0", "it wrote nothing"),
+        (": > $2", "it wrote nothing"),
+        ("ln -s /etc/passwd $2", "it wrote nothing"),
+        ("echo good > $2; sleep 60", "it took longer than 2 seconds"),
+        ("echo good > $2; kill -9 $$", "signal 9 ended it"),
+        ("echo '{' > $2", "its report does not count: it cannot be read: line"),
+    ] {
+        let refused = receive(&mut site, text).expect_code(3).expect_stderr(why);
+        refused.expect_stderr("the scanner refuses").expect_stderr("nothing was published");
+        assert_nothing_is_published(&site);
+    }
+    site.import["scan"] = json!({ "command": ["/no/such/program", "{reference}"] });
+    site.receive(&site.media().join("payments-1"), &[]).expect_code(3).expect_stderr("it cannot be started");
+    assert_nothing_is_published(&site);
+    // Once more, and somebody says why.
+    let command = script(&site, "exit 1", &["{reference}"]);
+    site.import["scan"] = json!({ "command": command });
+    let bundle = site.media().join("payments-1");
+    site.receive(&bundle, &["--override", "scan", "--reason", "CHG-3"]).expect_code(0);
+    let refused = recorded(&site).scanner.into_iter().filter_map(|said| said.refused).count();
+    assert_eq!(refused, 2);
+}
+
+#[test]
+fn nothing_that_it_started_goes_on_and_it_cannot_hold_us_up() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    site.packed(1);
+    let mark = site.scratch("marks").join("late");
+    let text = format!("(sleep 4; echo late > {}) & echo good > $2", mark.display());
+    receive(&mut site, &text).expect_code(0);
+    std::thread::sleep(std::time::Duration::from_secs(5));
+    assert!(!mark.exists());
+}
+
+#[test]
+fn what_it_finds_is_judged_by_the_gate() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = attached(&trivy(&api(), 1, &[]));
+    site.packed(1);
+    site.import["gate"] = json!({ "scan": { "max": { "critical": 0 } } });
+    let mut found = trivy(&api(), 0, &[("CVE-2026-7", "CRITICAL")]);
+    found["Metadata"] = json!({});
+    let file = write(&site, "found.json", &found);
+    let text = format!("cat {} > $2", file.display());
+    receive(&mut site, &text).expect_code(3).expect_stderr("CVE-2026-7 in openssl");
+    assert_nothing_is_published(&site);
+    // A report of another image.
+    let mut other = trivy(&api(), 0, &[]);
+    other["Metadata"] = json!({ "ImageID": format!("sha256:{}", "7".repeat(64)) });
+    write(&site, "found.json", &other);
+    receive(&mut site, &text).expect_code(3).expect_stderr("it names another image's digest");
+    // What it tells nothing of is not asked of it.
+    let sbom = json!({ "bomFormat": "CycloneDX", "specVersion": "1.5", "version": 1, "components": [] });
+    write(&site, "found.json", &sbom);
+    receive(&mut site, &text).expect_code(0);
+    assert_eq!(recorded(&site).scanner[0].report.as_ref().unwrap().format.to_string(), "cyclone-dx");
+}
+
+#[test]
+fn it_is_given_no_keys() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let bundle = site.packed(1);
+    let seen = site.scratch("seen").join("environment");
+    let text = format!("env | tee {}; ls /proc/self/fd | wc -l", seen.display());
+    let command = script(&site, &text, &["{reference}"]);
+    site.import["scan"] = json!({ "command": command, "environment": ["ROX_API_TOKEN"] });
+    let mut import = site.import(&["receive"]);
+    import.env("SEALIFT_SIGN_PASSPHRASE", "secret").env("ROX_API_TOKEN", "token").env("OTHER", "secret").arg(&bundle);
+    run(&mut import).expect_code(0);
+    let seen = fs::read_to_string(seen).unwrap();
+    assert!(seen.contains("ROX_API_TOKEN=token") && seen.contains("PATH="), "{seen}");
+    assert!(!seen.contains("secret"), "{seen}");
+}
+
+#[test]
+fn a_command_that_cannot_work_is_refused_at_once() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let bundle = site.packed(1);
+    for (scan, why) in [
+        (json!({ "command": [] }), "it names no program"),
+        (json!({ "command": ["trivy", "image"] }), "{reference} or {archive} is missing"),
+        (json!({ "command": ["trivy", "{archive}"] }), "scan.plaintext_dir is not configured"),
+        (json!({ "command": ["x", "{reference}"], "environment": ["SEALIFT_SIGN_PASSPHRASE"] }), "not handed on"),
+    ] {
+        site.import["scan"] = scan;
+        site.receive(&bundle, &[]).expect_code(2).expect_stderr(why);
+    }
+    // Others could reach the image there.
+    let folder = site.scratch("open");
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+    site.import["scan"] = json!({ "command": ["cat", "{archive}"], "plaintext_dir": folder });
+    site.receive(&bundle, &[]).expect_code(1).expect_stderr("others can reach it (mode 755, expected 700)");
+    assert_nothing_is_published(&site);
+    // On the command line.
+    site.import.as_object_mut().unwrap().remove("scan");
+    site.receive(&bundle, &["--scan-command", "echo {reference}"]).expect_code(0);
+    assert_eq!(recorded(&site).scanner.len(), 2);
+}
