@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashSet};
 use manifest_schema::{Digest, OutsideText};
 use serde::Deserialize;
 
-use super::json::{self, List, Map, Object};
+use super::json::{self, List, Map, Object, Seen};
 use super::{some, tool, wrong};
 use crate::report::{Finding, Format, Kind, ReadError, Report, Severity};
 
@@ -20,6 +20,10 @@ struct Index {
     success: Option<bool>,
     #[serde(default)]
     err: String,
+    #[serde(default)]
+    vulnerabilities: Seen,
+    #[serde(default)]
+    package_vulnerabilities: Seen,
 }
 
 #[derive(Deserialize)]
@@ -53,7 +57,8 @@ pub(crate) fn read(text: &str) -> Result<Report, ReadError> {
     let mut report = Report::new(Format::Clair, []);
     report.tool = tool("clair", None);
     report.about.digests.insert(index.manifest_hash);
-    if index.success.is_some() || index.state.is_some() {
+    let has_vulnerabilities = index.vulnerabilities.0 || index.package_vulnerabilities.0;
+    if !has_vulnerabilities && (index.success.is_some() || index.state.is_some()) {
         return Ok(report);
     }
     report.kinds.insert(Kind::Vulnerabilities);

@@ -109,7 +109,7 @@ impl Bom {
         vulnerability: &Vulnerability,
         known: &BTreeMap<&str, &Component>,
     ) -> Result<(), ReadError> {
-        let mut finding = Finding {
+        let finding = Finding {
             id: OutsideText::new(vulnerability.id.as_str()),
             aliases: vulnerability.references.iter().map(OutsideText::new).collect(),
             package: self.subject.as_ref().map(|subject| OutsideText::new(subject.name.as_str())).unwrap_or_default(),
@@ -118,7 +118,6 @@ impl Bom {
             fixed: None,
             severity: vulnerability.severity(),
         };
-        finding.aliases.remove(&finding.id.clone());
         if vulnerability.affects.is_empty() {
             return report.find(finding);
         }
@@ -156,7 +155,8 @@ impl Bom {
         let subject = self.subject.as_ref().and_then(|subject| subject.reference.as_deref());
         for affected in &vulnerability.affects {
             let component = find_component(&affected.reference, known);
-            let name = component.and_then(|component| component.purl.as_deref()).unwrap_or(&affected.reference);
+            let name =
+                component.and_then(|component| component.purl.as_deref()).unwrap_or(outside_name(&affected.reference));
             let is_whole = subject.is_some_and(|subject| is_reference_to(&affected.reference, subject));
             match &mut whole {
                 Some(whole) if is_whole => products.push(Product { parts: BTreeSet::new(), ..whole.clone() }),
@@ -164,7 +164,7 @@ impl Bom {
                 None => products.push(match component {
                     Some(component) => component.product()?,
                     None => Product {
-                        digests: digest_of_name(&affected.reference).into_iter().collect(),
+                        digests: digest_of_name(name).into_iter().collect(),
                         ids: [OutsideText::new(name)].into(),
                         parts: BTreeSet::new(),
                     },
@@ -206,6 +206,14 @@ fn is_reference_to(reference: &str, bom_ref: &str) -> bool {
 fn find_component<'a>(reference: &str, known: &BTreeMap<&str, &'a Component>) -> Option<&'a Component> {
     let part = reference.strip_prefix("urn:cdx:").and_then(|link| link.split_once('#')).map(|(_, part)| part);
     known.get(reference).or_else(|| known.get(part?)).copied()
+}
+
+/// What a reference that leads out of the document says of the component: many tools make a `bom-ref` of its package URL.
+fn outside_name(reference: &str) -> &str {
+    match reference.split_once('#') {
+        Some((link, part)) if link.starts_with("urn:cdx:") && part.starts_with("pkg:") => part,
+        _ => reference,
+    }
 }
 
 impl Vulnerability {

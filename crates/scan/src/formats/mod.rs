@@ -1,4 +1,7 @@
 //! The formats of reports: one file for each family of programs, and what they share.
+//!
+//! A further format is a file here with its reader, a member of [`Format`], a mark in `recognise.rs`, and a sample in
+//! `tests/samples`, which the tests for damage then take up by themselves.
 
 mod about;
 mod clair;
@@ -15,6 +18,8 @@ mod severity;
 mod spdx;
 mod trivy;
 mod xml;
+
+use std::collections::BTreeSet;
 
 use manifest_schema::OutsideText;
 
@@ -117,7 +122,27 @@ fn tool(name: &str, version: Option<&str>) -> Option<OutsideText> {
 }
 
 impl Report {
-    fn find(&mut self, finding: Finding) -> Result<(), ReadError> {
+    /// Adds a vulnerability. An advisory is often of several CVEs: those are vulnerabilities of their own and not names of
+    /// one, so that a statement about one of them says nothing of the others.
+    fn find(&mut self, mut finding: Finding) -> Result<(), ReadError> {
+        let is_cve = |name: &OutsideText| name.raw().starts_with("CVE-");
+        let is_of_cve = is_cve(&finding.id);
+        let aliases = std::mem::take(&mut finding.aliases).into_iter().filter(|alias| *alias != finding.id);
+        let (cves, others): (BTreeSet<_>, BTreeSet<_>) = aliases.partition(is_cve);
+        finding.aliases = others;
+        if is_of_cve || cves.len() < 2 {
+            finding.aliases.extend(cves.into_iter().filter(|_| !is_of_cve));
+            return self.push(finding);
+        }
+        for cve in cves {
+            let mut one = finding.clone();
+            one.aliases.insert(std::mem::replace(&mut one.id, cve));
+            self.push(one)?;
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, finding: Finding) -> Result<(), ReadError> {
         self.has_room()?;
         self.findings.push(finding);
         Ok(())

@@ -10,26 +10,30 @@ use std::collections::{BTreeSet, HashMap};
 
 use manifest_schema::OutsideText;
 use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::json::{self, List, Object, Objects, Seen, Time};
 use super::{some, tool, wrong};
 use crate::report::{FailedCheck, Finding, Format, Kind, ReadError, Report, Severity};
 
 #[derive(Deserialize)]
-struct Log {
+struct Log<'a> {
     version: String,
-    runs: Objects<Run>,
+    #[serde(borrow)]
+    runs: Objects<Run<'a>>,
     #[serde(default, rename = "inlineExternalProperties")]
     inline_external_properties: Seen,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Run {
+struct Run<'a> {
     tool: Object<Tool>,
     results: Option<Objects<Found>>,
     invocations: Option<Objects<Invocation>>,
-    properties: Option<Object<RunProperties>>,
+    #[serde(borrow)]
+    properties: Option<&'a RawValue>,
     #[serde(default)]
     external_property_file_references: Seen,
 }
@@ -37,6 +41,12 @@ struct Run {
 #[derive(Deserialize)]
 struct Tool {
     driver: Object<Driver>,
+    extensions: Option<Objects<Extension>>,
+}
+
+#[derive(Deserialize)]
+struct Extension {
+    rules: Option<Objects<Rule>>,
 }
 
 #[derive(Deserialize)]
@@ -64,7 +74,7 @@ struct Configuration {
 #[derive(Deserialize, Default)]
 struct RuleProperties {
     #[serde(rename = "security-severity")]
-    security_severity: Option<String>,
+    security_severity: Option<Value>,
     tags: Option<List<String>>,
 }
 
@@ -85,7 +95,7 @@ struct Invocation {
     end_time_utc: Time,
 }
 
-/// What Trivy tells of the image.
+/// What Trivy tells of an image; for anything else it has no such properties.
 #[derive(Deserialize)]
 struct RunProperties {
     #[serde(rename = "imageName")]
@@ -154,7 +164,7 @@ struct ArtifactLocation {
 
 /// Reads a report.
 pub(crate) fn read(text: &str) -> Result<Report, ReadError> {
-    let log: Log = json::parse(text)?;
+    let log: Log<'_> = json::parse(text)?;
     if !log.version.starts_with("2.1.") {
         return Err(wrong(Format::Sarif, "its version is not 2.1"));
     }
@@ -166,13 +176,13 @@ pub(crate) fn read(text: &str) -> Result<Report, ReadError> {
     }
     let mut report = Report::new(Format::Sarif, []);
     for Object(run) in log.runs.0 {
-        add(&mut report, run)?;
+        add(&mut report, text, run)?;
     }
     Ok(report)
 }
 
-fn add(report: &mut Report, run: Run) -> Result<(), ReadError> {
-    let Object(driver) = run.tool.0.driver;
+fn add(report: &mut Report, text: &str, run: Run<'_>) -> Result<(), ReadError> {
+    let Object(Tool { driver: Object(driver), extensions }) = run.tool;
     for invocation in json::all(run.invocations) {
         if !invocation.execution_successful {
             return Err(wrong(Format::Sarif, format!("the execution of {} was not successful", driver.name)));
@@ -193,16 +203,19 @@ fn add(report: &mut Report, run: Run) -> Result<(), ReadError> {
         (Some(others), Some(this)) => Some(OutsideText::new(format!("{}, {}", others.raw(), this.raw()))),
         (others, this) => others.or(this),
     };
-    let is_of_image = run.properties.as_ref().is_some_and(|properties| properties.0.image_name.is_some());
-    if let Some(Object(properties)) = run.properties {
+    let scanner = Scanner::by_name(&driver.name);
+    let mut is_of_image = scanner == Scanner::Images;
+    if let (Scanner::Trivy, Some(properties)) = (scanner, run.properties) {
+        let Object(properties) = json::parse_part::<Object<RunProperties>>(text, properties)?;
+        is_of_image = properties.image_name.is_some();
         name_image(report, properties)?;
     }
-    let scanner = Scanner::by_name(&driver.name);
-    if scanner.looks_for_vulnerabilities(is_of_image) {
+    if is_of_image {
         report.kinds.insert(Kind::Vulnerabilities);
     }
     let rules: Vec<Rule> = json::all(driver.rules).collect();
-    let by_id: HashMap<&str, &Rule> = rules.iter().rev().map(|rule| (rule.id.as_str(), rule)).collect();
+    let others: Vec<Rule> = json::all(extensions).flat_map(|extension| json::all(extension.rules)).collect();
+    let by_id: HashMap<&str, &Rule> = others.iter().chain(&rules).map(|rule| (rule.id.as_str(), rule)).collect();
     for Object(result) in results.0 {
         if matches!(result.kind, ResultKind::Pass | ResultKind::NotApplicable | ResultKind::Informational)
             || result.baseline_state.as_deref() == Some("absent")
@@ -260,15 +273,6 @@ impl Scanner {
         }
     }
 
-    /// Trivy tells the image's name in the run's properties if it scanned one.
-    fn looks_for_vulnerabilities(self, is_of_image: bool) -> bool {
-        match self {
-            Self::Trivy => is_of_image,
-            Self::Images => true,
-            Self::Other => false,
-        }
-    }
-
     fn is_vulnerability(self, id: &str, rule: Option<&Rule>) -> bool {
         let has_tag = rule.and_then(|rule| rule.properties.as_ref()?.0.tags.as_ref());
         let has_tag = has_tag.is_some_and(|tags| tags.0.iter().any(|tag| tag == "vulnerability"));
@@ -322,7 +326,10 @@ fn severity(result: &Found, rule: Option<&Rule>) -> Severity {
     if let Some(word) = tags.iter().find(is_word) {
         return Severity::from_word(word);
     }
-    let score = properties.and_then(|properties| properties.security_severity.as_ref()?.parse().ok());
+    let score = properties.and_then(|properties| match properties.security_severity.as_ref()? {
+        Value::String(score) => score.parse().ok(),
+        score => score.as_f64(),
+    });
     let score = score.map_or(Severity::Unknown, Severity::from_score);
     if result.kind != ResultKind::Fail {
         return score;

@@ -64,6 +64,12 @@ fn statements_alone_are_no_report_of_vulnerabilities() {
 }
 
 #[test]
+fn a_link_to_another_document_tells_the_package_it_names() {
+    let report = changed(VEX, "/1#a", "/1#pkg:deb/debian/libexample1@1.2-3").unwrap();
+    assert!(lines(&report)[1].contains(" of pkg:deb/debian/libexample1@1.2-3() "));
+}
+
+#[test]
 fn the_form_in_xml_says_the_same() {
     let report = read(XML);
     assert_eq!((report.format, report.kinds.len()), (Format::CycloneDx, 3));

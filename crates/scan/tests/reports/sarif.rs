@@ -31,6 +31,7 @@ fn a_score_makes_a_level_worse_and_never_better() {
     };
     for (properties, severity) in [
         ("\"security-severity\": \"9.8\"", "critical"),
+        ("\"security-severity\": 9.8", "critical"),
         ("\"security-severity\": \"2.0\"", "high"),
         ("\"security-severity\": \"no number\"", "high"),
         ("\"tags\": [\"security\"]", "high"),
@@ -46,6 +47,8 @@ fn a_run_of_another_program_is_no_report_of_vulnerabilities() {
     let report = changed(NAME, "\"name\": \"Trivy\"", "\"name\": \"Bandit\"").unwrap();
     assert!(report.kinds.is_empty());
     assert_eq!(report.findings.len(), 2);
+    let report = changed(NAME, "\"name\": \"Trivy\"", "\"name\": \"grype\"").unwrap();
+    assert_eq!((report.kinds.len(), report.findings.len()), (1, 3));
     let report = changed(NAME, "\"imageName\"", "\"folder\"").unwrap();
     assert!(report.kinds.is_empty());
 }
