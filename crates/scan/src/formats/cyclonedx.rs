@@ -48,10 +48,16 @@ struct Vulnerability {
     id: String,
     /// Ids of the same in other databases.
     references: Vec<String>,
-    /// Words and scores.
-    ratings: Vec<(Option<String>, Option<f64>)>,
+    ratings: Vec<Rating>,
     affects: Vec<Affected>,
     analysis: Analysis,
+}
+
+#[derive(Default)]
+struct Rating {
+    severity: Option<String>,
+    score: Option<f64>,
+    method: Option<String>,
 }
 
 #[derive(Default)]
@@ -132,8 +138,8 @@ impl Bom {
                 }
                 None => one.package = OutsideText::new(affected.reference.as_str()),
             }
-            let is_fixed = |(_, status): &&(_, Option<String>)| status.as_deref() == Some("unaffected");
-            one.fixed = some(affected.versions.iter().find(is_fixed).and_then(|(version, _)| version.clone()));
+            let mut fixed = affected.versions.iter().filter(|(_, status)| status.as_deref() == Some("unaffected"));
+            one.fixed = some(fixed.find_map(|(version, _)| version.clone()));
             report.find(one)?;
         }
         Ok(())
@@ -217,10 +223,12 @@ fn outside_name(reference: &str) -> &str {
 }
 
 impl Vulnerability {
-    /// The worst of all ratings.
+    /// The worst of all ratings. Scores of other methods than CVSS are of other scales: Grype lists that of EPSS.
     fn severity(&self) -> Severity {
-        let of_rating = |(word, score): &(Option<String>, Option<f64>)| {
-            Severity::from_word_or_scores(word.as_deref().unwrap_or_default(), *score)
+        let of_rating = |rating: &Rating| {
+            let is_cvss = rating.method.as_deref().is_some_and(|method| method.starts_with("CVSS"));
+            let score = rating.score.filter(|_| is_cvss);
+            Severity::from_word_or_scores(rating.severity.as_deref().unwrap_or_default(), score)
         };
         self.ratings.iter().map(of_rating).max().unwrap_or(Severity::Unknown)
     }

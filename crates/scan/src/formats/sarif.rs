@@ -63,6 +63,7 @@ struct Driver {
 struct Rule {
     id: String,
     default_configuration: Option<Object<Configuration>>,
+    help: Option<Object<Message>>,
     properties: Option<Object<RuleProperties>>,
 }
 
@@ -230,9 +231,10 @@ fn add(report: &mut Report, text: &str, run: Run<'_>) -> Result<(), ReadError> {
         let Some(id) = id.or(rule.map(|rule| rule.id.as_str())) else {
             return Err(wrong(Format::Sarif, "one of its results is of no rule"));
         };
-        let severity = severity(&result, rule);
+        let told = if scanner == Scanner::Other { Told::default() } else { Told::of(&result, rule) };
+        let severity = severity(&result, rule, &told);
         if scanner.is_vulnerability(id, rule) {
-            report.find(finding(id, &result, severity))?;
+            report.find(finding(id, &result, &told, severity))?;
         } else {
             report.fail(FailedCheck { name: OutsideText::new(id), severity, enforced: false })?;
         }
@@ -292,38 +294,53 @@ fn vulnerability_in(rule: &str) -> Option<&str> {
     rule.get(at..at + "GHSA-xxxx-xxxx-xxxx".len())
 }
 
-fn finding(rule: &str, result: &Found, severity: Severity) -> Finding {
+/// What scanners of images tell in lines `Name: value`: Trivy in the message of a result, Grype in the help of its rule.
+#[derive(Default)]
+struct Told<'a>([&'a str; 2]);
+
+impl<'a> Told<'a> {
+    fn of(result: &'a Found, rule: Option<&'a Rule>) -> Self {
+        let help = rule.and_then(|rule| rule.help.as_ref()?.0.text.as_deref());
+        Self([result.message.0.text.as_deref().unwrap_or_default(), help.unwrap_or_default()])
+    }
+
+    /// The first value of one of these names.
+    fn value(&self, names: &[&str]) -> Option<&'a str> {
+        let is_one = |key: &str| names.iter().any(|name| key.trim().eq_ignore_ascii_case(name));
+        let lines = self.0.iter().flat_map(|text| text.lines()).filter_map(|line| line.split_once(':'));
+        let mut values = lines.filter(|(key, _)| is_one(key)).map(|(_, value)| value.trim());
+        values.next().filter(|value| !value.is_empty())
+    }
+}
+
+fn finding(rule: &str, result: &Found, told: &Told<'_>, severity: Severity) -> Finding {
     let id = vulnerability_in(rule).unwrap_or(rule);
-    let told = result.message.0.text.as_deref().unwrap_or_default();
-    let of_message = |name: &str| {
-        let mut lines = told.lines().filter_map(|line| line.split_once(':'));
-        let value = lines.find(|(key, _)| key.trim().eq_ignore_ascii_case(name))?.1.trim();
-        (!value.is_empty()).then(|| value.to_owned())
-    };
+    let told = |names: &[&str]| told.value(names).map(str::to_owned);
     let of_rule = || rule.strip_prefix(id)?.strip_prefix('-').map(str::to_owned);
     let of_place = || {
         let place = result.locations.as_ref()?.0.first()?;
         place.0.physical_location.as_ref()?.0.artifact_location.as_ref()?.0.uri.clone()
     };
-    let package = of_message("Package").or_else(of_rule).or_else(of_place).unwrap_or_default();
+    let package = told(&["Package"]).or_else(of_rule).or_else(of_place).unwrap_or_default();
     Finding {
         id: OutsideText::new(id),
         aliases: BTreeSet::new(),
         purl: package.starts_with("pkg:").then(|| OutsideText::new(package.as_str())),
         package: OutsideText::new(package),
-        version: some(of_message("Installed Version")),
-        fixed: some(of_message("Fixed Version")),
+        version: some(told(&["Installed Version", "Version"])),
+        fixed: some(told(&["Fixed Version", "Fix Version"])),
         severity,
     }
 }
 
-/// The word among the rule's tags (Trivy), or the worse of its `security-severity` and the level. What is still open has
-/// no level.
-fn severity(result: &Found, rule: Option<&Rule>) -> Severity {
+/// The scanner's word among the rule's tags (Trivy) or in what is told (Grype), or the worse of the rule's
+/// `security-severity` and the level. What is still open has no level.
+fn severity(result: &Found, rule: Option<&Rule>, told: &Told<'_>) -> Severity {
     let properties = rule.and_then(|rule| rule.properties.as_ref()).map(|properties| &properties.0);
     let tags = properties.and_then(|properties| properties.tags.as_ref()).map_or(&[][..], |tags| &tags.0);
-    let is_word = |tag: &&String| tag.eq_ignore_ascii_case("unknown") || Severity::from_word(tag) != Severity::Unknown;
-    if let Some(word) = tags.iter().find(is_word) {
+    let is_word = |word: &&str| word.eq_ignore_ascii_case("unknown") || Severity::from_word(word) != Severity::Unknown;
+    let words = tags.iter().map(String::as_str).chain(told.value(&["Severity"]));
+    if let Some(word) = words.into_iter().find(is_word) {
         return Severity::from_word(word);
     }
     let score = properties.and_then(|properties| match properties.security_severity.as_ref()? {

@@ -95,7 +95,7 @@ fn flaws_are_refused() {
         (JSON, "\"specVersion\": \"1.6\",", "", "missing field `specVersion`"),
         (JSON, "\"components\": [\n    {", "\"components\": {}, \"c\": [\n    {", "line 20, column 16"),
         (JSON, "{ \"id\": \"CVE-2031-0003\" }", "{}", "one of its vulnerabilities has no id"),
-        (JSON, "{ \"id\": \"CVE-2031-0003\" }", "7", "line 53, column 5: invalid type: integer"),
+        (JSON, "{ \"id\": \"CVE-2031-0003\" }", "7", "line 54, column 5: invalid type: integer"),
         (JSON, "\"not_affected\"", "\"harmless\"", "`harmless` is no state of an analysis"),
         (JSON, "\"score\": 9.8", "\"score\": \"9.8\"", "line 36, column "),
         (JSON, "\"timestamp\": \"2026", "\"timestamp\": \"x", "line 7, column "),
