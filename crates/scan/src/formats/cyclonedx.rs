@@ -14,6 +14,7 @@ use manifest_schema::{Digest, OutsideText, Timestamp};
 pub(crate) use self::json::read as read_json;
 pub(crate) use self::xml::{is_bom, read as read_xml};
 use super::about::digest_of_name;
+use super::gathered::Gathered;
 use super::{some, tool, wrong};
 use crate::report::{About, Finding, Format, Kind, Product, ReadError, Report, Severity, Statement, Status};
 
@@ -80,7 +81,7 @@ impl Bom {
         if !self.spec_version.starts_with("1.") {
             return Err(wrong(Format::CycloneDx, "its version is not 1"));
         }
-        let mut report = Report::new(Format::CycloneDx, self.has_components.then_some(Kind::Sbom));
+        let mut report = Gathered::new(Format::CycloneDx, self.has_components.then_some(Kind::Sbom));
         report.created = self.created;
         report.tool = self.tool.as_ref().and_then(|(name, version)| tool(name, version.as_deref()));
         if let Some(subject) = &self.subject {
@@ -93,6 +94,7 @@ impl Bom {
         }
         let known = self.components.iter().chain(&self.subject);
         let known: BTreeMap<&str, &Component> = known.filter_map(|c| Some((c.reference.as_deref()?, c))).collect();
+        let whole = self.subject.as_ref().map(Component::product).transpose()?;
         for vulnerability in &self.vulnerabilities {
             if vulnerability.id.is_empty() {
                 return Err(wrong(Format::CycloneDx, "one of its vulnerabilities has no id"));
@@ -102,16 +104,16 @@ impl Bom {
             }
             if let Some(state) = &vulnerability.analysis.state {
                 report.kinds.insert(Kind::Vex);
-                let statement = self.statement(vulnerability, status(state)?, &known)?;
+                let statement = self.statement(vulnerability, status(state)?, whole.clone(), &known)?;
                 report.state(statement)?;
             }
         }
-        Ok(report)
+        Ok(report.report())
     }
 
     fn find(
         &self,
-        report: &mut Report,
+        report: &mut Gathered,
         vulnerability: &Vulnerability,
         known: &BTreeMap<&str, &Component>,
     ) -> Result<(), ReadError> {
@@ -151,13 +153,11 @@ impl Bom {
         &self,
         vulnerability: &Vulnerability,
         status: Status,
+        mut whole: Option<Product>,
         known: &BTreeMap<&str, &Component>,
     ) -> Result<Statement, ReadError> {
         let mut products = Vec::new();
-        let mut whole = match &self.subject {
-            Some(subject) => Some(subject.product()?),
-            None => None,
-        };
+        let mut is_of_whole = vulnerability.affects.is_empty();
         let subject = self.subject.as_ref().and_then(|subject| subject.reference.as_deref());
         for affected in &vulnerability.affects {
             let component = find_component(&affected.reference, known);
@@ -165,7 +165,7 @@ impl Bom {
                 component.and_then(|component| component.purl.as_deref()).unwrap_or(outside_name(&affected.reference));
             let is_whole = subject.is_some_and(|subject| is_reference_to(&affected.reference, subject));
             match &mut whole {
-                Some(whole) if is_whole => products.push(Product { parts: BTreeSet::new(), ..whole.clone() }),
+                Some(_) if is_whole => is_of_whole = true,
                 Some(whole) => drop(whole.parts.insert(OutsideText::new(name))),
                 None => products.push(match component {
                     Some(component) => component.product()?,
@@ -177,7 +177,10 @@ impl Bom {
                 }),
             }
         }
-        products.extend(whole.filter(|whole| !whole.parts.is_empty() || vulnerability.affects.is_empty()));
+        products.extend(whole.map(|whole| match is_of_whole {
+            true => Product { parts: BTreeSet::new(), ..whole },
+            false => whole,
+        }));
         if products.is_empty() {
             return Err(wrong(Format::CycloneDx, format!("its analysis of {} is of no component", vulnerability.id)));
         }

@@ -5,6 +5,7 @@
 use manifest_schema::OutsideText;
 use serde::Deserialize;
 
+use super::gathered::Gathered;
 use super::json::{self, List, Object, Objects, TextOr, Time};
 use super::{some, tool, wrong};
 use crate::report::{About, Finding, Format, Kind, ReadError, Report, Severity};
@@ -96,7 +97,7 @@ pub(crate) fn read(text: &str) -> Result<Report, ReadError> {
     if descriptor.name != "grype" {
         return Err(wrong(Format::Grype, "its descriptor does not name Grype"));
     }
-    let mut report = Report::new(Format::Grype, []);
+    let mut report = Gathered::new(Format::Grype, []);
     report.tool = tool("grype", descriptor.version.as_deref());
     report.created = descriptor.timestamp.0;
     if let Some(Object(source)) = document.source {
@@ -113,7 +114,7 @@ pub(crate) fn read(text: &str) -> Result<Report, ReadError> {
     for Object(found) in document.matches.0 {
         add(&mut report, found)?;
     }
-    Ok(report)
+    Ok(report.report())
 }
 
 fn name_image(about: &mut About, image: Image) -> Result<(), ReadError> {
@@ -129,7 +130,7 @@ fn name_image(about: &mut About, image: Image) -> Result<(), ReadError> {
     Ok(())
 }
 
-fn add(report: &mut Report, found: Match) -> Result<(), ReadError> {
+fn add(report: &mut Gathered, found: Match) -> Result<(), ReadError> {
     let Object(vulnerability) = found.vulnerability;
     let Object(artifact) = found.artifact;
     let scores = json::all(vulnerability.cvss).map(|cvss| cvss.metrics.0.base_score);

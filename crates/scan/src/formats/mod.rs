@@ -6,6 +6,7 @@
 mod about;
 mod clair;
 mod cyclonedx;
+mod gathered;
 mod grype;
 mod intoto;
 mod json;
@@ -19,14 +20,12 @@ mod spdx;
 mod trivy;
 mod xml;
 
-use std::collections::BTreeSet;
-
 use manifest_schema::OutsideText;
 
 use self::xml::Xml;
-use crate::report::{FailedCheck, Finding, Format, ReadError, Report, Statement};
+use crate::report::{Format, ReadError, Report};
 
-/// The most findings, checks and statements that are looked at.
+/// The most findings, checks and statements that are looked at, and the most items of any other list.
 const LIMIT: usize = 200_000;
 
 /// Reads a report.
@@ -119,49 +118,4 @@ fn tool(name: &str, version: Option<&str>) -> Option<OutsideText> {
     let version = version.filter(|version| !version.is_empty());
     let tool = version.map_or_else(|| name.to_owned(), |version| format!("{name} {version}"));
     some(Some(tool))
-}
-
-impl Report {
-    /// Adds a vulnerability. An advisory is often of several CVEs: those are vulnerabilities of their own and not names of
-    /// one, so that a statement about one of them says nothing of the others.
-    fn find(&mut self, mut finding: Finding) -> Result<(), ReadError> {
-        let is_cve = |name: &OutsideText| name.raw().starts_with("CVE-");
-        let is_of_cve = is_cve(&finding.id);
-        let aliases = std::mem::take(&mut finding.aliases).into_iter().filter(|alias| *alias != finding.id);
-        let (cves, others): (BTreeSet<_>, BTreeSet<_>) = aliases.partition(is_cve);
-        finding.aliases = others;
-        if is_of_cve || cves.len() < 2 {
-            finding.aliases.extend(cves.into_iter().filter(|_| !is_of_cve));
-            return self.push(finding);
-        }
-        for cve in cves {
-            let mut one = finding.clone();
-            one.aliases.insert(std::mem::replace(&mut one.id, cve));
-            self.push(one)?;
-        }
-        Ok(())
-    }
-
-    fn push(&mut self, finding: Finding) -> Result<(), ReadError> {
-        self.has_room()?;
-        self.findings.push(finding);
-        Ok(())
-    }
-
-    fn fail(&mut self, check: FailedCheck) -> Result<(), ReadError> {
-        self.has_room()?;
-        self.failed.push(check);
-        Ok(())
-    }
-
-    fn state(&mut self, statement: Statement) -> Result<(), ReadError> {
-        self.has_room()?;
-        self.statements.push(statement);
-        Ok(())
-    }
-
-    fn has_room(&self) -> Result<(), ReadError> {
-        let have = self.findings.len() + self.failed.len() + self.statements.len();
-        if have < LIMIT { Ok(()) } else { Err(ReadError::TooMany { limit: LIMIT }) }
-    }
 }

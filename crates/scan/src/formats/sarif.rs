@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::gathered::Gathered;
 use super::json::{self, List, Object, Objects, Seen, Time};
 use super::{some, tool, wrong};
 use crate::report::{FailedCheck, Finding, Format, Kind, ReadError, Report, Severity};
@@ -175,14 +176,14 @@ pub(crate) fn read(text: &str) -> Result<Report, ReadError> {
     if log.runs.0.is_empty() {
         return Err(wrong(Format::Sarif, "it has no run"));
     }
-    let mut report = Report::new(Format::Sarif, []);
+    let mut report = Gathered::new(Format::Sarif, []);
     for Object(run) in log.runs.0 {
         add(&mut report, text, run)?;
     }
-    Ok(report)
+    Ok(report.report())
 }
 
-fn add(report: &mut Report, text: &str, run: Run<'_>) -> Result<(), ReadError> {
+fn add(report: &mut Gathered, text: &str, run: Run<'_>) -> Result<(), ReadError> {
     let Object(Tool { driver: Object(driver), extensions }) = run.tool;
     for invocation in json::all(run.invocations) {
         if !invocation.execution_successful {
@@ -242,7 +243,7 @@ fn add(report: &mut Report, text: &str, run: Run<'_>) -> Result<(), ReadError> {
     Ok(())
 }
 
-fn name_image(report: &mut Report, properties: RunProperties) -> Result<(), ReadError> {
+fn name_image(report: &mut Gathered, properties: RunProperties) -> Result<(), ReadError> {
     let about = &mut report.about;
     if let Some(id) = properties.image_id.filter(|id| !id.is_empty()) {
         about.digest(Format::Sarif, &id)?;

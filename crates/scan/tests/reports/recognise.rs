@@ -82,6 +82,19 @@ fn what_is_found_is_bounded() {
 }
 
 #[test]
+fn a_name_is_not_repeated_without_end() {
+    let references: Vec<String> = (0..3000).map(|n| format!(r#"{{"id": "{n}-{}"}}"#, "x".repeat(300))).collect();
+    let affects: Vec<String> = (0..3000).map(|n| format!(r#"{{"ref": "{n}"}}"#)).collect();
+    let text = format!(
+        r#"{{"bomFormat": "CycloneDX", "specVersion": "1.6", "vulnerabilities": [
+            {{"id": "a", "references": [{}], "affects": [{}]}}]}}"#,
+        references.join(","),
+        affects.join(",")
+    );
+    assert!(matches!(Report::read(text.as_bytes()), Err(ReadError::TooMany { .. })));
+}
+
+#[test]
 fn marks_of_two_formats_are_refused() {
     let refusal = changed("trivy.json", "\"SchemaVersion\"", "\"matches\": [], \"descriptor\": {}, \"SchemaVersion\"");
     let refusal = refusal.unwrap_err().to_string();
