@@ -9,7 +9,8 @@ use std::collections::{BTreeSet, HashSet};
 use manifest_schema::{Digest, OutsideText};
 use serde::Deserialize;
 
-use super::json::{self, List, Map, Object};
+use super::gathered::Gathered;
+use super::json::{self, List, Map, Object, Seen};
 use super::{some, tool, wrong};
 use crate::report::{Finding, Format, Kind, ReadError, Report, Severity};
 
@@ -20,6 +21,10 @@ struct Index {
     success: Option<bool>,
     #[serde(default)]
     err: String,
+    #[serde(default)]
+    vulnerabilities: Seen,
+    #[serde(default)]
+    package_vulnerabilities: Seen,
 }
 
 #[derive(Deserialize)]
@@ -50,11 +55,12 @@ pub(crate) fn read(text: &str) -> Result<Report, ReadError> {
     if index.success == Some(false) || index.state.as_deref() == Some("IndexError") || !index.err.is_empty() {
         return Err(wrong(Format::Clair, "indexing failed"));
     }
-    let mut report = Report::new(Format::Clair, []);
+    let mut report = Gathered::new(Format::Clair, []);
     report.tool = tool("clair", None);
     report.about.digests.insert(index.manifest_hash);
-    if index.success.is_some() || index.state.is_some() {
-        return Ok(report);
+    let has_vulnerabilities = index.vulnerabilities.0 || index.package_vulnerabilities.0;
+    if !has_vulnerabilities && (index.success.is_some() || index.state.is_some()) {
+        return Ok(report.report());
     }
     report.kinds.insert(Kind::Vulnerabilities);
     let document: Document = json::parse(text)?;
@@ -76,7 +82,7 @@ pub(crate) fn read(text: &str) -> Result<Report, ReadError> {
             report.find(finding(vulnerability, vulnerability.package.as_ref().map(|package| &package.0)))?;
         }
     }
-    Ok(report)
+    Ok(report.report())
 }
 
 /// Names of Red Hat's advisories have their title after a colon.

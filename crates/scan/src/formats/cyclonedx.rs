@@ -14,6 +14,7 @@ use manifest_schema::{Digest, OutsideText, Timestamp};
 pub(crate) use self::json::read as read_json;
 pub(crate) use self::xml::{is_bom, read as read_xml};
 use super::about::digest_of_name;
+use super::gathered::Gathered;
 use super::{some, tool, wrong};
 use crate::report::{About, Finding, Format, Kind, Product, ReadError, Report, Severity, Statement, Status};
 
@@ -48,10 +49,16 @@ struct Vulnerability {
     id: String,
     /// Ids of the same in other databases.
     references: Vec<String>,
-    /// Words and scores.
-    ratings: Vec<(Option<String>, Option<f64>)>,
+    ratings: Vec<Rating>,
     affects: Vec<Affected>,
     analysis: Analysis,
+}
+
+#[derive(Default)]
+struct Rating {
+    severity: Option<String>,
+    score: Option<f64>,
+    method: Option<String>,
 }
 
 #[derive(Default)]
@@ -74,7 +81,7 @@ impl Bom {
         if !self.spec_version.starts_with("1.") {
             return Err(wrong(Format::CycloneDx, "its version is not 1"));
         }
-        let mut report = Report::new(Format::CycloneDx, self.has_components.then_some(Kind::Sbom));
+        let mut report = Gathered::new(Format::CycloneDx, self.has_components.then_some(Kind::Sbom));
         report.created = self.created;
         report.tool = self.tool.as_ref().and_then(|(name, version)| tool(name, version.as_deref()));
         if let Some(subject) = &self.subject {
@@ -87,6 +94,7 @@ impl Bom {
         }
         let known = self.components.iter().chain(&self.subject);
         let known: BTreeMap<&str, &Component> = known.filter_map(|c| Some((c.reference.as_deref()?, c))).collect();
+        let whole = self.subject.as_ref().map(Component::product).transpose()?;
         for vulnerability in &self.vulnerabilities {
             if vulnerability.id.is_empty() {
                 return Err(wrong(Format::CycloneDx, "one of its vulnerabilities has no id"));
@@ -96,20 +104,20 @@ impl Bom {
             }
             if let Some(state) = &vulnerability.analysis.state {
                 report.kinds.insert(Kind::Vex);
-                let statement = self.statement(vulnerability, status(state)?, &known)?;
+                let statement = self.statement(vulnerability, status(state)?, whole.clone(), &known)?;
                 report.state(statement)?;
             }
         }
-        Ok(report)
+        Ok(report.report())
     }
 
     fn find(
         &self,
-        report: &mut Report,
+        report: &mut Gathered,
         vulnerability: &Vulnerability,
         known: &BTreeMap<&str, &Component>,
     ) -> Result<(), ReadError> {
-        let mut finding = Finding {
+        let finding = Finding {
             id: OutsideText::new(vulnerability.id.as_str()),
             aliases: vulnerability.references.iter().map(OutsideText::new).collect(),
             package: self.subject.as_ref().map(|subject| OutsideText::new(subject.name.as_str())).unwrap_or_default(),
@@ -118,7 +126,6 @@ impl Bom {
             fixed: None,
             severity: vulnerability.severity(),
         };
-        finding.aliases.remove(&finding.id.clone());
         if vulnerability.affects.is_empty() {
             return report.find(finding);
         }
@@ -133,8 +140,8 @@ impl Bom {
                 }
                 None => one.package = OutsideText::new(affected.reference.as_str()),
             }
-            let is_fixed = |(_, status): &&(_, Option<String>)| status.as_deref() == Some("unaffected");
-            one.fixed = some(affected.versions.iter().find(is_fixed).and_then(|(version, _)| version.clone()));
+            let mut fixed = affected.versions.iter().filter(|(_, status)| status.as_deref() == Some("unaffected"));
+            one.fixed = some(fixed.find_map(|(version, _)| version.clone()));
             report.find(one)?;
         }
         Ok(())
@@ -146,32 +153,34 @@ impl Bom {
         &self,
         vulnerability: &Vulnerability,
         status: Status,
+        mut whole: Option<Product>,
         known: &BTreeMap<&str, &Component>,
     ) -> Result<Statement, ReadError> {
         let mut products = Vec::new();
-        let mut whole = match &self.subject {
-            Some(subject) => Some(subject.product()?),
-            None => None,
-        };
+        let mut is_of_whole = vulnerability.affects.is_empty();
         let subject = self.subject.as_ref().and_then(|subject| subject.reference.as_deref());
         for affected in &vulnerability.affects {
             let component = find_component(&affected.reference, known);
-            let name = component.and_then(|component| component.purl.as_deref()).unwrap_or(&affected.reference);
+            let name =
+                component.and_then(|component| component.purl.as_deref()).unwrap_or(outside_name(&affected.reference));
             let is_whole = subject.is_some_and(|subject| is_reference_to(&affected.reference, subject));
             match &mut whole {
-                Some(whole) if is_whole => products.push(Product { parts: BTreeSet::new(), ..whole.clone() }),
+                Some(_) if is_whole => is_of_whole = true,
                 Some(whole) => drop(whole.parts.insert(OutsideText::new(name))),
                 None => products.push(match component {
                     Some(component) => component.product()?,
                     None => Product {
-                        digests: digest_of_name(&affected.reference).into_iter().collect(),
+                        digests: digest_of_name(name).into_iter().collect(),
                         ids: [OutsideText::new(name)].into(),
                         parts: BTreeSet::new(),
                     },
                 }),
             }
         }
-        products.extend(whole.filter(|whole| !whole.parts.is_empty() || vulnerability.affects.is_empty()));
+        products.extend(whole.map(|whole| match is_of_whole {
+            true => Product { parts: BTreeSet::new(), ..whole },
+            false => whole,
+        }));
         if products.is_empty() {
             return Err(wrong(Format::CycloneDx, format!("its analysis of {} is of no component", vulnerability.id)));
         }
@@ -208,11 +217,21 @@ fn find_component<'a>(reference: &str, known: &BTreeMap<&str, &'a Component>) ->
     known.get(reference).or_else(|| known.get(part?)).copied()
 }
 
+/// What a reference that leads out of the document says of the component: many tools make a `bom-ref` of its package URL.
+fn outside_name(reference: &str) -> &str {
+    match reference.split_once('#') {
+        Some((link, part)) if link.starts_with("urn:cdx:") && part.starts_with("pkg:") => part,
+        _ => reference,
+    }
+}
+
 impl Vulnerability {
-    /// The worst of all ratings.
+    /// The worst of all ratings. Scores of other methods than CVSS are of other scales: Grype lists that of EPSS.
     fn severity(&self) -> Severity {
-        let of_rating = |(word, score): &(Option<String>, Option<f64>)| {
-            Severity::from_word_or_scores(word.as_deref().unwrap_or_default(), *score)
+        let of_rating = |rating: &Rating| {
+            let is_cvss = rating.method.as_deref().is_some_and(|method| method.starts_with("CVSS"));
+            let score = rating.score.filter(|_| is_cvss);
+            Severity::from_word_or_scores(rating.severity.as_deref().unwrap_or_default(), score)
         };
         self.ratings.iter().map(of_rating).max().unwrap_or(Severity::Unknown)
     }

@@ -2,11 +2,10 @@
 //!
 //! `ignoredMatches` are what Grype was told not to count, or knows to be none, and are no findings.
 
-use std::collections::BTreeSet;
-
 use manifest_schema::OutsideText;
 use serde::Deserialize;
 
+use super::gathered::Gathered;
 use super::json::{self, List, Object, Objects, TextOr, Time};
 use super::{some, tool, wrong};
 use crate::report::{About, Finding, Format, Kind, ReadError, Report, Severity};
@@ -98,7 +97,7 @@ pub(crate) fn read(text: &str) -> Result<Report, ReadError> {
     if descriptor.name != "grype" {
         return Err(wrong(Format::Grype, "its descriptor does not name Grype"));
     }
-    let mut report = Report::new(Format::Grype, []);
+    let mut report = Gathered::new(Format::Grype, []);
     report.tool = tool("grype", descriptor.version.as_deref());
     report.created = descriptor.timestamp.0;
     if let Some(Object(source)) = document.source {
@@ -115,7 +114,7 @@ pub(crate) fn read(text: &str) -> Result<Report, ReadError> {
     for Object(found) in document.matches.0 {
         add(&mut report, found)?;
     }
-    Ok(report)
+    Ok(report.report())
 }
 
 fn name_image(about: &mut About, image: Image) -> Result<(), ReadError> {
@@ -131,38 +130,19 @@ fn name_image(about: &mut About, image: Image) -> Result<(), ReadError> {
     Ok(())
 }
 
-/// An advisory of a distribution is often of several CVEs. Those are vulnerabilities of their own and not names of one, so
-/// that a statement about one of them says nothing of the others.
-fn add(report: &mut Report, found: Match) -> Result<(), ReadError> {
+fn add(report: &mut Gathered, found: Match) -> Result<(), ReadError> {
     let Object(vulnerability) = found.vulnerability;
     let Object(artifact) = found.artifact;
     let scores = json::all(vulnerability.cvss).map(|cvss| cvss.metrics.0.base_score);
     let severity = Severity::from_word_or_scores(&vulnerability.severity.unwrap_or_default(), scores);
     let fixed = vulnerability.fix.and_then(|fix| fix.0.versions.unwrap_or_default().0.into_iter().next());
-    let related: BTreeSet<String> = json::all(found.related).map(|related| related.id).collect();
-    let (cves, others): (Vec<String>, Vec<String>) = related.into_iter().partition(|id| id.starts_with("CVE-"));
-    let finding = Finding {
+    report.find(Finding {
         id: OutsideText::new(vulnerability.id),
-        aliases: others.into_iter().map(OutsideText::new).collect(),
+        aliases: json::all(found.related).map(|related| OutsideText::new(related.id)).collect(),
         package: OutsideText::new(artifact.name),
         version: some(artifact.version),
         purl: some(artifact.purl),
         fixed: some(fixed),
         severity,
-    };
-    if cves.len() < 2 || finding.id.raw().starts_with("CVE-") {
-        let is_cve = finding.id.raw().starts_with("CVE-");
-        let mut finding = finding;
-        if !is_cve {
-            finding.aliases.extend(cves.into_iter().map(OutsideText::new));
-        }
-        finding.aliases.remove(&finding.id.clone());
-        return report.find(finding);
-    }
-    for cve in cves {
-        let mut one = finding.clone();
-        one.aliases.insert(std::mem::replace(&mut one.id, OutsideText::new(cve)));
-        report.find(one)?;
-    }
-    Ok(())
+    })
 }

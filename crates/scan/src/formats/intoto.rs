@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::json::{self, List, Object, Objects, Seen, Time};
-use super::{malformed, openvex, position, recognise, spdx, utf8, wrong};
+use super::{malformed, openvex, recognise, spdx, utf8, wrong};
 use crate::report::{About, Format, Kind, Product, ReadError, Report};
 
 /// `spec/v1/envelope.md`.
@@ -87,25 +87,11 @@ fn read_statement(text: &str) -> Result<Report, ReadError> {
     }
     let about = subjects(statement.subject)?;
     let predicate = statement.predicate.map_or("null", RawValue::get);
-    let mut report = read_predicate(&statement.predicate_type, predicate, &about).map_err(|error| {
-        let offset = (predicate.as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
-        shift(error, text, if statement.predicate.is_some() { offset } else { 0 })
-    })?;
+    let mut report = read_predicate(&statement.predicate_type, predicate, &about)
+        .map_err(|error| if statement.predicate.is_some() { json::in_whole(error, text, predicate) } else { error })?;
     report.about.digests = about.digests;
     report.about.names.extend(about.names);
     Ok(report)
-}
-
-/// An error in a predicate, with its place in the statement.
-fn shift(error: ReadError, text: &str, offset: usize) -> ReadError {
-    let (first, indent) = position(text.as_bytes(), offset);
-    match error {
-        ReadError::Malformed { line, column, what } => {
-            let column = if line == 1 && column > 0 { column + indent - 1 } else { column };
-            ReadError::Malformed { line: line + first - 1, column, what }
-        }
-        other => other,
-    }
 }
 
 fn subjects(subjects: Objects<Subject>) -> Result<About, ReadError> {
@@ -200,12 +186,11 @@ fn read_vuln(predicate: &str) -> Result<Report, ReadError> {
         return Err(wrong(Format::InToto, "its predicate has not one scanner"));
     };
     let result = scanner.result.get();
-    let offset = (result.as_ptr() as usize).saturating_sub(predicate.as_ptr() as usize);
-    let format = recognise::format_of(result).map_err(|error| shift(error, predicate, offset))?;
+    let format = recognise::format_of(result).map_err(|error| json::in_whole(error, predicate, result))?;
     if !result.starts_with('{') || matches!(format, Format::Other | Format::InToto) {
         return Err(wrong(Format::InToto, "what its scanner found is not in a format that is known"));
     }
-    let mut report = super::read_json(result).map_err(|error| shift(error, predicate, offset))?;
+    let mut report = super::read_json(result).map_err(|error| json::in_whole(error, predicate, result))?;
     report.created = report.created.or(read.metadata.and_then(|metadata| metadata.0.scan_finished_on.0));
     Ok(report)
 }

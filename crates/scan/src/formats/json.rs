@@ -8,8 +8,9 @@ use manifest_schema::Timestamp;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
-use super::{LIMIT, malformed};
+use super::{LIMIT, malformed, position};
 use crate::report::ReadError;
 
 /// What a list says that is too long; serde carries no errors of other types.
@@ -18,6 +19,24 @@ const TOO_LONG: &str = "a list is longer than is read";
 /// Reads one document, all of it.
 pub(crate) fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, ReadError> {
     serde_json::from_str::<Object<T>>(text).map(|document| document.0).map_err(error)
+}
+
+/// Reads a part of a document. Errors have their place in the whole.
+pub(crate) fn parse_part<'a, T: Deserialize<'a>>(whole: &str, part: &'a RawValue) -> Result<T, ReadError> {
+    parse(part.get()).map_err(|error| in_whole(error, whole, part.get()))
+}
+
+/// An error in a part of a document, with its place in the whole.
+pub(crate) fn in_whole(error: ReadError, whole: &str, part: &str) -> ReadError {
+    let offset = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize);
+    let (first, indent) = position(whole.as_bytes(), offset);
+    match error {
+        ReadError::Malformed { line, column, what } => {
+            let column = if line == 1 && column > 0 { column + indent - 1 } else { column };
+            ReadError::Malformed { line: line + first - 1, column, what }
+        }
+        other => other,
+    }
 }
 
 /// An error with its place, whose own text has that at its end.

@@ -1,8 +1,12 @@
 //! The formats of reports: one file for each family of programs, and what they share.
+//!
+//! A further format is a file here with its reader, a member of [`Format`], a mark in `recognise.rs`, and a sample in
+//! `tests/samples`, which the tests for damage then take up by themselves.
 
 mod about;
 mod clair;
 mod cyclonedx;
+mod gathered;
 mod grype;
 mod intoto;
 mod json;
@@ -19,9 +23,9 @@ mod xml;
 use manifest_schema::OutsideText;
 
 use self::xml::Xml;
-use crate::report::{FailedCheck, Finding, Format, ReadError, Report, Statement};
+use crate::report::{Format, ReadError, Report};
 
-/// The most findings, checks and statements that are looked at.
+/// The most findings, checks and statements that are looked at, and the most items of any other list.
 const LIMIT: usize = 200_000;
 
 /// Reads a report.
@@ -114,29 +118,4 @@ fn tool(name: &str, version: Option<&str>) -> Option<OutsideText> {
     let version = version.filter(|version| !version.is_empty());
     let tool = version.map_or_else(|| name.to_owned(), |version| format!("{name} {version}"));
     some(Some(tool))
-}
-
-impl Report {
-    fn find(&mut self, finding: Finding) -> Result<(), ReadError> {
-        self.has_room()?;
-        self.findings.push(finding);
-        Ok(())
-    }
-
-    fn fail(&mut self, check: FailedCheck) -> Result<(), ReadError> {
-        self.has_room()?;
-        self.failed.push(check);
-        Ok(())
-    }
-
-    fn state(&mut self, statement: Statement) -> Result<(), ReadError> {
-        self.has_room()?;
-        self.statements.push(statement);
-        Ok(())
-    }
-
-    fn has_room(&self) -> Result<(), ReadError> {
-        let have = self.findings.len() + self.failed.len() + self.statements.len();
-        if have < LIMIT { Ok(()) } else { Err(ReadError::TooMany { limit: LIMIT }) }
-    }
 }

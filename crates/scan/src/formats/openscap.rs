@@ -8,6 +8,7 @@
 
 use manifest_schema::{Digest, OutsideText, Timestamp};
 
+use super::gathered::Gathered;
 use super::xml::{Element, Xml};
 use super::{tool, wrong};
 use crate::report::{FailedCheck, Format, Kind, ReadError, Report, Severity};
@@ -27,7 +28,7 @@ pub(crate) fn format_of(root: &Element) -> Option<Format> {
 
 /// Reads what is inside the outermost element.
 pub(crate) fn read(xml: &mut Xml<'_>, root: &Element, format: Format) -> Result<Report, ReadError> {
-    let mut results = Results { report: Report::new(format, [Kind::Compliance]), found: 0, evaluated: 0 };
+    let mut results = Results { report: Gathered::new(format, [Kind::Compliance]), found: 0, evaluated: 0 };
     match format {
         Format::Arf => xml.children(|xml, element| match is_arf(&element, "reports") {
             true => xml.children(|xml, element| match is_arf(&element, "report") {
@@ -49,7 +50,7 @@ pub(crate) fn read(xml: &mut Xml<'_>, root: &Element, format: Format) -> Result<
     if results.evaluated == 0 {
         return Err(wrong(format, "none of its rules was evaluated"));
     }
-    Ok(results.report)
+    Ok(results.report.report())
 }
 
 fn is_arf(element: &Element, name: &str) -> bool {
@@ -58,7 +59,7 @@ fn is_arf(element: &Element, name: &str) -> bool {
 
 /// All results of a document; a benchmark may have been evaluated more than once.
 struct Results {
-    report: Report,
+    report: Gathered,
     found: usize,
     evaluated: usize,
 }

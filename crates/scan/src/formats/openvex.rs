@@ -8,8 +8,9 @@ use manifest_schema::{Digest, OutsideText, Timestamp};
 use serde::Deserialize;
 
 use super::about::digest_of_name;
+use super::gathered::Gathered;
 use super::json::{self, List, Object, Objects, TextOr, Time};
-use super::{some, wrong};
+use super::{LIMIT, some, wrong};
 use crate::report::{Format, Kind, Product, ReadError, Report, Statement, Status};
 
 #[derive(Deserialize)]
@@ -99,7 +100,7 @@ pub(crate) fn read(text: &str) -> Result<Report, ReadError> {
 /// Reads a document whose statements are about `subjects` if they name no product ("Inheritance Flow").
 pub(crate) fn read_about(text: &str, subjects: &[Product]) -> Result<Report, ReadError> {
     let document: Document = json::parse(text)?;
-    let mut report = Report::new(Format::OpenVex, [Kind::Vex]);
+    let mut report = Gathered::new(Format::OpenVex, [Kind::Vex]);
     report.tool = some(document.tooling);
     report.created = document.timestamp.0;
     if document.statements.0.is_empty() {
@@ -108,7 +109,7 @@ pub(crate) fn read_about(text: &str, subjects: &[Product]) -> Result<Report, Rea
     for Object(said) in document.statements.0 {
         report.state(statement(said, document.timestamp.0, subjects)?)?;
     }
-    Ok(report)
+    Ok(report.report())
 }
 
 fn statement(said: Said, issued: Option<Timestamp>, subjects: &[Product]) -> Result<Statement, ReadError> {
@@ -134,6 +135,10 @@ fn statement(said: Said, issued: Option<Timestamp>, subjects: &[Product]) -> Res
     let mut parts = BTreeSet::new();
     for part in said.subcomponents.unwrap_or_default().0 {
         add_part(&mut parts, part)?;
+    }
+    let count = said.products.as_ref().map_or(subjects.len(), |products| products.0.len().max(subjects.len()));
+    if count.saturating_mul(parts.len()) > LIMIT {
+        return Err(ReadError::TooMany { limit: LIMIT });
     }
     let mut products = Vec::new();
     for one in said.products.unwrap_or_default().0 {

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use manifest_schema::OutsideText;
 use serde::Deserialize;
 
+use super::gathered::Gathered;
 use super::json::{self, Object, Objects};
 use super::{some, tool, wrong};
 use crate::report::{FailedCheck, Finding, Format, Kind, ReadError, Report, Severity};
@@ -85,7 +86,7 @@ struct Vulnerability {
 /// Reads the report of a check.
 pub(crate) fn read_check(text: &str) -> Result<Report, ReadError> {
     let check: Check = json::parse(text)?;
-    let mut report = Report::new(Format::RoxctlCheck, [Kind::Policy]);
+    let mut report = Gathered::new(Format::RoxctlCheck, [Kind::Policy]);
     report.tool = tool("roxctl", None);
     for entity in json::all(check.results) {
         let before = report.failed.len();
@@ -108,13 +109,13 @@ pub(crate) fn read_check(text: &str) -> Result<Report, ReadError> {
         counted(Format::RoxctlCheck, entity.summary.0.total, report.failed.len() - before)?;
     }
     counted(Format::RoxctlCheck, check.summary.0.total, report.failed.len())?;
-    Ok(report)
+    Ok(report.report())
 }
 
 /// Reads the report of a scan.
 pub(crate) fn read_scan(text: &str) -> Result<Report, ReadError> {
     let Object(scanned) = json::parse::<Scan>(text)?.result;
-    let mut report = Report::new(Format::RoxctlScan, [Kind::Vulnerabilities]);
+    let mut report = Gathered::new(Format::RoxctlScan, [Kind::Vulnerabilities]);
     report.tool = tool("roxctl", None);
     for vulnerability in json::all(scanned.vulnerabilities) {
         report.find(Finding {
@@ -132,7 +133,7 @@ pub(crate) fn read_scan(text: &str) -> Result<Report, ReadError> {
     if scanned.summary.0.total != distinct.len() {
         counted(Format::RoxctlScan, scanned.summary.0.total, report.findings.len())?;
     }
-    Ok(report)
+    Ok(report.report())
 }
 
 fn counted(format: Format, total: usize, listed: usize) -> Result<(), ReadError> {

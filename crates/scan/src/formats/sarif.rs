@@ -10,26 +10,31 @@ use std::collections::{BTreeSet, HashMap};
 
 use manifest_schema::OutsideText;
 use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
 
+use super::gathered::Gathered;
 use super::json::{self, List, Object, Objects, Seen, Time};
 use super::{some, tool, wrong};
 use crate::report::{FailedCheck, Finding, Format, Kind, ReadError, Report, Severity};
 
 #[derive(Deserialize)]
-struct Log {
+struct Log<'a> {
     version: String,
-    runs: Objects<Run>,
+    #[serde(borrow)]
+    runs: Objects<Run<'a>>,
     #[serde(default, rename = "inlineExternalProperties")]
     inline_external_properties: Seen,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Run {
+struct Run<'a> {
     tool: Object<Tool>,
     results: Option<Objects<Found>>,
     invocations: Option<Objects<Invocation>>,
-    properties: Option<Object<RunProperties>>,
+    #[serde(borrow)]
+    properties: Option<&'a RawValue>,
     #[serde(default)]
     external_property_file_references: Seen,
 }
@@ -37,6 +42,12 @@ struct Run {
 #[derive(Deserialize)]
 struct Tool {
     driver: Object<Driver>,
+    extensions: Option<Objects<Extension>>,
+}
+
+#[derive(Deserialize)]
+struct Extension {
+    rules: Option<Objects<Rule>>,
 }
 
 #[derive(Deserialize)]
@@ -53,6 +64,7 @@ struct Driver {
 struct Rule {
     id: String,
     default_configuration: Option<Object<Configuration>>,
+    help: Option<Object<Message>>,
     properties: Option<Object<RuleProperties>>,
 }
 
@@ -64,7 +76,7 @@ struct Configuration {
 #[derive(Deserialize, Default)]
 struct RuleProperties {
     #[serde(rename = "security-severity")]
-    security_severity: Option<String>,
+    security_severity: Option<Value>,
     tags: Option<List<String>>,
 }
 
@@ -85,7 +97,7 @@ struct Invocation {
     end_time_utc: Time,
 }
 
-/// What Trivy tells of the image.
+/// What Trivy tells of an image; for anything else it has no such properties.
 #[derive(Deserialize)]
 struct RunProperties {
     #[serde(rename = "imageName")]
@@ -154,7 +166,7 @@ struct ArtifactLocation {
 
 /// Reads a report.
 pub(crate) fn read(text: &str) -> Result<Report, ReadError> {
-    let log: Log = json::parse(text)?;
+    let log: Log<'_> = json::parse(text)?;
     if !log.version.starts_with("2.1.") {
         return Err(wrong(Format::Sarif, "its version is not 2.1"));
     }
@@ -164,15 +176,15 @@ pub(crate) fn read(text: &str) -> Result<Report, ReadError> {
     if log.runs.0.is_empty() {
         return Err(wrong(Format::Sarif, "it has no run"));
     }
-    let mut report = Report::new(Format::Sarif, []);
+    let mut report = Gathered::new(Format::Sarif, []);
     for Object(run) in log.runs.0 {
-        add(&mut report, run)?;
+        add(&mut report, text, run)?;
     }
-    Ok(report)
+    Ok(report.report())
 }
 
-fn add(report: &mut Report, run: Run) -> Result<(), ReadError> {
-    let Object(driver) = run.tool.0.driver;
+fn add(report: &mut Gathered, text: &str, run: Run<'_>) -> Result<(), ReadError> {
+    let Object(Tool { driver: Object(driver), extensions }) = run.tool;
     for invocation in json::all(run.invocations) {
         if !invocation.execution_successful {
             return Err(wrong(Format::Sarif, format!("the execution of {} was not successful", driver.name)));
@@ -193,16 +205,19 @@ fn add(report: &mut Report, run: Run) -> Result<(), ReadError> {
         (Some(others), Some(this)) => Some(OutsideText::new(format!("{}, {}", others.raw(), this.raw()))),
         (others, this) => others.or(this),
     };
-    let is_of_image = run.properties.as_ref().is_some_and(|properties| properties.0.image_name.is_some());
-    if let Some(Object(properties)) = run.properties {
+    let scanner = Scanner::by_name(&driver.name);
+    let mut is_of_image = scanner == Scanner::Images;
+    if let (Scanner::Trivy, Some(properties)) = (scanner, run.properties) {
+        let Object(properties) = json::parse_part::<Object<RunProperties>>(text, properties)?;
+        is_of_image = properties.image_name.is_some();
         name_image(report, properties)?;
     }
-    let scanner = Scanner::by_name(&driver.name);
-    if scanner.looks_for_vulnerabilities(is_of_image) {
+    if is_of_image {
         report.kinds.insert(Kind::Vulnerabilities);
     }
     let rules: Vec<Rule> = json::all(driver.rules).collect();
-    let by_id: HashMap<&str, &Rule> = rules.iter().rev().map(|rule| (rule.id.as_str(), rule)).collect();
+    let others: Vec<Rule> = json::all(extensions).flat_map(|extension| json::all(extension.rules)).collect();
+    let by_id: HashMap<&str, &Rule> = others.iter().chain(&rules).map(|rule| (rule.id.as_str(), rule)).collect();
     for Object(result) in results.0 {
         if matches!(result.kind, ResultKind::Pass | ResultKind::NotApplicable | ResultKind::Informational)
             || result.baseline_state.as_deref() == Some("absent")
@@ -217,9 +232,10 @@ fn add(report: &mut Report, run: Run) -> Result<(), ReadError> {
         let Some(id) = id.or(rule.map(|rule| rule.id.as_str())) else {
             return Err(wrong(Format::Sarif, "one of its results is of no rule"));
         };
-        let severity = severity(&result, rule);
+        let told = if scanner == Scanner::Other { Told::default() } else { Told::of(&result, rule) };
+        let severity = severity(&result, rule, &told);
         if scanner.is_vulnerability(id, rule) {
-            report.find(finding(id, &result, severity))?;
+            report.find(finding(id, &result, &told, severity))?;
         } else {
             report.fail(FailedCheck { name: OutsideText::new(id), severity, enforced: false })?;
         }
@@ -227,7 +243,7 @@ fn add(report: &mut Report, run: Run) -> Result<(), ReadError> {
     Ok(())
 }
 
-fn name_image(report: &mut Report, properties: RunProperties) -> Result<(), ReadError> {
+fn name_image(report: &mut Gathered, properties: RunProperties) -> Result<(), ReadError> {
     let about = &mut report.about;
     if let Some(id) = properties.image_id.filter(|id| !id.is_empty()) {
         about.digest(Format::Sarif, &id)?;
@@ -260,15 +276,6 @@ impl Scanner {
         }
     }
 
-    /// Trivy tells the image's name in the run's properties if it scanned one.
-    fn looks_for_vulnerabilities(self, is_of_image: bool) -> bool {
-        match self {
-            Self::Trivy => is_of_image,
-            Self::Images => true,
-            Self::Other => false,
-        }
-    }
-
     fn is_vulnerability(self, id: &str, rule: Option<&Rule>) -> bool {
         let has_tag = rule.and_then(|rule| rule.properties.as_ref()?.0.tags.as_ref());
         let has_tag = has_tag.is_some_and(|tags| tags.0.iter().any(|tag| tag == "vulnerability"));
@@ -288,41 +295,59 @@ fn vulnerability_in(rule: &str) -> Option<&str> {
     rule.get(at..at + "GHSA-xxxx-xxxx-xxxx".len())
 }
 
-fn finding(rule: &str, result: &Found, severity: Severity) -> Finding {
+/// What scanners of images tell in lines `Name: value`: Trivy in the message of a result, Grype in the help of its rule.
+#[derive(Default)]
+struct Told<'a>([&'a str; 2]);
+
+impl<'a> Told<'a> {
+    fn of(result: &'a Found, rule: Option<&'a Rule>) -> Self {
+        let help = rule.and_then(|rule| rule.help.as_ref()?.0.text.as_deref());
+        Self([result.message.0.text.as_deref().unwrap_or_default(), help.unwrap_or_default()])
+    }
+
+    /// The first value of one of these names.
+    fn value(&self, names: &[&str]) -> Option<&'a str> {
+        let is_one = |key: &str| names.iter().any(|name| key.trim().eq_ignore_ascii_case(name));
+        let lines = self.0.iter().flat_map(|text| text.lines()).filter_map(|line| line.split_once(':'));
+        let mut values = lines.filter(|(key, _)| is_one(key)).map(|(_, value)| value.trim());
+        values.next().filter(|value| !value.is_empty())
+    }
+}
+
+fn finding(rule: &str, result: &Found, told: &Told<'_>, severity: Severity) -> Finding {
     let id = vulnerability_in(rule).unwrap_or(rule);
-    let told = result.message.0.text.as_deref().unwrap_or_default();
-    let of_message = |name: &str| {
-        let mut lines = told.lines().filter_map(|line| line.split_once(':'));
-        let value = lines.find(|(key, _)| key.trim().eq_ignore_ascii_case(name))?.1.trim();
-        (!value.is_empty()).then(|| value.to_owned())
-    };
+    let told = |names: &[&str]| told.value(names).map(str::to_owned);
     let of_rule = || rule.strip_prefix(id)?.strip_prefix('-').map(str::to_owned);
     let of_place = || {
         let place = result.locations.as_ref()?.0.first()?;
         place.0.physical_location.as_ref()?.0.artifact_location.as_ref()?.0.uri.clone()
     };
-    let package = of_message("Package").or_else(of_rule).or_else(of_place).unwrap_or_default();
+    let package = told(&["Package"]).or_else(of_rule).or_else(of_place).unwrap_or_default();
     Finding {
         id: OutsideText::new(id),
         aliases: BTreeSet::new(),
         purl: package.starts_with("pkg:").then(|| OutsideText::new(package.as_str())),
         package: OutsideText::new(package),
-        version: some(of_message("Installed Version")),
-        fixed: some(of_message("Fixed Version")),
+        version: some(told(&["Installed Version", "Version"])),
+        fixed: some(told(&["Fixed Version", "Fix Version"])),
         severity,
     }
 }
 
-/// The word among the rule's tags (Trivy), or the worse of its `security-severity` and the level. What is still open has
-/// no level.
-fn severity(result: &Found, rule: Option<&Rule>) -> Severity {
+/// The scanner's word among the rule's tags (Trivy) or in what is told (Grype), or the worse of the rule's
+/// `security-severity` and the level. What is still open has no level.
+fn severity(result: &Found, rule: Option<&Rule>, told: &Told<'_>) -> Severity {
     let properties = rule.and_then(|rule| rule.properties.as_ref()).map(|properties| &properties.0);
     let tags = properties.and_then(|properties| properties.tags.as_ref()).map_or(&[][..], |tags| &tags.0);
-    let is_word = |tag: &&String| tag.eq_ignore_ascii_case("unknown") || Severity::from_word(tag) != Severity::Unknown;
-    if let Some(word) = tags.iter().find(is_word) {
+    let is_word = |word: &&str| word.eq_ignore_ascii_case("unknown") || Severity::from_word(word) != Severity::Unknown;
+    let words = tags.iter().map(String::as_str).chain(told.value(&["Severity"]));
+    if let Some(word) = words.into_iter().find(is_word) {
         return Severity::from_word(word);
     }
-    let score = properties.and_then(|properties| properties.security_severity.as_ref()?.parse().ok());
+    let score = properties.and_then(|properties| match properties.security_severity.as_ref()? {
+        Value::String(score) => score.parse().ok(),
+        score => score.as_f64(),
+    });
     let score = score.map_or(Severity::Unknown, Severity::from_score);
     if result.kind != ResultKind::Fail {
         return score;

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
+use super::gathered::Gathered;
 use super::json::{self, List, Object, Objects, Time};
 use super::{some, tool, wrong};
 use crate::report::{Finding, Format, Kind, ReadError, Report, Severity};
@@ -77,7 +78,7 @@ pub(crate) fn read(text: &str) -> Result<Report, ReadError> {
     if document.schema_version != 2 {
         return Err(wrong(Format::Trivy, "its SchemaVersion is not 2"));
     }
-    let mut report = Report::new(Format::Trivy, []);
+    let mut report = Gathered::new(Format::Trivy, []);
     report.tool = tool("trivy", document.trivy.and_then(|program| program.0.version).as_deref());
     report.created = document.created_at.0;
     if let Some(name) = document.artifact_name {
@@ -107,7 +108,7 @@ pub(crate) fn read(text: &str) -> Result<Report, ReadError> {
     if is_image && has_packages {
         report.kinds.insert(Kind::Vulnerabilities);
     }
-    Ok(report)
+    Ok(report.report())
 }
 
 fn finding(vulnerability: Vulnerability) -> Finding {

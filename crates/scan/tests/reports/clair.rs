@@ -27,6 +27,12 @@ fn a_report_of_the_indexer_says_nothing_of_vulnerabilities() {
 }
 
 #[test]
+fn a_report_of_vulnerabilities_may_tell_the_state_of_the_index() {
+    let report = changed(NAME, "\"enrichments\"", "\"success\": true, \"enrichments\"").unwrap();
+    assert_eq!((report.kinds.len(), report.findings.len()), (1, 3));
+}
+
+#[test]
 fn flaws_are_refused() {
     const INDEX: &str = "clair-index.json";
     refused(&[

@@ -64,6 +64,12 @@ fn statements_alone_are_no_report_of_vulnerabilities() {
 }
 
 #[test]
+fn a_link_to_another_document_tells_the_package_it_names() {
+    let report = changed(VEX, "/1#a", "/1#pkg:deb/debian/libexample1@1.2-3").unwrap();
+    assert!(lines(&report)[1].contains(" of pkg:deb/debian/libexample1@1.2-3() "));
+}
+
+#[test]
 fn the_form_in_xml_says_the_same() {
     let report = read(XML);
     assert_eq!((report.format, report.kinds.len()), (Format::CycloneDx, 3));
@@ -89,7 +95,7 @@ fn flaws_are_refused() {
         (JSON, "\"specVersion\": \"1.6\",", "", "missing field `specVersion`"),
         (JSON, "\"components\": [\n    {", "\"components\": {}, \"c\": [\n    {", "line 20, column 16"),
         (JSON, "{ \"id\": \"CVE-2031-0003\" }", "{}", "one of its vulnerabilities has no id"),
-        (JSON, "{ \"id\": \"CVE-2031-0003\" }", "7", "line 53, column 5: invalid type: integer"),
+        (JSON, "{ \"id\": \"CVE-2031-0003\" }", "7", "line 54, column 5: invalid type: integer"),
         (JSON, "\"not_affected\"", "\"harmless\"", "`harmless` is no state of an analysis"),
         (JSON, "\"score\": 9.8", "\"score\": \"9.8\"", "line 36, column "),
         (JSON, "\"timestamp\": \"2026", "\"timestamp\": \"x", "line 7, column "),

@@ -25,6 +25,12 @@ fn says_what_was_found() {
 }
 
 #[test]
+fn another_cve_is_no_name_of_a_cve() {
+    let report = changed(NAME, "\"ELSA-2031-0042\"", "\"CVE-2031-0011\"").unwrap();
+    assert_eq!(lines(&report)[1], "CVE-2031-0011 [] libexample 1.2 - fixed - medium");
+}
+
+#[test]
 fn a_folder_is_no_image() {
     let report = changed(NAME, "\"type\": \"image\"", "\"type\": \"directory\"").unwrap();
     assert!(report.kinds.is_empty());

@@ -59,6 +59,7 @@ fn flaws_are_refused() {
         (XCCDF, "</Benchmark>", "</Benchmark><a/>", "there is a second outermost element"),
         (XCCDF, "</Benchmark>", "</Benchmark>text", "there is text outside of elements"),
         (XCCDF, "encoding=\"UTF-8\"", "encoding=\"UTF-16\"", "its encoding is not UTF-8"),
+        (XCCDF, "<status date", "<status date=\"\" date", "line 3, column "),
         (XCCDF, "<status date", "<y:status date", "nothing is bound to `y:`"),
         (ARF, "<arf:reports>", "<arf:reports xmlns:arf=\"urn:other\">", "it has no TestResult"),
         (ARF, "<x:result>fail</x:result>", "<result>fail</result>", "a rule-result has no result"),
@@ -73,6 +74,14 @@ fn an_evaluation_of_nothing_is_refused() {
     let refusal = Report::read(text.as_bytes()).unwrap_err().to_string();
     assert_eq!(refusal, "it is a report of xccdf, but none of its rules was evaluated");
     assert!(changed(XCCDF, "<result>fail</result>", "<result>notselected</result>").is_ok());
+}
+
+#[test]
+fn text_may_be_written_in_every_way() {
+    for text in ["<![CDATA[fail]]>", "fa<!-- x -->il", "&#102;ail", "\n  fail <?x?>\n"] {
+        let report = changed(XCCDF, "<result>fail</result>", &format!("<result>{text}</result>")).unwrap();
+        assert_eq!(report.failed.len(), 3, "{text}");
+    }
 }
 
 #[test]

@@ -65,6 +65,36 @@ fn broken_json_is_refused_with_its_place() {
 }
 
 #[test]
+fn what_is_found_is_bounded() {
+    let some = |count: usize| format!("[{}]", vec![r#"{"VulnerabilityID": "a", "PkgName": "b"}"#; count].join(","));
+    let report = |lists: &[usize]| {
+        let results: Vec<String> = lists
+            .iter()
+            .map(|count| format!(r#"{{"Class": "os-pkgs", "Vulnerabilities": {}}}"#, some(*count)))
+            .collect();
+        let results = results.join(",");
+        Report::read(format!(r#"{{"SchemaVersion": 2, "ArtifactName": "a", "Results": [{results}]}}"#).as_bytes())
+    };
+    assert_eq!(report(&[200_000]).unwrap().findings.len(), 200_000);
+    for lists in [&[200_001][..], &[100_000, 100_001]] {
+        assert_eq!(report(lists).unwrap_err(), ReadError::TooMany { limit: 200_000 });
+    }
+}
+
+#[test]
+fn a_name_is_not_repeated_without_end() {
+    let references: Vec<String> = (0..3000).map(|n| format!(r#"{{"id": "{n}-{}"}}"#, "x".repeat(300))).collect();
+    let affects: Vec<String> = (0..3000).map(|n| format!(r#"{{"ref": "{n}"}}"#)).collect();
+    let text = format!(
+        r#"{{"bomFormat": "CycloneDX", "specVersion": "1.6", "vulnerabilities": [
+            {{"id": "a", "references": [{}], "affects": [{}]}}]}}"#,
+        references.join(","),
+        affects.join(",")
+    );
+    assert!(matches!(Report::read(text.as_bytes()), Err(ReadError::TooMany { .. })));
+}
+
+#[test]
 fn marks_of_two_formats_are_refused() {
     let refusal = changed("trivy.json", "\"SchemaVersion\"", "\"matches\": [], \"descriptor\": {}, \"SchemaVersion\"");
     let refusal = refusal.unwrap_err().to_string();

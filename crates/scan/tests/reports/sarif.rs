@@ -1,6 +1,6 @@
-use scan::{Format, Kind};
+use scan::{Format, Kind, Report};
 
-use crate::{about, changed, lines, read, refused};
+use crate::{about, changed, lines, read, refused, sample};
 
 const NAME: &str = "sarif.json";
 
@@ -25,18 +25,26 @@ fn says_what_was_found() {
 }
 
 #[test]
+fn what_a_scanner_tells_in_the_help_of_a_rule_is_read() {
+    let report = read("sarif-grype.json");
+    assert_eq!(report.kinds, [Kind::Vulnerabilities].into());
+    assert_eq!(lines(&report), ["CVE-2031-0012 [] busybox 1.37.0-r1 - fixed 1.37.0-r2 low"]);
+}
+
+#[test]
 fn a_score_makes_a_level_worse_and_never_better() {
-    let without_word = |tags: &str| {
-        changed(NAME, "\"security-severity\": \"5.0\", \"tags\": [\"vulnerability\", \"security\", \"CRITICAL\"]", tags)
-    };
+    let text = sample(NAME).replace("\\nSeverity: CRITICAL", "");
+    let of_rule = "\"security-severity\": \"5.0\", \"tags\": [\"vulnerability\", \"security\", \"CRITICAL\"]";
+    assert!(text.contains(of_rule));
     for (properties, severity) in [
         ("\"security-severity\": \"9.8\"", "critical"),
+        ("\"security-severity\": 9.8", "critical"),
         ("\"security-severity\": \"2.0\"", "high"),
         ("\"security-severity\": \"no number\"", "high"),
         ("\"tags\": [\"security\"]", "high"),
         ("\"tags\": [\"UNKNOWN\"]", "unknown"),
     ] {
-        let report = without_word(properties).unwrap();
+        let report = Report::read(text.replace(of_rule, properties).as_bytes()).unwrap();
         assert_eq!(report.findings[0].severity.as_str(), severity, "{properties}");
     }
 }
@@ -46,6 +54,8 @@ fn a_run_of_another_program_is_no_report_of_vulnerabilities() {
     let report = changed(NAME, "\"name\": \"Trivy\"", "\"name\": \"Bandit\"").unwrap();
     assert!(report.kinds.is_empty());
     assert_eq!(report.findings.len(), 2);
+    let report = changed(NAME, "\"name\": \"Trivy\"", "\"name\": \"grype\"").unwrap();
+    assert_eq!((report.kinds.len(), report.findings.len()), (1, 3));
     let report = changed(NAME, "\"imageName\"", "\"folder\"").unwrap();
     assert!(report.kinds.is_empty());
 }
@@ -92,6 +102,6 @@ fn flaws_are_refused() {
         (NAME, "\"imageID\": \"sha256:", "\"imageID\": \"", "is not a digest"),
         (NAME, "\"level\": \"note\"", "\"level\": \"note\", \"level\": \"none\"", "duplicate field `level`"),
     ]);
-    let empty = scan::Report::read(br#"{"version": "2.1.0", "runs": []}"#).unwrap_err();
+    let empty = Report::read(br#"{"version": "2.1.0", "runs": []}"#).unwrap_err();
     assert!(empty.to_string().contains("it has no run"));
 }

@@ -6,7 +6,7 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::{Affected, Analysis, Bom, Component, Vulnerability};
+use super::{Affected, Analysis, Bom, Component, Rating, Vulnerability};
 use crate::formats::json::{self, Counted, Object, Objects, Time};
 use crate::report::{ReadError, Report};
 
@@ -77,7 +77,7 @@ struct Property {
 struct OneVulnerability {
     id: Option<String>,
     references: Option<Objects<Reference>>,
-    ratings: Option<Objects<Rating>>,
+    ratings: Option<Objects<OneRating>>,
     affects: Option<Objects<Target>>,
     analysis: Option<Object<OneAnalysis>>,
 }
@@ -88,9 +88,10 @@ struct Reference {
 }
 
 #[derive(Deserialize)]
-struct Rating {
+struct OneRating {
     score: Option<f64>,
     severity: Option<String>,
+    method: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -189,7 +190,7 @@ fn vulnerability(one: OneVulnerability) -> Vulnerability {
     Vulnerability {
         id: one.id.unwrap_or_default(),
         references: json::all(one.references).map(|reference| reference.id).collect(),
-        ratings: json::all(one.ratings).map(|rating| (rating.severity, rating.score)).collect(),
+        ratings: json::all(one.ratings).map(rating).collect(),
         affects: json::all(one.affects).map(affected).collect(),
         analysis: analysis.map_or_else(Analysis::default, |analysis| Analysis {
             state: analysis.state,
@@ -198,6 +199,10 @@ fn vulnerability(one: OneVulnerability) -> Vulnerability {
             at: analysis.last_updated.0.or(analysis.first_issued.0),
         }),
     }
+}
+
+fn rating(one: OneRating) -> Rating {
+    Rating { severity: one.severity, score: one.score, method: one.method }
 }
 
 fn affected(target: Target) -> Affected {

@@ -1,6 +1,6 @@
 //! CycloneDX in XML (`bom-1.x.xsd`).
 
-use super::{Affected, Analysis, Bom, Component, Vulnerability};
+use super::{Affected, Analysis, Bom, Component, Rating, Vulnerability};
 use crate::formats::LIMIT;
 use crate::formats::json::time;
 use crate::formats::xml::{Element, Xml};
@@ -183,14 +183,15 @@ fn vulnerability(xml: &mut Xml<'_>, parent: &Element) -> Result<Vulnerability, R
     Ok(one)
 }
 
-fn rating(xml: &mut Xml<'_>, parent: &Element) -> Result<(Option<String>, Option<f64>), ReadError> {
-    let mut rating = (None, None);
+fn rating(xml: &mut Xml<'_>, parent: &Element) -> Result<Rating, ReadError> {
+    let mut rating = Rating::default();
     within(xml, &parent.namespace, |xml, element| {
         match element.name.as_str() {
-            "severity" => rating.0 = Some(xml.text()?),
+            "severity" => rating.severity = Some(xml.text()?),
+            "method" => rating.method = Some(xml.text()?),
             "score" => {
                 let score = xml.text()?;
-                rating.1 = Some(score.parse().map_err(|_| xml.error("the score is not a number"))?);
+                rating.score = Some(score.parse().map_err(|_| xml.error("the score is not a number"))?);
             }
             _ => {}
         }
