@@ -1,4 +1,4 @@
-//! Reading: what is known of a bundle, an image, an entry. Every question is answered from an index.
+//! Reading: what is known of a bundle, an image, an entry. Every question about one is answered from an index.
 //!
 //! Here is what anyone may ask ([`Ledger`]), in `within` what an act asks in its transaction; both use the statements of `sql`
 //! and read rows with `columns`.
@@ -6,6 +6,8 @@
 mod columns;
 mod sql;
 mod within;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use manifest_schema::document::Platform;
 use manifest_schema::{BundleId, Digest, OutsideText, Reference, Repository, Sequence, Stream, TagRef, Timestamp};
@@ -407,6 +409,31 @@ impl Ledger {
                 platform: maybe_parsed(row, 6)?,
             })
         })
+    }
+
+    /// The entries that brought what production tags named last, oldest first, each with these tags. Every image ever recorded
+    /// is looked at.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Damaged`].
+    pub fn newest_images(&self) -> Result<BTreeMap<EntryNumber, BTreeSet<TagRef>>, Error> {
+        let rows: Vec<(EntryNumber, TagRef)> =
+            self.list("SELECT max(entry), production FROM image GROUP BY production", [], |row| {
+                Ok((number(row, 0)?, parsed(row, 1)?))
+            })?;
+        let mut newest: BTreeMap<EntryNumber, BTreeSet<TagRef>> = BTreeMap::new();
+        for (entry, tag) in rows {
+            newest.entry(entry).or_default().insert(tag);
+        }
+        Ok(newest)
+    }
+
+    /// The bundles that will not be promoted, oldest first.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Damaged`].
+    pub fn rejected(&self) -> Result<Vec<BundleId>, Error> {
+        self.list("SELECT bundle FROM rejection ORDER BY entry", [], |row| parsed(row, 0))
     }
 
     /// The production signatures that name this digest, newest first, at most `limit`.
