@@ -432,7 +432,7 @@ impl Ledger {
     ///
     /// # Errors
     /// [`Error::Database`], [`Error::Damaged`].
-    pub fn rejected(&self) -> Result<Vec<BundleId>, Error> {
+    pub fn rejected_bundles(&self) -> Result<Vec<BundleId>, Error> {
         self.list("SELECT bundle FROM rejection ORDER BY entry", [], |row| parsed(row, 0))
     }
 

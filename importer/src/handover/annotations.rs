@@ -66,7 +66,7 @@ pub fn of(ledger: &Ledger, denied: &[Denied]) -> Result<Annotations, Error> {
         }
     }
     let mut refused: Vec<Digest> = denied.iter().filter(|image| image.refused).map(|image| image.digest).collect();
-    for bundle in ledger.rejected()? {
+    for bundle in ledger.rejected_bundles()? {
         let received = ledger.received_entry(&bundle)?.map(|stored| stored.entry.act);
         let Some(Act::Received(received)) = received else { continue };
         for waiting in received.images {
