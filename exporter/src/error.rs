@@ -97,10 +97,10 @@ pub enum Error {
         /// What it names.
         names: Vec<OutsideText>,
     },
-    /// An image has more reports than can be judged.
-    #[error("{origin}: its reports have more findings than are looked at")]
+    /// Images have more reports than can be judged together.
+    #[error("{origin}: its reports and those before it have more findings than are looked at in one bundle")]
     TooManyReports {
-        /// The image.
+        /// The image with which there are too many.
         origin: Box<manifest_schema::Reference>,
     },
     /// Images that do not pass the gate.

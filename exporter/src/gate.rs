@@ -10,16 +10,17 @@ use crate::error::Error;
 use crate::reports::Attached;
 use crate::resolve::{ResolvedImage, parse};
 
-/// Judges an image by what was attached to it, here and at its origin.
+/// Judges an image by what was attached to it, here and at its origin. `weight` grows by the memory that its reports take.
 ///
 /// # Errors
-/// If something that is attached to it at its origin cannot be read.
+/// If something that is attached to it at its origin cannot be read; [`Error::TooManyReports`].
 pub(crate) fn judge(
     gate: &ScanGate,
     image: &ResolvedImage,
     attached: &[Attached<'_>],
     source: &dyn Source,
     now: Timestamp,
+    weight: &mut usize,
 ) -> Result<Verdict, Error> {
     let rules = gate.rules();
     let mut carried: Vec<Carried> = attached
@@ -29,7 +30,8 @@ pub(crate) fn judge(
             Carried::new(rules, *subject, noted.digest, Some(noted.name.clone()), noted.dated, file.report().clone())
         })
         .collect();
-    let mut weight: usize = carried.iter().map(Carried::weight).sum();
+    // The other side holds those of all images together.
+    *weight += carried.iter().map(Carried::weight).sum::<usize>();
     for referrer in image.referrers.iter().filter(|r| image.documents.contains(&r.subject)) {
         let Some(descriptor) = image.attached.get(&referrer.digest) else { continue };
         let bytes = source.document(&descriptor.digest, descriptor.size)?;
@@ -41,13 +43,13 @@ pub(crate) fn judge(
             if let Some(report) =
                 Carried::read(rules, referrer.subject, layer.digest, name, attached.created, bytes.bytes())
             {
-                weight += report.weight();
+                *weight += report.weight();
                 carried.push(report);
             }
         }
-        if weight > LIMITS.reports {
-            return Err(Error::TooManyReports { origin: Box::new(image.origin.clone()) });
         }
+    if *weight > LIMITS.reports {
+        return Err(Error::TooManyReports { origin: Box::new(image.origin.clone()) });
     }
     Ok(gate.judge(&facts(image), &carried, Dated { now, tolerance: signing::DEFAULT_CLOCK_TOLERANCE }))
 }

@@ -134,7 +134,7 @@ impl Explain for Error {
             Error::ReportNamesImage { .. } => "name an image of this release, as it is asked for or called",
             Error::ReportForWhich { .. } => "say which image it is for: --attach FILE=IMAGE",
             Error::ReportFile { .. } => "name a file that is there: --attach FILE[=IMAGE]",
-            Error::TooManyReports { .. } => "attach fewer reports to one image",
+            Error::TooManyReports { .. } => "split the release into several, or limit fewer severities",
             Error::Gate { .. } => {
                 "repair the images, or add an exception with an end and a reason to `gate: {scan: {exceptions: [...]}}` (docs/scanning.md)"
             }

@@ -158,7 +158,7 @@ pub(crate) fn resolve(request: &Request, carry: &Carry<'_>, progress: &Progress)
     let places = Sources::new(&request.registries);
     // The first source is that of the reports.
     let mut sources = vec![request.reports.source()];
-    let mut attached_reports = BTreeSet::new();
+    let (mut attached_reports, mut weight) = (BTreeSet::new(), 0);
     let only = request.images.len() == 1 && !request.release;
     let mut images: Vec<ResolvedImage> = Vec::new();
     let mut names: HashMap<Reference, Digest> = HashMap::new();
@@ -200,7 +200,7 @@ pub(crate) fn resolve(request: &Request, carry: &Carry<'_>, progress: &Progress)
                 let reports = request.reports.attach(&mut walk, &mut image, sources[0].as_ref(), &called, only)?;
                 attached_reports.extend(reports.iter().map(|report| report.at));
                 if let Some(scan) = &request.gate {
-                    image.verdict = Some(gate::judge(scan, &image, &reports, place, request.now)?);
+                    image.verdict = Some(gate::judge(scan, &image, &reports, place, request.now, &mut weight)?);
                 }
                 if let Some(now) = &image.moved {
                     let origin = &image.origin;

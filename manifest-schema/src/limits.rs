@@ -39,7 +39,7 @@ pub struct Limits {
     pub cosign_payload: u64,
     /// One report of a scanner, or any other blob that is attached to an image and read with the admission section.
     pub report: u64,
-    /// What is kept in memory of the reports of one image, to judge it by.
+    /// What is kept in memory of the reports of one bundle, to judge its images by.
     pub reports: usize,
     /// How many referrers may refer to each other in a row.
     pub referrer_depth: usize,
