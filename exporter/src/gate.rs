@@ -47,7 +47,7 @@ pub(crate) fn judge(
                 carried.push(report);
             }
         }
-        }
+    }
     if *weight > LIMITS.reports {
         return Err(Error::TooManyReports { origin: Box::new(image.origin.clone()) });
     }

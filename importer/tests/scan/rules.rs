@@ -205,3 +205,62 @@ fn a_gate_on_the_command_line_is_for_sites_without_a_configuration() {
     let mut verify = site.import(&["verify", "--trust", "trust/release.asc", "--identity", "enclave.key", "--to", &to]);
     run(verify.args(["--gate", "gate.yaml"]).arg(&bundle)).expect_code(3).expect_stdout("CVE-2026-1 in openssl");
 }
+
+#[test]
+fn what_is_attached_at_the_origin_counts_on_both_sides() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    // What one site has received is the next one's origin: the report is a referrer there.
+    let first = attached(&trivy(&api(), 1, CRITICAL));
+    first.receive(&first.packed(1), &[]).expect_code(0);
+    let mut site = Site::between(first.production, testkit::Registry::start());
+    site.release["gate"] = no_critical();
+    site.pack(1, &[]).expect_code(3).expect_stderr("CVE-2026-1 in openssl");
+    site.release.as_object_mut().unwrap().remove("gate");
+    site.import["gate"] = no_critical();
+    let bundle = site.packed(1);
+    site.receive(&bundle, &[]).expect_code(3).expect_stderr("CVE-2026-1 in openssl");
+    site.import["gate"]["scan"]["max"]["critical"] = 1.into();
+    site.receive(&bundle, &[]).expect_code(0);
+    assert_eq!(recorded(&site).reports[0].unused, None);
+    // The time that the first site gave it came along.
+    let mut undated = trivy(&api(), 1, &[]);
+    undated.as_object_mut().unwrap().remove("CreatedAt");
+    let dated = attached(&undated);
+    dated.receive(&dated.packed(1), &[]).expect_code(0);
+    let site = Site::between(dated.production, testkit::Registry::start());
+    let mut site = site;
+    site.release["gate"] = no_critical();
+    site.packed(1);
+}
+
+#[test]
+fn what_the_documents_show_is_a_gate_and_a_scanner() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/scanning.md");
+    let document = fs::read_to_string(document).unwrap();
+    let blocks = document.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let shown: Vec<Value> = blocks.map(|block| serde_saphyr::from_str(block).unwrap()).collect();
+    assert_eq!(shown.len(), 2);
+    let mut site = attached(&trivy(&api(), 1, &[]));
+    let bundle = site.packed(1);
+    let vex = json!({
+        "@context": "https://openvex.dev/ns/v0.2.0", "@id": "https://prod.example/vex/1", "author": "production",
+        "timestamp": "2026-01-01T00:00:00Z", "version": 1,
+        "statements": [{
+            "vulnerability": { "name": "CVE-2026-1" }, "products": [{ "@id": "pkg:deb/debian/openssl" }],
+            "status": "not_affected", "justification": "vulnerable_code_not_in_execute_path",
+        }],
+    });
+    for folder in [site.import_dir(), site.export_dir()] {
+        fs::write(folder.join("ours.openvex.json"), vex.to_string()).unwrap();
+    }
+    site.import["gate"] = shown[0]["gate"].clone();
+    site.import["scan"] = shown[1]["scan"].clone();
+    run(site.import(&["inspect"]).arg(&bundle)).expect_code(0).expect_stdout("no report of sbom");
+    site.release["gate"] = shown[0]["gate"].clone();
+    run(&mut site.export(&["plan", "--sequence", "2"])).expect_code(3).expect_stderr("no report of sbom");
+}
