@@ -87,7 +87,9 @@ impl Results {
                 "target" => {
                     let target = xml.text()?;
                     self.report.about.digests.extend(digests_in(&target));
-                    self.report.about.name(target);
+                    if target != "unknown" {
+                        self.report.about.name(target);
+                    }
                 }
                 "target-facts" => xml.children(|xml, fact| {
                     match fact.attribute("name") {

@@ -25,6 +25,8 @@ fn an_envelope_is_opened() {
     assert_eq!(report.created.map(|time| time.to_string()).as_deref(), Some("2026-02-03T10:11:12Z"));
     assert_eq!(about(&report), ["registry.example/shop/cart:1.4"]);
     assert_eq!(lines(&report), ["xccdf_example_rule_owner medium"]);
+    let report = changed(ARF, ">registry.example/shop/cart:1.4<", ">unknown<").unwrap();
+    assert!(about(&report).is_empty());
 }
 
 #[test]
