@@ -40,10 +40,36 @@ impl About {
 
 /// The digest in a reference `name@sha256:…` or in the version of a package URL of type `oci` or `docker`.
 pub(crate) fn digest_of_name(name: &str) -> Option<Digest> {
-    let after = name.rsplit_once('@')?.1;
-    if name.starts_with("pkg:") && !name.starts_with("pkg:oci/") && !name.starts_with("pkg:docker/") {
-        return None;
+    if !name.starts_with("pkg:") {
+        return name.rsplit_once('@')?.1.parse().ok();
     }
-    let end = after.find(['?', '#']).unwrap_or(after.len());
-    after[..end].replace("%3A", ":").replace("%3a", ":").parse().ok()
+    // What follows the version of a package URL may have an `@` as well.
+    let name = name.split(['?', '#']).next()?;
+    let is_image = name.starts_with("pkg:oci/") || name.starts_with("pkg:docker/");
+    let version = name.rsplit_once('@').filter(|_| is_image)?.1;
+    version.replace("%3A", ":").replace("%3a", ":").parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_is_told_by_references_and_package_urls_of_images() {
+        let (three, four) = ("3".repeat(64), "4".repeat(64));
+        let expected = format!("sha256:{three}").parse().ok();
+        let of = |name: &str| digest_of_name(&name.replace("<3>", &three).replace("<4>", &four));
+        for name in [
+            "registry.example/shop/cart@sha256:<3>",
+            "registry.example/shop/cart:1@sha256:<3>",
+            "pkg:oci/cart@sha256:<3>",
+            "pkg:oci/cart@sha256%3A<3>?repository_url=registry.example/a@sha256:<4>",
+            "pkg:docker/shop/cart@sha256%3a<3>#a@sha256:<4>",
+        ] {
+            assert_eq!(of(name), expected, "{name}");
+        }
+        for name in ["cart:1", "cart@sha256:<3>4", "pkg:oci/cart?a=b@sha256:<4>", "pkg:generic/cart@sha256:<3>", "@"] {
+            assert_eq!(of(name), None, "{name}");
+        }
+    }
 }

@@ -22,6 +22,8 @@ use crate::report::{About, Finding, Format, Kind, Product, ReadError, Report, Se
 #[derive(Default)]
 struct Bom {
     spec_version: String,
+    /// `urn:uuid:` and the identifier of the document.
+    serial: Option<String>,
     created: Option<Timestamp>,
     /// The name and version of the first program.
     tool: Option<(String, Option<String>)>,
@@ -77,6 +79,16 @@ struct Analysis {
 }
 
 impl Bom {
+    /// The `bom-ref` that a reference means if it is one of this document: itself, or in a BOM-Link
+    /// `urn:cdx:serial/version#bom-ref`.
+    fn own<'a>(&self, reference: &'a str) -> Option<&'a str> {
+        let Some(link) = reference.strip_prefix("urn:cdx:") else {
+            return Some(reference);
+        };
+        let serial = self.serial.as_deref()?.strip_prefix("urn:uuid:")?;
+        Some(link.strip_prefix(serial)?.strip_prefix('/')?.split_once('#')?.1)
+    }
+
     fn report(self) -> Result<Report, ReadError> {
         if !self.spec_version.starts_with("1.") {
             return Err(wrong(Format::CycloneDx, "its version is not 1"));
@@ -130,7 +142,7 @@ impl Bom {
             return report.find(finding);
         }
         for affected in &vulnerability.affects {
-            let component = find_component(&affected.reference, known);
+            let component = self.own(&affected.reference).and_then(|own| known.get(own));
             let mut one = finding.clone();
             match component {
                 Some(component) => {
@@ -160,10 +172,11 @@ impl Bom {
         let mut is_of_whole = vulnerability.affects.is_empty();
         let subject = self.subject.as_ref().and_then(|subject| subject.reference.as_deref());
         for affected in &vulnerability.affects {
-            let component = find_component(&affected.reference, known);
+            let own = self.own(&affected.reference);
+            let component = own.and_then(|own| known.get(own));
             let name =
                 component.and_then(|component| component.purl.as_deref()).unwrap_or(outside_name(&affected.reference));
-            let is_whole = subject.is_some_and(|subject| is_reference_to(&affected.reference, subject));
+            let is_whole = subject.is_some() && own == subject;
             match &mut whole {
                 Some(_) if is_whole => is_of_whole = true,
                 Some(whole) => drop(whole.parts.insert(OutsideText::new(name))),
@@ -204,17 +217,6 @@ fn status(state: &str) -> Result<Status, ReadError> {
         "in_triage" => Status::UnderInvestigation,
         _ => return Err(wrong(Format::CycloneDx, format!("`{state}` is no state of an analysis"))),
     })
-}
-
-/// A reference is a `bom-ref` of this document, or a BOM-Link `urn:cdx:serial/version#bom-ref`.
-fn is_reference_to(reference: &str, bom_ref: &str) -> bool {
-    reference == bom_ref
-        || reference.starts_with("urn:cdx:") && reference.split_once('#').is_some_and(|(_, part)| part == bom_ref)
-}
-
-fn find_component<'a>(reference: &str, known: &BTreeMap<&str, &'a Component>) -> Option<&'a Component> {
-    let part = reference.strip_prefix("urn:cdx:").and_then(|link| link.split_once('#')).map(|(_, part)| part);
-    known.get(reference).or_else(|| known.get(part?)).copied()
 }
 
 /// What a reference that leads out of the document says of the component: many tools make a `bom-ref` of its package URL.

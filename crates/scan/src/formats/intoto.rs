@@ -155,7 +155,7 @@ fn read_spdx(predicate: &str) -> Result<Report, ReadError> {
     if !spdx::is_tag_value(&text) {
         return Err(wrong(Format::InToto, "its predicate is not of spdx, as its type says"));
     }
-    spdx::read_tag_value(&text).map_err(in_payload)
+    spdx::read_tag_value(&text).map_err(|error| wrong(Format::Spdx, error.to_string()))
 }
 
 /// `COSIGN_VULN_ATTESTATION_SPEC.md`: the output of a scanner, with the time of the scan.

@@ -86,13 +86,17 @@ impl Results {
             match element.name.as_str() {
                 "target" => {
                     let target = xml.text()?;
-                    self.report.about.digests.extend(digests_in(&target));
-                    self.report.about.name(target);
+                    self.name(target);
                 }
                 "target-facts" => xml.children(|xml, fact| {
                     match fact.attribute("name") {
                         Some("urn:xccdf:fact:scanner:name") => scanner.0 = Some(xml.text()?),
                         Some("urn:xccdf:fact:scanner:version") => scanner.1 = Some(xml.text()?),
+                        // Of a scan of an image the target is `unknown`, and the image is named here.
+                        Some("urn:xccdf:fact:identifier") => {
+                            let identifier = xml.text()?;
+                            self.name(identifier);
+                        }
                         _ => {}
                     }
                     Ok(())
@@ -106,6 +110,20 @@ impl Results {
             self.report.tool = tool(&name, version.as_deref());
         }
         Ok(())
+    }
+
+    /// `oscap-podman` writes `podman-image://id [tag tag]`, the id without the name of its algorithm.
+    fn name(&mut self, target: String) {
+        let about = &mut self.report.about;
+        about.digests.extend(digests_in(&target));
+        if let Some(image) = target.strip_prefix("podman-image://") {
+            let (id, tags) = image.split_once(' ').unwrap_or((image, ""));
+            about.digests.extend(format!("sha256:{id}").parse::<Digest>());
+            tags.trim_matches(['[', ']']).split_whitespace().for_each(|tag| about.name(tag));
+        }
+        if target != "unknown" {
+            about.name(target);
+        }
     }
 
     fn read_rule(&mut self, xml: &mut Xml<'_>, rule: &Element) -> Result<(), ReadError> {

@@ -6,163 +6,20 @@
 //!
 //! Suppressed results count. A suppression does not say who decided it, and one scanner wrote one for all that it found.
 
+mod log;
+mod scanner;
+
 use std::collections::{BTreeSet, HashMap};
 
 use manifest_schema::OutsideText;
-use serde::Deserialize;
 use serde_json::Value;
-use serde_json::value::RawValue;
 
+use self::log::{Found, Level, Log, ResultKind, Rule, Run, RunProperties, Tool};
+use self::scanner::{Scanner, Told, vulnerability_in};
 use super::gathered::Gathered;
-use super::json::{self, List, Object, Objects, Seen, Time};
+use super::json::{self, Object};
 use super::{some, tool, wrong};
 use crate::report::{FailedCheck, Finding, Format, Kind, ReadError, Report, Severity};
-
-#[derive(Deserialize)]
-struct Log<'a> {
-    version: String,
-    #[serde(borrow)]
-    runs: Objects<Run<'a>>,
-    #[serde(default, rename = "inlineExternalProperties")]
-    inline_external_properties: Seen,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Run<'a> {
-    tool: Object<Tool>,
-    results: Option<Objects<Found>>,
-    invocations: Option<Objects<Invocation>>,
-    #[serde(borrow)]
-    properties: Option<&'a RawValue>,
-    #[serde(default)]
-    external_property_file_references: Seen,
-}
-
-#[derive(Deserialize)]
-struct Tool {
-    driver: Object<Driver>,
-    extensions: Option<Objects<Extension>>,
-}
-
-#[derive(Deserialize)]
-struct Extension {
-    rules: Option<Objects<Rule>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Driver {
-    name: String,
-    version: Option<String>,
-    semantic_version: Option<String>,
-    rules: Option<Objects<Rule>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Rule {
-    id: String,
-    default_configuration: Option<Object<Configuration>>,
-    help: Option<Object<Message>>,
-    properties: Option<Object<RuleProperties>>,
-}
-
-#[derive(Deserialize)]
-struct Configuration {
-    level: Option<Level>,
-}
-
-#[derive(Deserialize, Default)]
-struct RuleProperties {
-    #[serde(rename = "security-severity")]
-    security_severity: Option<Value>,
-    tags: Option<List<String>>,
-}
-
-#[derive(Deserialize, Clone, Copy)]
-#[serde(rename_all = "lowercase")]
-enum Level {
-    None,
-    Note,
-    Warning,
-    Error,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Invocation {
-    execution_successful: bool,
-    #[serde(default)]
-    end_time_utc: Time,
-}
-
-/// What Trivy tells of an image; for anything else it has no such properties.
-#[derive(Deserialize)]
-struct RunProperties {
-    #[serde(rename = "imageName")]
-    image_name: Option<String>,
-    #[serde(rename = "imageID")]
-    image_id: Option<String>,
-    #[serde(rename = "repoTags")]
-    repo_tags: Option<List<String>>,
-    #[serde(rename = "repoDigests")]
-    repo_digests: Option<List<String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Found {
-    rule_id: Option<String>,
-    rule_index: Option<i64>,
-    rule: Option<Object<RuleReference>>,
-    level: Option<Level>,
-    #[serde(default)]
-    kind: ResultKind,
-    baseline_state: Option<String>,
-    message: Object<Message>,
-    locations: Option<Objects<Location>>,
-}
-
-#[derive(Deserialize)]
-struct RuleReference {
-    id: Option<String>,
-    index: Option<i64>,
-}
-
-#[derive(Deserialize, Default, Clone, Copy, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-enum ResultKind {
-    #[default]
-    Fail,
-    Pass,
-    Open,
-    Review,
-    NotApplicable,
-    Informational,
-}
-
-#[derive(Deserialize)]
-struct Message {
-    text: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Location {
-    physical_location: Option<Object<PhysicalLocation>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct PhysicalLocation {
-    artifact_location: Option<Object<ArtifactLocation>>,
-}
-
-#[derive(Deserialize)]
-struct ArtifactLocation {
-    uri: Option<String>,
-}
 
 /// Reads a report.
 pub(crate) fn read(text: &str) -> Result<Report, ReadError> {
@@ -255,63 +112,6 @@ fn name_image(report: &mut Gathered, properties: RunProperties) -> Result<(), Re
         about.repo_digest(Format::Sarif, digest)?;
     }
     Ok(())
-}
-
-/// How a program uses SARIF.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Scanner {
-    /// Vulnerabilities, misconfigurations, secrets and licences, of images and of other things.
-    Trivy,
-    /// Vulnerabilities of images alone.
-    Images,
-    Other,
-}
-
-impl Scanner {
-    fn by_name(name: &str) -> Self {
-        match name.to_ascii_lowercase().as_str() {
-            "trivy" => Self::Trivy,
-            "grype" | "anchore container vulnerability report (t0)" | "docker scout" | "snyk container" => Self::Images,
-            _ => Self::Other,
-        }
-    }
-
-    fn is_vulnerability(self, id: &str, rule: Option<&Rule>) -> bool {
-        let has_tag = rule.and_then(|rule| rule.properties.as_ref()?.0.tags.as_ref());
-        let has_tag = has_tag.is_some_and(|tags| tags.0.iter().any(|tag| tag == "vulnerability"));
-        self == Self::Images || has_tag || vulnerability_in(id).is_some()
-    }
-}
-
-/// The id of CVE or GitHub in that of a rule, which often has more.
-fn vulnerability_in(rule: &str) -> Option<&str> {
-    if let Some(at) = rule.find("CVE-") {
-        let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
-        let year = digits(&rule[at + 4..]);
-        let number = rule.get(at + 4 + year..)?.strip_prefix('-').map_or(0, digits);
-        return (year == 4 && number >= 4).then(|| &rule[at..at + 4 + year + 1 + number]);
-    }
-    let at = rule.find("GHSA-")?;
-    rule.get(at..at + "GHSA-xxxx-xxxx-xxxx".len())
-}
-
-/// What scanners of images tell in lines `Name: value`: Trivy in the message of a result, Grype in the help of its rule.
-#[derive(Default)]
-struct Told<'a>([&'a str; 2]);
-
-impl<'a> Told<'a> {
-    fn of(result: &'a Found, rule: Option<&'a Rule>) -> Self {
-        let help = rule.and_then(|rule| rule.help.as_ref()?.0.text.as_deref());
-        Self([result.message.0.text.as_deref().unwrap_or_default(), help.unwrap_or_default()])
-    }
-
-    /// The first value of one of these names.
-    fn value(&self, names: &[&str]) -> Option<&'a str> {
-        let is_one = |key: &str| names.iter().any(|name| key.trim().eq_ignore_ascii_case(name));
-        let lines = self.0.iter().flat_map(|text| text.lines()).filter_map(|line| line.split_once(':'));
-        let mut values = lines.filter(|(key, _)| is_one(key)).map(|(_, value)| value.trim());
-        values.next().filter(|value| !value.is_empty())
-    }
 }
 
 fn finding(rule: &str, result: &Found, told: &Told<'_>, severity: Severity) -> Finding {

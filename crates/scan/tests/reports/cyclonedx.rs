@@ -34,6 +34,13 @@ fn one_document_can_be_three_things() {
 }
 
 #[test]
+fn a_link_to_another_document_is_not_to_a_component_of_this_one() {
+    let report = changed(JSON, "urn:cdx:3e671687", "urn:cdx:00000000").unwrap();
+    let package = "urn:cdx:00000000-395b-41f5-a30f-a58921a69b79/1#b";
+    assert_eq!(lines(&report)[1], format!("CVE-2031-0001 [GHSA-aaaa-bbbb-cccc] {package} - - fixed - critical"));
+}
+
+#[test]
 fn a_list_of_contents_without_vulnerabilities_is_only_that() {
     let report = changed(JSON, "\"vulnerabilities\"", "\"others\"").unwrap();
     assert_eq!(report.kinds, [Kind::Sbom].into());

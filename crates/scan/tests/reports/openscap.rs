@@ -23,8 +23,11 @@ fn an_envelope_is_opened() {
     let report = read(ARF);
     assert_eq!((report.format, &report.kinds), (Format::Arf, &[Kind::Compliance].into()));
     assert_eq!(report.created.map(|time| time.to_string()).as_deref(), Some("2026-02-03T10:11:12Z"));
-    assert_eq!(about(&report), ["registry.example/shop/cart:1.4"]);
+    assert_eq!(about(&report)[..2], ["sha256:1111", "localhost/cart:1"]);
+    assert_eq!(about(&report)[3], "registry.example/shop/cart:1.4");
     assert_eq!(lines(&report), ["xccdf_example_rule_owner medium"]);
+    let report = changed(ARF, "fact:identifier", "fact:other").unwrap();
+    assert!(about(&report).is_empty());
 }
 
 #[test]
@@ -40,8 +43,8 @@ fn of_two_evaluations_the_older_time_and_all_rules_count() {
 #[test]
 fn flaws_are_refused() {
     refused(&[
-        (XCCDF, "<result>error</result>", "<result>fine</result>", "line 18, column "),
-        (XCCDF, "<result>error</result>", "", "line 18, column 80: a rule-result has no result"),
+        (XCCDF, "<result>error</result>", "<result>fine</result>", "line 19, column "),
+        (XCCDF, "<result>error</result>", "", "line 19, column 80: a rule-result has no result"),
         (
             XCCDF,
             "<result>error</result>",
@@ -53,7 +56,7 @@ fn flaws_are_refused() {
         (XCCDF, "end-time=\"2026-02-03T10:11:12+01:00\"", "end-time=\"soon\"", "the end-time is not a time"),
         (XCCDF, "end-time=\"2026-02-03T10:11:12+01:00\"", "start-time=\"\"", "line 7, column "),
         (XCCDF, "<target-facts>", "<target-facts", "line "),
-        (XCCDF, "</target-facts>", "", "line 23, column "),
+        (XCCDF, "</target-facts>", "", "line 24, column "),
         (XCCDF, "&amp;", "&nbsp;", "the entity `nbsp` is not defined"),
         (XCCDF, "<Benchmark ", "<!DOCTYPE x [<!ENTITY a \"b\">]><Benchmark ", "line 2, column "),
         (XCCDF, "</Benchmark>", "</Benchmark><a/>", "there is a second outermost element"),

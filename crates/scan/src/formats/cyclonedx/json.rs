@@ -14,6 +14,7 @@ use crate::report::{ReadError, Report};
 #[serde(rename_all = "camelCase")]
 struct Document {
     spec_version: String,
+    serial_number: Option<String>,
     metadata: Option<Object<Metadata>>,
     components: Option<Counted>,
     vulnerabilities: Option<Objects<OneVulnerability>>,
@@ -145,6 +146,7 @@ pub(crate) fn read(text: &str) -> Result<Report, ReadError> {
     let document: Document = json::parse(text)?;
     let mut bom = Bom {
         spec_version: document.spec_version,
+        serial: document.serial_number,
         has_components: document.components.is_some_and(|count| count.0 > 0),
         vulnerabilities: json::all(document.vulnerabilities).map(vulnerability).collect(),
         ..Bom::default()

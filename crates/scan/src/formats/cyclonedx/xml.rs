@@ -15,7 +15,11 @@ pub(crate) fn is_bom(root: &Element) -> bool {
 
 /// Reads what is inside the outermost element.
 pub(crate) fn read(xml: &mut Xml<'_>, root: &Element) -> Result<Report, ReadError> {
-    let mut bom = Bom { spec_version: root.namespace[NAMESPACE.len()..].to_owned(), ..Bom::default() };
+    let mut bom = Bom {
+        spec_version: root.namespace[NAMESPACE.len()..].to_owned(),
+        serial: root.attribute("serialNumber").map(str::to_owned),
+        ..Bom::default()
+    };
     let mut once = Once::default();
     within(xml, &root.namespace, |xml, element| match element.name.as_str() {
         "metadata" => {
