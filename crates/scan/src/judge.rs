@@ -79,7 +79,8 @@ pub struct Carried {
 }
 
 impl Carried {
-    /// Reads something that came with an image; `None` if it is none of the known formats. What is one and cannot be read
+    /// Reads something that came with an image; `None` if it is none of the known formats, or tells of
+    /// nothing that is known. What is one and cannot be read
     /// does not count.
     pub fn read(
         rules: &Rules,
@@ -91,6 +92,8 @@ impl Carried {
     ) -> Option<Self> {
         let (report, unreadable) = match Report::read(bytes) {
             Ok(report) if report.format == Format::Other => return None,
+            // A signature, for one: it tells nothing that could be judged here.
+            Ok(report) if report.format == Format::InToto && report.kinds.is_empty() => return None,
             Ok(report) => (report, None),
             Err(error) => (Report::new(error.format(), []), Some(error)),
         };

@@ -1,4 +1,5 @@
-//! In-toto statements, v0.1 and v1 (`in-toto/attestation`, `spec/v1/statement.md`), alone or in a DSSE envelope.
+//! In-toto statements, v0.1 and v1 (`in-toto/attestation`, `spec/v1/statement.md`), alone, in a DSSE envelope, or in one that a
+//! sigstore bundle holds.
 //!
 //! Signatures are not looked at. A predicate that is a report of another format is read as that; the statement's subject is
 //! then what the report is about, and digests that the predicate names itself do not add to it.
@@ -47,16 +48,29 @@ struct DigestSet {
     sha512: Option<String>,
 }
 
-/// Reads a statement or an envelope of one.
+/// Reads a statement, an envelope of one, or a bundle with such an envelope.
 pub(crate) fn read(text: &str) -> Result<Report, ReadError> {
     #[derive(Deserialize)]
-    struct Either {
+    struct Which<'a> {
         #[serde(default)]
         payload: Seen,
+        #[serde(rename = "_type", default)]
+        statement_type: Seen,
+        #[serde(rename = "dsseEnvelope", borrow)]
+        envelope: Option<&'a RawValue>,
     }
-    if !json::parse::<Either>(text)?.payload.0 {
-        return read_statement(text);
+    let which: Which<'_> = json::parse(text)?;
+    match which.envelope {
+        None if which.payload.0 => read_envelope(text),
+        None => read_statement(text),
+        Some(_) if which.payload.0 || which.statement_type.0 => {
+            Err(wrong(Format::InToto, "it is a bundle and what a bundle holds"))
+        }
+        Some(envelope) => read_envelope(envelope.get()),
     }
+}
+
+fn read_envelope(text: &str) -> Result<Report, ReadError> {
     let envelope: Envelope = json::parse(text)?;
     if envelope.statement_type.0 {
         return Err(wrong(Format::InToto, "it is a statement and an envelope of one"));

@@ -61,6 +61,10 @@ struct Marks {
     statement_type: Shape,
     #[serde(rename = "payloadType", default)]
     payload_type: Shape,
+    #[serde(rename = "mediaType", default)]
+    media_type: Shape,
+    #[serde(rename = "dsseEnvelope", default)]
+    envelope: Seen,
     #[serde(default)]
     result: Shape,
     #[serde(default)]
@@ -88,6 +92,8 @@ impl Marks {
             Format::InToto => {
                 self.statement_type.says(|name| name.starts_with("https://in-toto.io/Statement/"))
                     || self.payload_type.says(|name| name == "application/vnd.in-toto+json")
+                    || (self.envelope.0
+                        && self.media_type.says(|name| name.starts_with("application/vnd.dev.sigstore.bundle")))
             }
             Format::Xccdf | Format::Arf | Format::Other => false,
         }

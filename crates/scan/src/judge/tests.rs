@@ -170,6 +170,24 @@ fn a_report_of_another_image_does_not_count() {
 }
 
 #[test]
+fn what_does_not_count_neither_accuses_nor_excuses() {
+    let limit = rules(r#"{"max":{"low":0},"vex":"carried"}"#);
+    let of_another = |report: Report| Report {
+        about: crate::About { digests: [digest(50)].into(), ..Default::default() },
+        ..report
+    };
+    let critical = || report(vec![finding("CVE-1", Severity::Critical)]);
+    let clean = judge(&limit, vec![(INDEX, report(vec![])), (INDEX, of_another(critical()))]);
+    assert!(clean.is_accepted() && clean.findings.is_empty());
+    let vex = Report {
+        statements: vec![says(Status::NotAffected, "pkg:deb/debian/openssl", &[], None)],
+        ..Report::new(Format::OpenVex, [Kind::Vex])
+    };
+    assert!(judge(&limit, vec![(INDEX, critical()), (INDEX, vex.clone())]).is_accepted());
+    assert!(!judge(&limit, vec![(INDEX, critical()), (INDEX, of_another(vex))]).is_accepted());
+}
+
+#[test]
 fn what_cannot_be_read_does_not_count() {
     let rules = rules(r#"{"required":["sbom"]}"#);
     assert!(Carried::read(&rules, digest(INDEX), digest(9), None, None, b"a chart").is_none());
@@ -250,6 +268,14 @@ fn rules_that_are_not_kept_have_limits_too() {
     };
     let limit = rules(r#"{"max_failed":{"medium":0}}"#);
     assert!(judge(&limit, vec![(INDEX, failed(Severity::Low))]).is_accepted());
+    let enforced = Report {
+        failed: vec![FailedCheck { name: text("root user"), severity: Severity::Low, enforced: true }],
+        ..failed(Severity::Low)
+    };
+    for reports in [vec![failed(Severity::Low), enforced.clone()], vec![enforced, failed(Severity::Low)]] {
+        let reports = reports.into_iter().map(|report| (INDEX, report)).collect();
+        assert!(!judge(&Rules::default(), reports).is_accepted(), "one of them stops it");
+    }
     // The same rule twice is counted once, by what is worse.
     let both = judge(&limit, vec![(INDEX, failed(Severity::High)), (INDEX, failed(Severity::Low))]);
     assert_eq!(why(&both), ["1 rule of severity medium or worse is not kept, allowed 0: root user"]);
@@ -354,6 +380,7 @@ fn a_statement_is_about_a_package_or_the_image_or_a_part_of_it() {
         assert!(not(&oci(known), &["pkg:deb/debian/openssl"]), "{known}");
         assert!(!not(&oci(known), &["pkg:deb/debian/bash"]), "{known}");
     }
+    assert!(!not(&oci(INDEX).replace("pkg:oci", "pkg:generic"), &[]));
     assert!(!not(&oci(50), &[]));
     assert!(!not(&oci(50), &["pkg:deb/debian/openssl"]), "a part of another image");
     let mut by_digest = says(Status::Fixed, "api", &[], None);

@@ -51,6 +51,23 @@ fn with_predicate(predicate_type: &str, predicate: &str) -> String {
 }
 
 #[test]
+fn a_sigstore_bundle_holds_an_envelope() {
+    let bundle = |envelope: &str, more: &str| {
+        format!(r#"{{"mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json", "dsseEnvelope": {envelope}{more}}}"#)
+    };
+    let report = Report::read(bundle(&enveloped(&sample(VULN)), "").as_bytes()).unwrap();
+    assert_eq!((report.format, report.findings.len()), (Format::Trivy, 1));
+    let refused = Report::read(bundle(&enveloped("{"), "").as_bytes()).unwrap_err().to_string();
+    assert!(refused.contains("in the payload"), "{refused}");
+    for more in [r#", "payload": """#, r#", "_type": "https://in-toto.io/Statement/v1""#] {
+        assert!(Report::read(bundle(&enveloped(&sample(VULN)), more).as_bytes()).is_err(), "{more}");
+    }
+    // One that holds a signature of bytes tells of nothing.
+    let signature = r#"{"mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json", "messageSignature": {}}"#;
+    assert_eq!(Report::read(signature.as_bytes()).unwrap().format, Format::Other);
+}
+
+#[test]
 fn the_subject_is_what_a_predicate_is_about() {
     // Both predicates name other digests themselves.
     assert_eq!(about(&read(VULN))[0], "sha256:3333");
