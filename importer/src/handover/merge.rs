@@ -131,7 +131,8 @@ impl Present {
         }
         docker.extend(ours.iter().map(|(scope, rule)| (scope.clone(), json!(rule))));
         for scope in &removed {
-            if !accepts_nothing(decides(&docker, &self.default, scope)) {
+            let is_ours = ours.keys().any(|outer| is_part(scope, outer));
+            if !is_ours && !accepts_nothing(decides(&docker, &self.default, scope)) {
                 docker.insert(scope.clone(), reject());
             }
         }

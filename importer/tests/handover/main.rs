@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod crd;
+mod merge;
 mod mirrors;
 mod production;
 mod staging;
