@@ -10,6 +10,7 @@ use super::in_use::{self, Accepted, Nodes};
 use super::machine_config::{self, NodeFile, Role};
 use super::mirrors::Mirror;
 use super::platform::Platform;
+use super::policy::Keys;
 use super::portieris::{self, Signed};
 use super::{LeftOut, image_policy};
 use crate::config::{ClusterKind, Ignition, MergeDefault};
@@ -46,6 +47,8 @@ pub struct Wanted {
 pub struct Material<'a> {
     /// policy.json
     pub policy: &'a str,
+    /// The keys that it names.
+    pub keys: &'a Keys,
     /// The file for registries.d.
     pub registries_d: &'a str,
     /// Production's certificates.
@@ -99,8 +102,9 @@ impl Wanted {
     pub fn files(&self, site: &Site, material: &Material<'_>) -> Result<Files, Error> {
         let mut made = Files::default();
         if let Some(list) = &self.images_in_use {
+            let policy = material.keys.written_into(material.policy);
             let nodes = Nodes {
-                policy: material.policy.as_bytes(),
+                policy: policy.as_bytes(),
                 registries_d: (REGISTRIES_D, material.registries_d.as_bytes()),
                 others: &self.registries_d,
                 mirrors: material.mirrors,

@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use manifest_schema::OutsideText;
 use serde::Serialize;
+use serde_json::Value;
 use signing::sigstore::SigstoreKey;
 use signing::{Certificates, Demand, KeyFile, KeySource, MovedIdentity};
 
@@ -185,6 +186,34 @@ impl Keys {
             (KeySource::Data(bytes), _) => NodeKeys::KeyData(data(bytes)),
             (KeySource::Datas(all), _) => NodeKeys::KeyDatas(all.iter().map(data).collect()),
         }
+    }
+
+    /// The same policy with the keys themselves instead of these files: it can be judged by where the files are not.
+    pub fn written_into(&self, policy: &str) -> String {
+        // Written as JSON by this program.
+        let mut document: Value = serde_json::from_str(policy).unwrap_or_else(|_| unreachable!("JSON by construction"));
+        self.replace_paths(&mut document);
+        document.to_string()
+    }
+
+    fn replace_paths(&self, value: &mut Value) {
+        match value {
+            Value::Array(list) => list.iter_mut().for_each(|value| self.replace_paths(value)),
+            Value::Object(members) => {
+                let path = members.get("keyPath").and_then(Value::as_str);
+                if let Some(key) = path.and_then(|path| self.at(path)) {
+                    members.remove("keyPath");
+                    members.insert("keyData".into(), STANDARD.encode(&key.bytes).into());
+                }
+                members.values_mut().for_each(|value| self.replace_paths(value));
+            }
+            _ => {}
+        }
+    }
+
+    /// The key file that nodes have in a place.
+    fn at(&self, path: &str) -> Option<&Key> {
+        self.files.get(path.strip_prefix(self.folder.as_deref()?)?.strip_prefix('/')?)
     }
 
     /// The files, by name.

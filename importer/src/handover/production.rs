@@ -113,6 +113,7 @@ pub fn make(site: &Site, ledger: &Ledger, asked: &Asked<'_>) -> Result<Made, Err
     let registries_d = registries_d::text(&lookaside);
     let material = Material {
         policy: &policy,
+        keys: &keys,
         registries_d: &registries_d,
         keyring: &keyring.bytes,
         parts: parts.iter().filter_map(|part| Some((*part, urls.get(part.registry())?.as_str()))).collect(),
