@@ -207,6 +207,10 @@ fn warn(report: &Report, progress: &Progress) {
             );
         }
     }
+    if let Some(in_use) = report.in_use.as_ref().filter(|in_use| in_use.others == 0) {
+        let file = in_use.file.escaped();
+        progress.warn(format_args!("{file} lists no image of others: whether the platform still runs was not judged"));
+    }
     if report.kinds.contains(&ClusterKind::OpenshiftCosign) {
         progress.warn(
             "image policies of OpenShift know cosign keys only: production's OpenPGP signatures do not count there",
@@ -238,6 +242,13 @@ fn text(written: &Written<'_>) -> String {
     let folder = written.folder.display();
     if !written.report.denied.is_empty() {
         text += &format!("\nmust not run: {}, in {folder}/deny.json\n", written.report.denied.len());
+    }
+    if let Some(merged) = &written.report.merged {
+        let (rules, file) = (merged.kept.len(), manifest_schema::text::escape(&merged.file));
+        text += &format!("\nkept of {file}: {rules} rules\n");
+    }
+    if let Some(in_use) = &written.report.in_use {
+        text += &format!("\nin use, and accepted: {} images\n", in_use.images.len());
     }
     let (files, entry) = (written.files.len(), written.entry);
     text +=

@@ -108,6 +108,7 @@ impl Wanted {
                 registries_d: (REGISTRIES_D, material.registries_d.as_bytes()),
                 others: &self.registries_d,
                 mirrors: material.mirrors,
+                parts: &material.parts,
             };
             let accepted = in_use::judge(list, &nodes, site)?;
             if self.has(ClusterKind::Openshift) {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use commands::settings;
 use manifest_schema::text::escape;
-use manifest_schema::{OutsideText, Reference};
+use manifest_schema::{OutsideText, Reference, Scope};
 use registry::source::SourceRef;
 use serde::Serialize;
 use signing::{ImagePolicy, PolicyError};
@@ -27,6 +27,16 @@ pub struct Nodes<'a> {
     pub others: &'a [PathBuf],
     /// What production stands in for.
     pub mirrors: &'a [Mirror],
+    /// The parts of production.
+    pub parts: &'a [(&'a Scope, &'a str)],
+}
+
+impl Nodes<'_> {
+    /// Whether an image has a name that this site vouches for.
+    fn is_ours(&self, image: &Reference) -> bool {
+        let parts = self.parts.iter().map(|(part, _)| *part).chain(self.mirrors.iter().map(|mirror| &mirror.origin));
+        parts.into_iter().any(|part| part.contains(image.repository()))
+    }
 }
 
 /// Images in use, all of them accepted by the policy: nothing else makes one of these.
@@ -35,8 +45,10 @@ pub struct Nodes<'a> {
 pub struct Accepted {
     /// The list.
     pub file: OutsideText,
-    /// The images, and what they were judged as.
+    /// The images, and what they were judged by.
     pub images: Vec<Judged>,
+    /// How many of them are not this site's: the platform's, where the list has them.
+    pub others: usize,
 }
 
 /// An image that is accepted.
@@ -78,7 +90,7 @@ pub fn judge(list: &Path, nodes: &Nodes<'_>, site: &Site) -> Result<Accepted, Er
         }
     }
     match refused.is_empty() {
-        true => Ok(Accepted { file, images }),
+        true => Ok(Accepted { file, images, others: lines.iter().filter(|line| !nodes.is_ours(&line.image)).count() }),
         false => Err(Error::ImagesInUse { file, all: lines.len(), refused }),
     }
 }

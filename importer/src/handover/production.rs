@@ -127,7 +127,9 @@ pub fn make(site: &Site, ledger: &Ledger, asked: &Asked<'_>) -> Result<Made, Err
     files.extend(mirrors::files(&found, asked.mirrors));
     files.extend(keys.files().map(|(name, bytes)| (format!("keys/{name}"), bytes.to_vec())));
     files.extend(clusters.files);
+    let is_denied = |digest: &Digest| denied.iter().any(|image| image.refused && image.digest == *digest);
     let releases = site.release_config_maps()?;
+    let (withdrawn, releases): (Vec<_>, Vec<_>) = releases.into_iter().partition(|(digest, _)| is_denied(digest));
     let of_release = |(digest, map): &(Digest, Vec<u8>)| (releases_file(digest), map.clone());
     files.extend(releases.iter().map(of_release));
     files.insert("policy.json".into(), policy.into_bytes());
@@ -136,6 +138,10 @@ pub fn make(site: &Site, ledger: &Ledger, asked: &Asked<'_>) -> Result<Made, Err
     let Found { mirrors, mut left_out, .. } = found;
     left_out.extend(without_keys(site, certificates)?);
     left_out.extend(clusters.left_out);
+    left_out.extend(withdrawn.into_iter().map(|(digest, _)| {
+        let reason = format!("signatures of the release {digest}: it was withdrawn");
+        LeftOut { scope: None, streams: Vec::new(), reason }
+    }));
     let report = Report {
         key_dir,
         scopes,

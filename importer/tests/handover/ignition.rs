@@ -1,5 +1,5 @@
-//! The part of the Ignition 3.2 specification that a MachineConfig with files needs. Nothing unknown is taken; later versions 3
-//! take the same.
+//! The parts of the Ignition 3.2 specification and of Butane's for OpenShift that files need. Nothing unknown is taken; later
+//! versions take the same.
 
 use std::collections::BTreeMap;
 
@@ -39,6 +39,55 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct Resource {
     source: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Butane {
+    variant: String,
+    version: String,
+    metadata: Metadata,
+    storage: ButaneStorage,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Metadata {
+    name: String,
+    labels: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ButaneStorage {
+    files: Vec<ButaneFile>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ButaneFile {
+    path: String,
+    overwrite: bool,
+    mode: u32,
+    contents: Inline,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Inline {
+    inline: String,
+}
+
+/// What Butane would have a node write, and the name of the MachineConfig.
+pub(crate) fn butane_files(source: &str, version: &str) -> (String, BTreeMap<String, String>) {
+    let butane: Butane = serde_saphyr::from_str(source).unwrap();
+    assert_eq!((butane.variant.as_str(), butane.version.as_str()), ("openshift", version));
+    assert!(butane.metadata.labels.contains_key("machineconfiguration.openshift.io/role"));
+    let file = |file: ButaneFile| {
+        assert!(file.overwrite && file.mode == 0o644, "{}", file.path);
+        (file.path, file.contents.inline)
+    };
+    (butane.metadata.name, butane.storage.files.into_iter().map(file).collect())
 }
 
 /// What a node writes: files that everybody may read and that take the place of what is there, by their paths.

@@ -97,7 +97,10 @@ fn a_machine_config_has_all_that_a_node_needs() {
     let before = fs::read(folder(&site).join("policy.json")).unwrap();
     fs::write(site.scratch("nodes").join("merged.json"), &before).unwrap();
     let merged = site.scratch("nodes").join("merged.json").display().to_string();
-    openshift(&site, &in_use, &[]).expect_code(0);
+    openshift(&site, &image(&site, NAME), &[]).expect_code(0).expect_stderr("lists no image of others");
+    let told = openshift(&site, &in_use, &[]).expect_code(0);
+    assert!(told.stdout.contains("kept of ") && told.stdout.contains("in use, and accepted: 2 images"), "{told}");
+    assert_eq!(told.stderr, "", "nothing to warn of");
     let images = site.scratch("nodes").join("images.txt").display().to_string();
     let args = ["--for", "openshift", "--merge-policy", &merged, "--images-in-use", &images];
     handover(&site, &args).expect_code(0);
@@ -117,23 +120,21 @@ fn butane_has_the_same_files() {
         openshift(&site, &in_use, args).expect_code(0);
         let role = if args.is_empty() { "worker" } else { "infra" };
         let (_, config) = document(&site, &format!("machine-config-{role}.yaml"));
-        let (_, source) = document(&site, &format!("machine-config-{role}.bu"));
-        assert_eq!((&source["variant"], &source["version"]), (&json!("openshift"), &json!(butane)));
+        let (text, source) = document(&site, &format!("machine-config-{role}.bu"));
         assert_eq!(source["metadata"], config["metadata"]);
         let files = ignition::files(&config["spec"]["config"], ignition);
-        let inline = source["storage"]["files"].as_array().unwrap();
-        assert_eq!(inline.len(), files.len());
-        for file in inline {
-            assert_eq!(file["contents"]["inline"], files[file["path"].as_str().unwrap()]);
-            assert_eq!((&file["mode"], &file["overwrite"]), (&json!(0o644), &json!(true)));
+        let (name, inline) = ignition::butane_files(&text, butane);
+        assert_eq!((json!(name), inline), (config["metadata"]["name"].clone(), files));
+        // No package of Debian's has it.
+        let source = folder(&site).join(format!("openshift/machine-config-{role}.bu"));
+        match Command::new("butane").arg("--strict").arg(source).output() {
+            Ok(made) => {
+                assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+                let made: Value = serde_saphyr::from_str(&String::from_utf8(made.stdout).unwrap()).unwrap();
+                assert_eq!(made["metadata"], config["metadata"]);
+            }
+            Err(e) => println!("skipped: butane does not run here ({e})"),
         }
-        if !need(&["butane"]) {
-            continue;
-        }
-        let mut command = Command::new("butane");
-        let made = run(command.arg("--strict").arg(folder(&site).join(format!("openshift/machine-config-{role}.bu"))));
-        let made: Value = serde_saphyr::from_str(&made.expect_code(0).stdout).unwrap();
-        assert_eq!(made["metadata"], config["metadata"]);
     }
     assert!(!folder(&site).join("openshift/machine-config-master.yaml").exists());
     // By configuration.
@@ -160,11 +161,11 @@ fn a_machine_config_that_could_stop_the_cluster_is_not_made() {
     let (platform, unsigned) =
         (format!("{}/platform/api:1", site.origin.host()), format!("{}/elsewhere/api:1", site.origin.host()));
     site.origin.load_layout(&fixtures(), API, "elsewhere/api", "1");
-    let [merge, policy, in_use, list] = inputs(&site, &format!("{platform}\n"));
+    let [merge, policy, in_use, list] = &inputs(&site, &format!("{platform}\n"));
     refused(&["--for", "openshift"], 2, "no MachineConfig without rules for the platform");
-    refused(&["--for", "openshift", &in_use, &list], 2, "no MachineConfig without rules for the platform");
-    refused(&["--for", "openshift", &merge, &policy], 2, "no MachineConfig without a list of the images in use");
-    refused(&["--for", "openshift,openshift-cosign", &merge, &policy, &in_use, &list], 2, "names a scope twice");
+    refused(&["--for", "openshift", in_use, list], 2, "no MachineConfig without rules for the platform");
+    refused(&["--for", "openshift", merge, policy], 2, "no MachineConfig without a list of the images in use");
+    refused(&["--for", "openshift,openshift-cosign", merge, policy, in_use, list], 2, "names a scope twice");
     let with = |images: &str, code, reason: &str| {
         let args = inputs(&site, images);
         let args: Vec<&str> = args.iter().map(String::as_str).chain(["--for", "openshift"]).collect();
