@@ -30,8 +30,8 @@ pub struct HandoverCommand {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Production(Production),
-    Staging(Staging),
+    Production(Box<Production>),
+    Staging(Box<Staging>),
 }
 
 /// For clusters that pull from production: policy.json, registries.d and keys, and what must not run any more

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use base64::Engine;
 use serde_json::{Value, json};
 use testkit::layout::{API, digest, fixtures};
 use testkit::{Node, Ran, Site, need, run};
@@ -79,7 +80,7 @@ fn a_machine_config_has_all_that_a_node_needs() {
         assert_eq!(config["metadata"]["labels"], json!({ "machineconfiguration.openshift.io/role": role }));
         // Of two that write one file the last one counts, and the cluster's own for image policies is one.
         let name = config["metadata"]["name"].as_str().unwrap();
-        assert!(name > "99-worker-generated-registries" && name > "99-zzz", "{name}");
+        assert!(name > "99-zzz-generated-registries", "{name}");
         let files = ignition::files(&config["spec"]["config"], "3.2.0");
         assert_eq!(files.keys().collect::<Vec<_>>(), [POLICY, REGISTRIES_D]);
         assert_eq!(files[POLICY], fs::read_to_string(folder(&site).join("policy.json")).unwrap());
@@ -187,6 +188,28 @@ fn a_machine_config_that_could_stop_the_cluster_is_not_made() {
 }
 
 #[test]
+fn rules_that_the_cluster_made_of_image_policies_are_told() {
+    if !need(NEEDS) {
+        return;
+    }
+    let site = received();
+    let key = signing::sigstore::generate_sigstore(None).unwrap().public_pem;
+    let data = base64::engine::general_purpose::STANDARD.encode(key);
+    let cosign =
+        json!([{ "type": "sigstoreSigned", "keyData": data, "signedIdentity": { "type": "matchRepository" } }]);
+    let inputs = inputs(&site, &image(&site, NAME));
+    let mut policy: Value = serde_json::from_slice(&fs::read(&inputs[1]).unwrap()).unwrap();
+    policy["transports"]["docker"]["quay.example/release"] = cosign.clone();
+    fs::write(&inputs[1], policy.to_string()).unwrap();
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).chain(["--for", "openshift"]).collect();
+    handover(&site, &inputs).expect_code(0).expect_stderr("the cluster seems to have image policies");
+    let (_, config) = document(&site, "machine-config-worker.yaml");
+    let files = ignition::files(&config["spec"]["config"], "3.2.0");
+    let written: Value = serde_json::from_str(&files[POLICY]).unwrap();
+    assert_eq!(written["transports"]["docker"]["quay.example/release"], cosign);
+}
+
+#[test]
 fn images_in_use_are_found_where_nodes_find_them() {
     if !need(NEEDS) {
         return;
@@ -259,10 +282,32 @@ fn release_signatures_come_as_config_maps() {
     assert_eq!(map["metadata"]["namespace"], "openshift-config-managed");
     assert_eq!(map["metadata"]["labels"], json!({ "release.openshift.io/verification-signatures": "" }));
     let data = map["binaryData"].as_object().unwrap();
-    use base64::Engine;
     let decoded = |n: u32| {
         let text = data[&format!("sha256-{hex}-{n}")].as_str().unwrap();
         base64::engine::general_purpose::STANDARD.decode(text).unwrap()
     };
     assert_eq!((data.len(), decoded(1), decoded(2)), (2, first, second));
+}
+
+#[test]
+fn the_signatures_of_a_withdrawn_release_are_not_handed_over() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let bundle = site.packed(1);
+    site.receive(&bundle, &[]).expect_code(0);
+    let release = digest(&fixtures(), API);
+    let name: manifest_schema::Reference = "quay.example/ocp/release:4".parse().unwrap();
+    let signed = site.release_key.secret.sign_simple(&name, &release, manifest_schema::Timestamp::now(), "t").unwrap();
+    signing::Lookaside::new(site.import_dir().join("releases")).add_release(&release, &signed).unwrap();
+    site.import["production"]["release_signatures"] = "releases/".into();
+    let file = folder(&site).join(format!("openshift/release-signatures/sha256-{}.yaml", release.hex()));
+    handover(&site, &[]).expect_code(0);
+    assert!(file.exists());
+    crate::production::import(&site, &["withdraw", &image(&site, NAME), "--reason", "CVE-2026-1"]).expect_code(0);
+    handover(&site, &[])
+        .expect_code(0)
+        .expect_stderr(&format!("signatures of the release {release}: it was withdrawn"));
+    assert!(!file.exists());
 }
