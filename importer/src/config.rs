@@ -1,5 +1,9 @@
 //! `import.yaml`: what this site accepts, from whom, and where it goes.
 
+mod handover;
+
+pub use handover::{ClusterKind, HandoverConfig, Ignition, MergeDefault};
+
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -278,6 +282,9 @@ pub struct ProductionConfig {
     /// Signs in the form of cosign too, which podman and CRI-O read with `use-sigstore-attachments`.
     #[serde(default)]
     pub cosign: Option<CosignConfig>,
+    /// For which clusters `handover production` makes files, and what their nodes have already.
+    #[serde(default)]
+    pub handover: HandoverConfig,
 }
 
 /// For which pulls production stands in for the origins.
@@ -389,6 +396,7 @@ impl Import {
             relative(&mut cosign.key);
             cosign.passphrase_file.iter_mut().for_each(relative);
         }
+        self.production.handover.make_relative_to(base);
         self.production.lookaside.paths_mut().for_each(relative);
         self.staging.iter_mut().flat_map(|staging| staging.lookaside.paths_mut()).for_each(relative);
     }

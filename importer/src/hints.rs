@@ -32,6 +32,18 @@ impl Explain for Error {
             | Error::SharedLookasideUrl { .. }
             | Error::NoLookasideUrl { .. }
             | Error::NotHandedOver { .. }
+            | Error::ClusterInput { .. }
+            | Error::ClusterFolder { .. }
+            | Error::PolicyDefault { .. }
+            | Error::PolicyScope { .. }
+            | Error::PolicyPart { .. }
+            | Error::PlatformFlag(_)
+            | Error::PlatformScope { .. }
+            | Error::PoolRole(_)
+            | Error::NoPlatformRules
+            | Error::NoImagesInUse
+            | Error::TwoWays
+            | Error::ImagesInUseList { .. }
             | Error::NothingWaits(_)
             | Error::NoReason
             | Error::NotInProduction { .. }
@@ -77,6 +89,7 @@ impl Explain for Error {
             | Error::UnknownPromoter { .. }
             | Error::PromoterRejected { .. } => Fault::Refused,
             Error::Audit(e) => audit_fault(e),
+            Error::ImageInUse { source, .. } => source.fault(),
             Error::Source(e) => commands::source_fault(e),
             Error::Common(e) => e.fault(),
             Error::Folder(e) => commands::folder_fault(e),
@@ -130,6 +143,7 @@ impl Explain for Error {
             | Error::NotJudged { .. }
             | Error::NothingToRun { .. }
             | Error::NotAccepted { .. }
+            | Error::ImagesInUse { .. }
             | Error::Document { .. }
             | Error::Inconsistent { .. } => Fault::Refused,
             Error::TagMoved { .. }
@@ -206,6 +220,9 @@ impl Explain for Error {
             Error::Missing("the production key's certificate") => {
                 "name it with --certificate, or as `production: {certificates: [FILE]}`"
             }
+            Error::Missing("the public half of production's cosign key") => {
+                "name it with --cosign-public-key; `production: {cosign: {key: FILE}}` signs with the other half"
+            }
             Error::Missing("a folder for signatures") => {
                 "name it with --lookaside, or as `production: {lookaside: DIR}`"
             }
@@ -236,6 +253,30 @@ impl Explain for Error {
                 "give each registry a URL of its own: `lookaside_url: {HOST: URL}` below `production:` or `staging:`, or --lookaside-url HOST=URL"
             }
             Error::NotHandedOver { .. } => "name another folder, or take out of this one what does not belong there",
+            Error::PolicyDefault { .. } => {
+                "with --merge-default reject (or `production: {handover: {merge_default: reject}}`) that is refused from now on, and what the \
+                 platform pulls needs rules; with --merge-default keep it stays accepted"
+            }
+            Error::PolicyScope { .. } | Error::PolicyPart { .. } => {
+                "take that rule out of the file, if production's keys are to decide there"
+            }
+            Error::PlatformScope { .. } => "name scopes of registries that no stream writes to",
+            Error::NoPlatformRules => {
+                "give the nodes' present policy.json with --merge-policy FILE, or name what the platform pulls with --platform-scope SCOPE=FILE"
+            }
+            Error::NoImagesInUse => {
+                "list them, one a line, and name the file with --images-in-use; such as from `oc get pods -A -o \
+                 jsonpath='{range .items[*].spec.containers[*]}{.image}{\"\\n\"}{end}'` and `oc adm release info --pullspecs`"
+            }
+            Error::TwoWays => "make a folder for each kind of cluster: --for openshift, or --for openshift-cosign",
+            Error::ImagesInUse { .. } => {
+                "name the scopes of those that are the platform's with --platform-scope SCOPE=FILE, or in the policy given with --merge-policy; \
+                 `sealift-import trust check` explains each"
+            }
+            Error::ImageInUse { source, .. } => return source.hint(),
+            Error::ImagesInUseList { .. } => {
+                "one image a line, by its full name; behind it where it is, if clusters get it from a mirror"
+            }
             Error::NothingWaits(_) => {
                 "`sealift-import ledger list --status received` shows which bundles wait, `sealift-import ledger show BUNDLE` their images; \
                  an image is named by its production reference"
@@ -437,6 +478,10 @@ impl Explain for Error {
             | Error::LookasideUrlFlag(_)
             | Error::LookasideUrl(_)
             | Error::KeyDir(_)
+            | Error::ClusterInput { .. }
+            | Error::ClusterFolder { .. }
+            | Error::PlatformFlag(_)
+            | Error::PoolRole(_)
             | Error::Reference(_)
             | Error::Label(_)
             | Error::LedgerName(_)

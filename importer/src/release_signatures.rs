@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use signing::{Lookaside, LookasideError};
 
 use crate::error::Error;
+use crate::handover::yaml;
 
 /// Adds signatures, each for a digest, to a folder. More than clusters read are left out, with a warning.
 ///
@@ -29,7 +30,8 @@ pub fn hand_over(folder: &Path, signatures: &[(Digest, Vec<u8>)], progress: &Pro
             Err(e) => return Err(e.into()),
         };
         let path = folder.join(format!("{}.json", name(digest)));
-        replace(&path, &config_map(digest, &all)).map_err(|source| Error::HandOver { path, source })?;
+        let map = format!("{:#}\n", config_map(digest, &all));
+        replace(&path, map.as_bytes()).map_err(|source| Error::HandOver { path, source })?;
     }
     Ok(())
 }
@@ -38,11 +40,40 @@ fn name(digest: &Digest) -> String {
     format!("{}-{}", digest.algorithm().name(), digest.hex())
 }
 
-/// The ConfigMap for one release image. JSON, which `oc apply -f` takes too.
-fn config_map(digest: &Digest, signatures: &[Vec<u8>]) -> Vec<u8> {
+/// The ConfigMaps for the releases whose signatures are in a folder, in YAML; none if there is no folder.
+///
+/// # Errors
+/// [`Error::Lookaside`], [`Error::ClusterFolder`].
+pub fn config_maps(folder: &Path) -> Result<Vec<(Digest, Vec<u8>)>, Error> {
+    let failed = |source| Error::ClusterFolder { path: folder.into(), source };
+    let entries = match fs::read_dir(folder) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    let mut releases = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(failed)?.file_name();
+        let digest = name.to_str().and_then(|name| name.split_once('=')).map(|(kind, hex)| format!("{kind}:{hex}"));
+        releases.extend(digest.and_then(|digest| digest.parse::<Digest>().ok()));
+    }
+    releases.sort();
+    let (tree, mut maps) = (Lookaside::new(folder), Vec::new());
+    for digest in releases {
+        let directory = Lookaside::release_path(&digest);
+        let read = (1..).map(|number| tree.signature(&directory, number).transpose());
+        let signatures: Vec<Vec<u8>> = read.map_while(|found| found).collect::<Result<_, _>>()?;
+        if !signatures.is_empty() {
+            maps.push((digest, yaml(&config_map(&digest, &signatures))));
+        }
+    }
+    Ok(maps)
+}
+
+/// The ConfigMap for one release image. `oc apply -f` takes JSON too.
+fn config_map(digest: &Digest, signatures: &[Vec<u8>]) -> Value {
     let entry = |(n, bytes): (u32, &Vec<u8>)| (format!("{}-{n}", name(digest)), Value::from(STANDARD.encode(bytes)));
     let data: Map<String, Value> = (1..).zip(signatures).map(entry).collect();
-    let map = json!({
+    json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {
@@ -51,8 +82,7 @@ fn config_map(digest: &Digest, signatures: &[Vec<u8>]) -> Vec<u8> {
             "labels": { "release.openshift.io/verification-signatures": "" },
         },
         "binaryData": data,
-    });
-    format!("{map:#}\n").into_bytes()
+    })
 }
 
 /// Writes a file beside the old one and puts it in its place.

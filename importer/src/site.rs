@@ -26,8 +26,8 @@ use signing::{Certificates, ImagePolicy, RoleConflict, Trust};
 use crate::access::{LedgerAccess, LedgerArgs, to_ledger};
 use crate::approvals::{ApproverArgs, Approvers};
 use crate::config::{
-    BaseProof, IdentityConfig, Import, LookasideConfig, LookasideUrlConfig, Mapping, Mirrors, OnExistingTag,
-    ScannerConfig, SigstoreConfig, WatchInto,
+    BaseProof, HandoverConfig, IdentityConfig, Import, LookasideConfig, LookasideUrlConfig, Mapping, Mirrors,
+    OnExistingTag, ScannerConfig, SigstoreConfig, WatchInto,
 };
 use crate::destination::Rules;
 use crate::error::Error;
@@ -181,6 +181,8 @@ pub struct Site {
     lookaside_url: Option<LookasideUrlConfig>,
     /// Whether production stands in for the origins.
     pub mirrors: Mirrors,
+    /// For which clusters files are made, and what their nodes have already.
+    pub handover: HandoverConfig,
     /// What to do with existing tags.
     pub on_existing_tag: OnExistingTag,
     /// Registries.
@@ -318,6 +320,7 @@ impl Site {
             certificates: config.as_ref().map(|c| c.production.certificates.clone()).unwrap_or_default(),
             lookaside_url: config.as_ref().and_then(|c| c.production.lookaside_url.clone()),
             mirrors: config.as_ref().map(|c| c.production.mirrors).unwrap_or_default(),
+            handover: config.as_ref().map(|c| c.production.handover.clone()).unwrap_or_default(),
             cosign: cosign.map(|(p, f)| (p, passphrase(f, "SEALIFT_COSIGN_PASSPHRASE"))),
             on_existing_tag: production
                 .on_existing_tag

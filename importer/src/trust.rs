@@ -130,6 +130,20 @@ impl Cluster {
     /// # Errors
     /// [`Error`] if the image or its signatures cannot be read, or it has nothing to count.
     pub fn image(&self, asked: &SourceRef, registries: &Registries) -> Result<ImageVerdict, Error> {
+        self.image_as(asked, None, registries)
+    }
+
+    /// The same, of an image that is asked for by another name and pulled from here, a mirror: the policy is asked about that
+    /// name, and signatures are looked for here.
+    ///
+    /// # Errors
+    /// As [`Cluster::image`].
+    pub fn image_as(
+        &self,
+        asked: &SourceRef,
+        named: Option<&Reference>,
+        registries: &Registries,
+    ) -> Result<ImageVerdict, Error> {
         let source = asked.open(registries)?;
         let resolved = source.resolve()?;
         let (digest, bytes) = (*resolved.document.digest(), resolved.document);
@@ -146,6 +160,7 @@ impl Cluster {
         };
         let place = Place::of(asked, &name, self, registries)?;
         let looks = name.attachments(&self.registries_d);
+        let name = named.map_or(name, |named| Name::Docker(named.clone()));
         self.judge(asked.to_string(), digest, &name, place.describe(), manifests, |digest| {
             let unreadable = |source| Error::ImageSignatures { image: asked.to_string(), digest: *digest, source };
             let mut found =

@@ -1,5 +1,7 @@
 //! `handover`: files for clusters.
 
+mod clusters;
+
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -10,12 +12,14 @@ use serde::Serialize;
 use signing::MovedIdentity;
 
 use crate::access::{LedgerArgs, stamp};
-use crate::config::{LookasideUrlConfig, Mirrors};
+use crate::config::{ClusterKind, LookasideUrlConfig, Mirrors};
 use crate::error::Error;
 use crate::handover::folder::Complete;
+use crate::handover::production::Asked;
 use crate::handover::registries_d::Urls;
 use crate::handover::{Made, Report, folder, production, staging};
 use crate::site::{ProductionArgs, Site, SiteArgs};
+use clusters::ClusterArgs;
 
 /// Writes what clusters need so that they accept what this site vouches for
 #[derive(Debug, Args)]
@@ -26,8 +30,8 @@ pub struct HandoverCommand {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Production(Production),
-    Staging(Staging),
+    Production(Box<Production>),
+    Staging(Box<Staging>),
 }
 
 /// For clusters that pull from production: policy.json, registries.d and keys, and what must not run any more
@@ -49,6 +53,8 @@ struct Production {
     /// For which pulls production stands in for the origins: clusters ask by the names that images have there
     #[arg(long, value_enum, value_name = "PULLS", env = "SEALIFT_MIRRORS")]
     mirrors: Option<Mirrors>,
+    #[command(flatten)]
+    clusters: ClusterArgs,
     #[command(flatten)]
     to: To,
 }
@@ -118,12 +124,16 @@ impl HandoverCommand {
 
 impl Production {
     fn write(self, progress: &Progress, state: &mut Option<String>) -> Result<(), Error> {
-        let (key_dir, certificates, flags, mirrors) =
-            (self.key_dir, self.certificate, self.lookaside_url, self.mirrors);
-        self.to.write(Clusters::Production, progress, state, |site, ledger| {
-            let urls = Urls::new(&flags, site.lookaside_url())?;
-            let certificates = site.production_certificates(ledger, &certificates)?;
-            production::make(site, ledger, &certificates, mirrors.unwrap_or(site.mirrors), &key_dir, &urls)
+        let Self { key_dir, certificate, lookaside_url, mirrors, clusters, to } = self;
+        to.write(Clusters::Production, progress, state, |site, ledger| {
+            let asked = Asked {
+                certificates: &site.production_certificates(ledger, &certificate)?,
+                mirrors: mirrors.unwrap_or(site.mirrors),
+                key_dir: &key_dir,
+                urls: &Urls::new(&lookaside_url, site.lookaside_url())?,
+                wanted: &clusters.resolve(&site.handover)?,
+            };
+            production::make(site, ledger, &asked)
         })
     }
 }
@@ -183,6 +193,29 @@ fn warn(report: &Report, progress: &Progress) {
         let (scope, origins) = (&row.scope, origins.join(", "));
         progress.warn(format_args!("{scope}: any image is accepted, as the image policy says of {origins}"));
     }
+    if let Some(merged) = &report.merged {
+        if merged.accepts_anything() {
+            let file = manifest_schema::text::escape(&merged.file);
+            progress.warn(format_args!(
+                "any image of a registry that policy.json does not name is accepted, as {file} says"
+            ));
+        }
+        if merged.has_cosign() && report.kinds.contains(&ClusterKind::Openshift) {
+            progress.warn(
+                "the cluster seems to have image policies, and writes policy.json for them too: this MachineConfig's takes its place, \
+                 and what is changed there later has no effect; README.txt says more",
+            );
+        }
+    }
+    if let Some(in_use) = report.in_use.as_ref().filter(|in_use| in_use.others == 0) {
+        let file = in_use.file.escaped();
+        progress.warn(format_args!("{file} lists no image of others: whether the platform still runs was not judged"));
+    }
+    if report.kinds.contains(&ClusterKind::OpenshiftCosign) {
+        progress.warn(
+            "image policies of OpenShift know cosign keys only: production's OpenPGP signatures do not count there",
+        );
+    }
     for left in &report.left_out {
         progress.warn(format_args!("left out: {left}"));
     }
@@ -209,6 +242,13 @@ fn text(written: &Written<'_>) -> String {
     let folder = written.folder.display();
     if !written.report.denied.is_empty() {
         text += &format!("\nmust not run: {}, in {folder}/deny.json\n", written.report.denied.len());
+    }
+    if let Some(merged) = &written.report.merged {
+        let (rules, file) = (merged.kept.len(), manifest_schema::text::escape(&merged.file));
+        text += &format!("\nkept of {file}: {rules} rules\n");
+    }
+    if let Some(in_use) = &written.report.in_use {
+        text += &format!("\nin use, and accepted: {} images\n", in_use.images.len());
     }
     let (files, entry) = (written.files.len(), written.entry);
     text +=

@@ -148,6 +148,8 @@ production:
   # certificates: [production.asc]
   # lookaside_url: https://signatures.prod.example/sigstore
   # mirrors: digest
+  # What nodes pull from others, and which clusters take more than files: docs/configuration.md has all keys.
+  # handover: {for: [openshift], merge_policy: nodes/policy.json, images_in_use: nodes/images.txt}
   # Signs in the form of cosign too; `sealift-import keygen cosign` makes the key.
   # cosign: {key: cosign.key}
   # Where clusters find the signatures of OpenShift release images.

@@ -14,6 +14,8 @@ use crate::error::Error;
 /// The annotations of each image, by its digest.
 pub type Annotations = BTreeMap<Digest, BTreeMap<String, String>>;
 
+/// The script's name in the folder.
+pub const FILE: &str = "openshift/image-annotations.sh";
 /// Says that an image must not run.
 const DENY: &str = "images.openshift.io/deny-execution";
 
@@ -161,4 +163,17 @@ pub fn script(annotations: &Annotations) -> Vec<u8> {
 /// A word of a shell.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_stays_one_whatever_is_in_it() {
+        let word = "it's $(id) \\ \"x\" `y`\n; z";
+        let command = format!("printf %s {}", quoted(word));
+        let ran = std::process::Command::new("sh").args(["-c", &command]).output().expect("a shell");
+        assert_eq!(String::from_utf8_lossy(&ran.stdout), word);
+    }
 }

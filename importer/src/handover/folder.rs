@@ -140,14 +140,22 @@ fn fill(folder: &Path, files: &BTreeMap<String, Vec<u8>>) -> io::Result<()> {
     readable(folder, 0o755)?;
     for (name, bytes) in files {
         let path = folder.join(name);
-        if let Some(inner) = path.parent().filter(|inner| *inner != folder && !inner.exists()) {
-            fs::create_dir(inner)?;
-            readable(inner, 0o755)?;
+        for inner in above(name) {
+            let inner = folder.join(inner);
+            if !inner.exists() {
+                fs::create_dir(&inner)?;
+                readable(&inner, 0o755)?;
+            }
         }
         console::write_new(&path, bytes)?;
         readable(&path, 0o644)?;
     }
     File::open(folder)?.sync_all()
+}
+
+/// The folders that a file lies in, the outermost first, each with its `/`.
+fn above(name: &str) -> impl Iterator<Item = &str> {
+    name.match_indices('/').map(|(at, _)| &name[..=at])
 }
 
 /// The last line of README.txt.
@@ -162,7 +170,7 @@ fn ours(folder: &Path, kind: &'static str) -> Result<(), Error> {
     let is_folder = |path: &Path| path.symlink_metadata().is_ok_and(|found| found.is_dir());
     let recorded = record(folder, kind);
     let mut folders = BTreeSet::from([String::new()]);
-    folders.extend(recorded.keys().filter_map(|name| Some(name.rsplit_once('/')?.0.to_string() + "/")));
+    folders.extend(recorded.keys().flat_map(|name| above(name)).map(String::from));
     for inner in &folders {
         let path = folder.join(inner);
         if !inner.is_empty() && !path.exists() {
@@ -255,6 +263,22 @@ mod tests {
         assert!(matches!(prepare(Path::new("/"), &files("one", "4")), Err(Error::NotHandedOver { .. })));
         let left: Vec<_> = fs::read_dir(parent.path().join("a")).expect("a folder").collect();
         assert_eq!(left.len(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn folders_within_folders_are_written_and_replaced() {
+        let parent = tempfile::tempdir().expect("a folder");
+        let folder = parent.path().join("qa");
+        let nested = |text: &str| {
+            let file = ("x/y/z".to_string(), text.as_bytes().to_vec());
+            Complete::new("one", BTreeMap::from([file]))
+        };
+        prepare(&folder, &nested("1")).and_then(Prepared::publish).expect("a folder");
+        prepare(&folder, &nested("2")).and_then(Prepared::publish).expect("the same folder");
+        assert_eq!(fs::read(folder.join("x/y/z")).expect("a file"), b"2");
+        fs::write(folder.join("x/notes"), "mine").expect("a file");
+        let error = prepare(&folder, &nested("3")).map(|_| ()).expect_err("somebody else's");
+        assert!(matches!(&error, Error::NotHandedOver { path, .. } if *path == folder.join("x/notes")), "{error}");
     }
 
     #[test]

@@ -2,14 +2,25 @@
 //!
 //! [`production`] is for clusters that run what was promoted, [`staging`] for those that try out what waits in the staging
 //! registry. What each kind of cluster accepts is a module of its own; names ([`places`]), policy.json and keys
-//! ([`policy`]), where signatures lie ([`registries_d`]) and the folder that is handed over ([`folder`]) are shared.
+//! ([`policy`]), where signatures lie ([`registries_d`]) and the folder that is handed over ([`folder`]) are shared. Nodes that have
+//! a policy keep what it says of others ([`merge`]); clusters that are more than nodes take documents of their own ([`clusters`]).
 
+mod annotations;
+pub mod clusters;
+mod earlier;
 pub mod folder;
+mod image_policy;
+pub mod in_use;
+pub mod machine_config;
+pub mod merge;
 pub mod mirrors;
 pub mod places;
+pub mod platform;
 pub mod policy;
+mod portieris;
 pub mod production;
 mod readme;
+mod readme_clusters;
 pub mod registries_d;
 pub mod staging;
 #[cfg(test)]
@@ -20,9 +31,13 @@ use std::fmt;
 use std::path::Path;
 
 use manifest_schema::text::is_unprintable;
+use manifest_schema::{Digest, LIMITS};
 use serde::Serialize;
 
+use crate::config::ClusterKind;
 use crate::error::Error;
+use in_use::Accepted;
+use merge::MergeReport;
 use mirrors::Mirror;
 use policy::KeyRow;
 use production::Denied;
@@ -39,7 +54,7 @@ pub struct Made {
 }
 
 /// What was made, for people and programs.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct Report {
     /// Where the key files must lie on the nodes.
     pub key_dir: String,
@@ -57,10 +72,36 @@ pub struct Report {
     /// What must not run any more.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub denied: Vec<Denied>,
+    /// The kinds of clusters that take more than the files for podman and CRI-O.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kinds: Vec<ClusterKind>,
+    /// What nodes keep of the policy that they have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub merged: Option<MergeReport>,
+    /// The images in use that the policy accepts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_use: Option<Accepted>,
+    /// The release images whose signatures are handed over.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub releases: Vec<Digest>,
+    /// How many images have annotations.
+    #[serde(skip_serializing_if = "is_none")]
+    pub annotated: usize,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_none(count: &usize) -> bool {
+    *count == 0
+}
+
+/// A file that somebody names.
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    let text = console::read_text(path, LIMITS.config);
+    text.map(String::into_bytes).map_err(|source| Error::ClusterInput { path: path.into(), source })
 }
 
 /// A document for a cluster.
-fn yaml(document: &serde_json::Value) -> Vec<u8> {
+pub(crate) fn yaml(document: &serde_json::Value) -> Vec<u8> {
     // Strings, numbers, lists and maps with strings for keys.
     serde_saphyr::to_string(document).unwrap_or_else(|_| unreachable!("YAML by construction")).into_bytes()
 }

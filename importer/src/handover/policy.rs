@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use manifest_schema::OutsideText;
 use serde::Serialize;
+use serde_json::Value;
 use signing::sigstore::SigstoreKey;
 use signing::{Certificates, Demand, KeyFile, KeySource, MovedIdentity};
 
@@ -24,10 +25,10 @@ impl<'a> NodePolicy<'a> {
     }
 
     /// policy.json.
-    pub fn to_bytes(&self) -> Vec<u8> {
+    pub fn to_text(&self) -> String {
         // Strings, lists and maps with strings for keys.
         let text = serde_json::to_string_pretty(self);
-        text.map(|text| text + "\n").unwrap_or_else(|_| unreachable!("JSON by construction")).into_bytes()
+        text.map(|text| text + "\n").unwrap_or_else(|_| unreachable!("JSON by construction"))
     }
 }
 
@@ -98,8 +99,8 @@ impl Requirement {
 /// The key files that nodes need, under names that two of them share only if their content is the same.
 #[derive(Debug)]
 pub struct Keys {
-    /// The folder that holds them on the nodes.
-    folder: String,
+    /// The folder that holds them on the nodes; if `None`, they are in policy.json itself.
+    folder: Option<String>,
     files: BTreeMap<String, Key>,
 }
 
@@ -114,8 +115,9 @@ struct Key {
 /// A key file, for people.
 #[derive(Debug, Serialize)]
 pub struct KeyRow {
-    /// Its name in the folder of keys.
-    pub file: String,
+    /// Its name in the folder of keys; none if policy.json has the key itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
     /// What it holds: `OpenPGP` or `cosign`.
     pub kind: &'static str,
     /// The fingerprints of the keys in it.
@@ -127,7 +129,12 @@ pub struct KeyRow {
 impl Keys {
     /// No keys yet; `folder` is where they will lie on the nodes.
     pub fn new(folder: &str) -> Self {
-        Self { folder: folder.into(), files: BTreeMap::new() }
+        Self { folder: Some(folder.into()), files: BTreeMap::new() }
+    }
+
+    /// No keys yet; those that come are written into policy.json.
+    pub fn inline() -> Self {
+        Self { folder: None, files: BTreeMap::new() }
     }
 
     /// Takes in the keys of a demand.
@@ -153,32 +160,72 @@ impl Keys {
     }
 
     fn keys(&mut self, source: &KeySource, of: impl Fn(&KeyFile) -> (&'static str, Key)) -> NodeKeys {
-        let mut path = |file: &KeyFile| {
+        let folder = self.folder.clone();
+        let mut known = |file: &KeyFile| {
             let (ending, key) = of(file);
             let name = format!("{}.{ending}", blobs::sha256(&file.bytes).hex());
             // Without its folder, which depends on where the configuration is read from.
             let from = OutsideText::new(file.path.file_name().unwrap_or_default().to_string_lossy());
-            let path = format!("{}/{name}", self.folder);
-            self.files.entry(name).or_insert(key).from.insert(from);
-            path
+            self.files.entry(name.clone()).or_insert(key).from.insert(from);
+            name
         };
-        match source {
-            KeySource::Path(file) => NodeKeys::KeyPath(path(file)),
-            KeySource::Paths(files) => NodeKeys::KeyPaths(files.iter().map(path).collect()),
-            KeySource::Data(data) => NodeKeys::KeyData(STANDARD.encode(data)),
-            KeySource::Datas(datas) => NodeKeys::KeyDatas(datas.iter().map(|data| STANDARD.encode(data)).collect()),
+        let data = |data: &Vec<u8>| STANDARD.encode(data);
+        match (source, folder) {
+            (KeySource::Path(file), Some(folder)) => NodeKeys::KeyPath(format!("{folder}/{}", known(file))),
+            (KeySource::Paths(files), Some(folder)) => {
+                NodeKeys::KeyPaths(files.iter().map(|file| format!("{folder}/{}", known(file))).collect())
+            }
+            (KeySource::Path(file), None) => {
+                known(file);
+                NodeKeys::KeyData(data(&file.bytes))
+            }
+            (KeySource::Paths(files), None) => {
+                files.iter().for_each(|file| drop(known(file)));
+                NodeKeys::KeyDatas(files.iter().map(|file| data(&file.bytes)).collect())
+            }
+            (KeySource::Data(bytes), _) => NodeKeys::KeyData(data(bytes)),
+            (KeySource::Datas(all), _) => NodeKeys::KeyDatas(all.iter().map(data).collect()),
         }
+    }
+
+    /// The same policy with the keys themselves instead of these files: it can be judged by where the files are not.
+    pub fn written_into(&self, policy: &str) -> String {
+        // Written as JSON by this program.
+        let mut document: Value = serde_json::from_str(policy).unwrap_or_else(|_| unreachable!("JSON by construction"));
+        self.replace_paths(&mut document);
+        document.to_string()
+    }
+
+    fn replace_paths(&self, value: &mut Value) {
+        match value {
+            Value::Array(list) => list.iter_mut().for_each(|value| self.replace_paths(value)),
+            Value::Object(members) => {
+                let path = members.get("keyPath").and_then(Value::as_str);
+                if let Some(key) = path.and_then(|path| self.at(path)) {
+                    members.remove("keyPath");
+                    members.insert("keyData".into(), STANDARD.encode(&key.bytes).into());
+                }
+                members.values_mut().for_each(|value| self.replace_paths(value));
+            }
+            _ => {}
+        }
+    }
+
+    /// The key file that nodes have in a place.
+    fn at(&self, path: &str) -> Option<&Key> {
+        self.files.get(path.strip_prefix(self.folder.as_deref()?)?.strip_prefix('/')?)
     }
 
     /// The files, by name.
     pub fn files(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.files.iter().map(|(name, key)| (name.as_str(), key.bytes.as_slice()))
+        let files = self.files.iter().filter(|_| self.folder.is_some());
+        files.map(|(name, key)| (name.as_str(), key.bytes.as_slice()))
     }
 
     /// What they are.
     pub fn rows(&self) -> Vec<KeyRow> {
         let row = |(name, key): (&String, &Key)| KeyRow {
-            file: name.clone(),
+            file: self.folder.as_ref().map(|_| name.clone()),
             kind: key.kind,
             fingerprints: key.fingerprints.clone(),
             from: key.from.iter().cloned().collect(),

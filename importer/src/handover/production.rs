@@ -21,11 +21,14 @@ use manifest_schema::{Digest, OutsideText, Reference, Repository, Scope, Timesta
 use serde::Serialize;
 use signing::{Certificates, KeyFile};
 
+use super::clusters::{Material, REGISTRIES_D, Wanted};
+use super::earlier::Earlier;
+use super::merge::Present;
 use super::mirrors::Found;
 use super::policy::{Keys, NodePolicy, Requirement};
 use super::registries_d::{self, Section, Urls};
-use super::{LeftOut, Made, OriginRow, Report, ScopeRow, mirrors, node_folder, readme};
-use crate::config::Mirrors;
+use super::{LeftOut, Made, OriginRow, Report, ScopeRow, annotations, mirrors, node_folder, readme};
+use crate::config::{ClusterKind, Mirrors};
 use crate::error::Error;
 use crate::site::Site;
 
@@ -55,36 +58,131 @@ struct DenyList<'a> {
     images: &'a [Denied],
 }
 
-/// Makes the files. `key_dir` is where the keys will lie on the nodes.
+/// What to make files from, beside the site.
+pub struct Asked<'a> {
+    /// Whose signatures count.
+    pub certificates: &'a Certificates,
+    /// For which pulls production stands in for the origins.
+    pub mirrors: Mirrors,
+    /// Where the keys will lie on the nodes.
+    pub key_dir: &'a Path,
+    /// Where signatures are.
+    pub urls: &'a Urls,
+    /// For which clusters, and what their nodes have already.
+    pub wanted: &'a Wanted,
+}
+
+/// Makes the files.
 ///
 /// # Errors
-/// [`Error::KeyDir`], [`Error::Missing`], those of [`Urls::of`], and of reading the ledger.
-pub fn make(
-    site: &Site,
-    ledger: &Ledger,
-    certificates: &Certificates,
-    mirrors: Mirrors,
-    key_dir: &Path,
-    urls: &Urls,
-) -> Result<Made, Error> {
-    let key_dir = node_folder(key_dir)?;
+/// [`Error::KeyDir`], [`Error::Missing`], those of [`Urls::of`], [`Present::merge`] and [`Wanted::files`], and of reading the ledger.
+pub fn make(site: &Site, ledger: &Ledger, asked: &Asked<'_>) -> Result<Made, Error> {
+    let Asked { certificates, wanted, .. } = asked;
+    wanted.check()?;
+    let key_dir = node_folder(asked.key_dir)?;
     let places = site.production_places()?;
     let parts: BTreeSet<&Scope> = site.production_scopes().into_iter().collect();
     let registries: BTreeSet<&str> = parts.iter().map(|part| part.registry()).collect();
     let registries: Vec<&str> = registries.into_iter().collect();
-    let urls = urls.of(&registries, |registry| places.root(registry))?;
+    let urls = asked.urls.of(&registries, |registry| places.root(registry))?;
     let urls: BTreeMap<&str, String> = registries.into_iter().zip(urls).collect();
     let denied = denied(ledger)?;
+    let found = if asked.mirrors == Mirrors::None { Found::default() } else { mirrors::of(site) };
 
-    let mut keys = Keys::new(&key_dir);
-    let certificate = KeyFile { path: PathBuf::from("production.asc"), bytes: certificates.keyring(site.now)? };
-    let signed = keys.signed_by(&certificate, None);
+    // A key file on nodes of OpenShift would have them rebooted.
+    let mut keys = if wanted.has(ClusterKind::Openshift) { Keys::inline() } else { Keys::new(&key_dir) };
+    let keyring = KeyFile { path: PathBuf::from("production.asc"), bytes: certificates.keyring(site.now)? };
+    let (mut docker, mut scopes) = rules(site, &parts, &found, &denied, &keyring, &mut keys);
+    for (row, rule) in wanted.platform.rules(&mut keys, &docker)? {
+        docker.insert(row.scope.clone(), vec![rule]);
+        scopes.push(row);
+    }
+    let (policy, merged) = match &wanted.merge_policy {
+        None => (NodePolicy::new(&docker).to_text(), None),
+        Some(file) => {
+            let earlier = Earlier { key_dir: &key_dir, certificates, mirrors: &found.mirrors, ledger };
+            let (policy, merged) = Present::load(file)?.merge(&docker, &earlier, wanted.merge_default)?;
+            (policy, Some(merged))
+        }
+    };
+    let section = |part: &&Scope| {
+        let lookaside = urls.get(part.registry()).cloned();
+        lookaside.map(|lookaside| Section { scope: part.to_string(), lookaside, use_sigstore_attachments: false })
+    };
+    let lookaside: Vec<_> = parts.iter().filter_map(section).collect();
+    let registries_d = registries_d::text(&lookaside);
+    let material = Material {
+        policy: &policy,
+        keys: &keys,
+        registries_d: &registries_d,
+        keyring: &keyring.bytes,
+        parts: parts.iter().filter_map(|part| Some((*part, urls.get(part.registry())?.as_str()))).collect(),
+        mirrors: &found.mirrors,
+        denied: &denied,
+    };
+    let clusters = wanted.files(site, &material)?;
+
+    let list = DenyList { kind: "sealift/deny-list/1", ledger: ledger.id().to_string(), images: &denied };
+    let mut files = BTreeMap::from([("deny.json".to_string(), json(&list))]);
+    files.extend(mirrors::files(&found, asked.mirrors));
+    files.extend(keys.files().map(|(name, bytes)| (format!("keys/{name}"), bytes.to_vec())));
+    files.extend(clusters.files);
+    let is_denied = |digest: &Digest| denied.iter().any(|image| image.refused && image.digest == *digest);
+    let releases = site.release_config_maps()?;
+    let (withdrawn, releases): (Vec<_>, Vec<_>) = releases.into_iter().partition(|(digest, _)| is_denied(digest));
+    let of_release = |(digest, map): &(Digest, Vec<u8>)| (releases_file(digest), map.clone());
+    files.extend(releases.iter().map(of_release));
+    let annotations = annotations::of(ledger, &denied)?;
+    if !annotations.is_empty() {
+        files.insert(annotations::FILE.into(), annotations::script(&annotations));
+    }
+    files.insert("policy.json".into(), policy.into_bytes());
+    files.insert(format!("registries.d/{REGISTRIES_D}"), registries_d.into_bytes());
+
+    let Found { mirrors, mut left_out, .. } = found;
+    left_out.extend(without_keys(site, certificates)?);
+    left_out.extend(clusters.left_out);
+    left_out.extend(withdrawn.into_iter().map(|(digest, _)| {
+        let reason = format!("signatures of the release {digest}: it was withdrawn");
+        LeftOut { scope: None, streams: Vec::new(), reason }
+    }));
+    let report = Report {
+        key_dir,
+        scopes,
+        keys: keys.rows(),
+        lookaside,
+        left_out,
+        mirrors,
+        denied,
+        kinds: wanted.kinds.iter().copied().collect(),
+        merged,
+        in_use: clusters.in_use,
+        releases: releases.into_iter().map(|(digest, _)| digest).collect(),
+        annotated: annotations.len(),
+    };
+    files.insert("README.txt".into(), readme::production(&report).into_bytes());
+    Ok(Made { files, report })
+}
+
+fn releases_file(release: &Digest) -> String {
+    format!("openshift/release-signatures/{}-{}.yaml", release.algorithm().name(), release.hex())
+}
+
+/// The rules of this site, and what they are for people.
+fn rules(
+    site: &Site,
+    parts: &BTreeSet<&Scope>,
+    found: &Found,
+    denied: &[Denied],
+    keyring: &KeyFile,
+    keys: &mut Keys,
+) -> (BTreeMap<String, Vec<Requirement>>, Vec<ScopeRow>) {
+    let signed = keys.signed_by(keyring, None);
     let mut docker: BTreeMap<String, Vec<Requirement>> =
         parts.iter().map(|part| (part.to_string(), vec![signed.clone()])).collect();
     let mut scopes: Vec<ScopeRow> = parts.iter().map(|part| row(site, part, &signed)).collect();
-    let found = if mirrors == Mirrors::None { Found::default() } else { mirrors::of(site) };
     for mirror in &found.mirrors {
-        let signed = keys.signed_by(&certificate, Some(mirror.identity()));
+        let signed = keys.signed_by(keyring, Some(mirror.identity()));
         scopes.push(ScopeRow {
             scope: mirror.origin.to_string(),
             demands: vec![signed.kind()],
@@ -102,32 +200,20 @@ pub fn make(
             docker.insert(format!("{name}@{}", image.digest), vec![Requirement::Reject]);
         }
     }
-    let section = |part: &&Scope| {
-        let lookaside = urls.get(part.registry()).cloned();
-        lookaside.map(|lookaside| Section { scope: part.to_string(), lookaside, use_sigstore_attachments: false })
-    };
-    let lookaside: Vec<_> = parts.iter().filter_map(section).collect();
-    let list = DenyList { kind: "sealift/deny-list/1", ledger: ledger.id().to_string(), images: &denied };
-    let mut files = BTreeMap::from([
-        ("policy.json".to_string(), NodePolicy::new(&docker).to_bytes()),
-        ("deny.json".to_string(), json(&list)),
-        ("registries.d/sealift-production.yaml".to_string(), registries_d::text(&lookaside).into_bytes()),
-    ]);
-    files.extend(mirrors::files(&found, mirrors));
-    files.extend(keys.files().map(|(name, bytes)| (format!("keys/{name}"), bytes.to_vec())));
-    let Found { mirrors, mut left_out, .. } = found;
-    left_out.extend(certificates.info(site.now).into_iter().filter_map(|certificate| {
-        let reason = format!("production key {}: {}", certificate.fingerprint, certificate.refused?);
-        Some(LeftOut { scope: None, streams: Vec::new(), reason })
-    }));
+    (docker, scopes)
+}
+
+/// Keys of production whose signatures clusters will not accept.
+fn without_keys(site: &Site, certificates: &Certificates) -> Result<Vec<LeftOut>, Error> {
+    let left_out = |reason| LeftOut { scope: None, streams: Vec::new(), reason };
+    let refused = certificates.info(site.now).into_iter().filter_map(|certificate| {
+        Some(left_out(format!("production key {}: {}", certificate.fingerprint, certificate.refused?)))
+    });
     let unknown = site.signing_keys()?.into_iter().filter(|fingerprint| !certificates.has_key(fingerprint));
-    left_out.extend(unknown.map(|fingerprint| {
-        let reason = format!("production key {fingerprint}, which signs now: it is not among the certificates");
-        LeftOut { scope: None, streams: Vec::new(), reason }
-    }));
-    let report = Report { key_dir, scopes, keys: keys.rows(), lookaside, left_out, mirrors, denied };
-    files.insert("README.txt".into(), readme::production(&report).into_bytes());
-    Ok(Made { files, report })
+    let unknown = unknown.map(|fingerprint| {
+        left_out(format!("production key {fingerprint}, which signs now: it is not among the certificates"))
+    });
+    Ok(refused.chain(unknown).collect())
 }
 
 /// What was withdrawn and not signed since.

@@ -5,7 +5,7 @@ use signing::MovedIdentity;
 
 use super::mirrors::{self, Mirror};
 use super::production::Denied;
-use super::{OriginRow, Report, ScopeRow};
+use super::{OriginRow, Report, ScopeRow, readme_clusters};
 
 /// For clusters that pull from staging. No date and no path of this machine but those that nodes need: the same configuration
 /// gives the same text.
@@ -37,10 +37,19 @@ pub fn production(report: &Report) -> String {
     if !report.mirrors.is_empty() {
         text += &mirrored(report);
     }
-    text += "\npolicy.json comes last: a policy whose keys are missing refuses every pull. It takes the place of the node's own policy, and\n\
-        refuses every registry that it does not name, those of the platform too. If nodes pull from others, their policy needs all of\n\
-        its scopes under `transports: docker:`, also those that say `reject`.\n\n\
-        deny.json is for admission controllers and people. Run the command again after every withdrawal, when the production key is\n\
+    text += "\npolicy.json comes last: a policy whose keys are missing refuses every pull. It takes the place of the node's own policy";
+    text += match &report.merged {
+        Some(_) => ",\nwhose rules for others it has too.\n",
+        None => {
+            ", and\nrefuses every registry that it does not name, those of the platform too. If nodes pull from others, give the command their\n\
+             policy with --merge-policy, or name what they pull with --platform-scope.\n"
+        }
+    };
+    text += &readme_clusters::clusters(report);
+    if report.annotated > 0 {
+        text += &readme_clusters::annotations(report);
+    }
+    text += "\ndeny.json is for admission controllers and people. Run the command again after every withdrawal, when the production key is\n\
         about to change, and when mappings change; replace the files, and remove what is no longer in the folder. What was brought\n\
         by a mapping that import.yaml has no longer is refused from then on.\n";
     text += "\nWhat is accepted (policy.json)\n\n";
@@ -54,6 +63,7 @@ pub fn production(report: &Report) -> String {
         let of = |origin: &OriginRow| format!("    stream {}, from {}\n", origin.stream, origin.origin);
         text += &scope.origins.iter().map(of).collect::<String>();
     }
+    text += &readme_clusters::merged(report);
     text += &format!("\nWhere signatures are (registries.d)\n\n{}", lookaside(report, "production"));
     text += &keys(report);
     if !report.left_out.is_empty() {
@@ -97,7 +107,7 @@ fn mirrored(report: &Report) -> String {
 /// What goes where.
 fn steps(report: &Report, registries_d: &str) -> String {
     let mut steps = Vec::new();
-    if !report.keys.is_empty() {
+    if report.keys.iter().any(|key| key.file.is_some()) {
         steps.push(vec!["keys/*".into(), format!("{}/", report.key_dir)]);
     }
     steps.push(vec![registries_d.into(), "/etc/containers/registries.d/".into()]);
@@ -122,7 +132,8 @@ fn keys(report: &Report) -> String {
     }
     let row = |key: &super::KeyRow| {
         let from: Vec<_> = key.from.iter().map(|from| from.escaped().to_string()).collect();
-        format!("{}\n    {}, from {}\n", key.file, key.kind, from.join(", "))
+        let file = key.file.as_deref().unwrap_or("in policy.json");
+        format!("{file}\n    {}, from {}\n", key.kind, from.join(", "))
             + &key.fingerprints.iter().map(|fingerprint| format!("    {fingerprint}\n")).collect::<String>()
     };
     format!("\nKeys, by the SHA-256 of the file\n\n{}", report.keys.iter().map(row).collect::<String>())

@@ -53,15 +53,7 @@ pub fn make(site: &Site, key_dir: &Path, urls: &Urls) -> Result<Made, Error> {
     ]);
     files.extend(made.keys.files().map(|(name, bytes)| (format!("keys/{name}"), bytes.to_vec())));
     let Rules { scopes, left_out, keys, .. } = made;
-    let report = Report {
-        key_dir,
-        scopes,
-        keys: keys.rows(),
-        lookaside: sections,
-        left_out,
-        mirrors: Vec::new(),
-        denied: Vec::new(),
-    };
+    let report = Report { key_dir, scopes, keys: keys.rows(), lookaside: sections, left_out, ..Report::default() };
     files.insert("README.txt".into(), readme::staging(&report).into_bytes());
     Ok(Made { files, report })
 }
@@ -102,7 +94,7 @@ pub(super) struct Rules {
 
 impl Rules {
     pub fn policy_json(&self) -> Vec<u8> {
-        NodePolicy::new(&self.docker).to_bytes()
+        NodePolicy::new(&self.docker).to_text().into_bytes()
     }
 }
 

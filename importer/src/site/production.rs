@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use commands::settings::KeyHolder;
 use ledger::Ledger;
-use manifest_schema::Repository;
-use signing::sigstore::SigstoreSecretKey;
+use manifest_schema::{Digest, Repository};
+use signing::sigstore::{SigstoreKey, SigstoreSecretKey};
 use signing::{Certificates, Fingerprint, Lookaside, RoleConflict, SecretKey, Trust};
 
 use super::Site;
@@ -13,6 +13,7 @@ use super::places::{ProductionPlaces, make_roots, tree};
 use crate::access::{beside_key, to_ledger};
 use crate::config::LookasideConfig;
 use crate::error::Error;
+use crate::release_signatures::config_maps;
 
 /// The production key and where its signatures go.
 pub struct Production {
@@ -94,6 +95,32 @@ impl Site {
     fn signing_certificate(&self) -> Result<Option<Certificates>, Error> {
         let beside = self.sign.as_ref().and_then(beside_key).filter(|path| path.exists());
         Ok(beside.map(|path| Certificates::load(&[path])).transpose()?)
+    }
+
+    /// The ConfigMaps for the releases whose signatures are handed over; none if no folder is configured for them.
+    ///
+    /// # Errors
+    /// Those of [`config_maps`].
+    pub fn release_config_maps(&self) -> Result<Vec<(Digest, Vec<u8>)>, Error> {
+        self.release_signatures.as_deref().map_or(Ok(Vec::new()), config_maps)
+    }
+
+    /// The public half of production's cosign key: this file, or else the configured one, or the one beside the key, which is
+    /// not touched.
+    ///
+    /// # Errors
+    /// [`Error::Missing`]; [`Error::CosignRole`] if it is the key of somebody else; what is wrong with the file.
+    pub fn cosign_public_key(&self, given: Option<&PathBuf>) -> Result<SigstoreKey, Error> {
+        let beside = || self.cosign.as_ref().map(|(key, _)| key.with_extension("pub")).filter(|path| path.exists());
+        let path = given.or(self.handover.cosign_public_key.as_ref()).cloned().or_else(beside);
+        let path = path.ok_or(Error::Missing("the public half of production's cosign key"))?;
+        let failed = |source| Error::SigstoreKey { path: path.clone(), source };
+        let key = SigstoreKey::from_pem(&super::sigstore_file(&path)?).map_err(failed)?;
+        let fingerprint = key.fingerprint();
+        match self.foreign_sigstore_keys().any(|other| other.fingerprint() == fingerprint) {
+            true => Err(Error::CosignRole { fingerprint }),
+            false => Ok(key),
+        }
     }
 
     /// The certificates that clusters are to accept: these, or else the configured ones, or the one beside the production key.

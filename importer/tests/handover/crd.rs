@@ -67,7 +67,26 @@ fn check(schema: &Value, value: &Value, at: &str, problems: &mut Vec<String>) {
                     }
                 }
             }
+            "maxLength" if value.as_str().is_some_and(|text| text.chars().count() as u64 > rule.as_u64().unwrap()) => {
+                wrong(format!("longer than {rule}"));
+            }
+            "minLength"
+                if value.as_str().is_some_and(|text| (text.chars().count() as u64) < rule.as_u64().unwrap()) =>
+            {
+                wrong(format!("shorter than {rule}"));
+            }
+            "maxItems" if value.as_array().is_some_and(|list| list.len() as u64 > rule.as_u64().unwrap()) => {
+                wrong(format!("more than {rule}"));
+            }
+            "minItems" if value.as_array().is_some_and(|list| (list.len() as u64) < rule.as_u64().unwrap()) => {
+                wrong(format!("fewer than {rule}"));
+            }
             "enum"
+            | "maxLength"
+            | "minLength"
+            | "maxItems"
+            | "minItems"
+            | "nullable"
             | "pattern"
             | "properties"
             | "items"
@@ -82,11 +101,13 @@ fn check(schema: &Value, value: &Value, at: &str, problems: &mut Vec<String>) {
     if let (Some(items), Some(values)) = (schema.get("items"), value.as_array()) {
         values.iter().enumerate().for_each(|(n, value)| check(items, value, &format!("{at}[{n}]"), problems));
     }
-    // The server checks metadata by rules of its own.
+    // The server checks metadata by rules of its own, and every document has the other two.
     if let (Some(properties), Some(members)) = (schema.get("properties"), value.as_object()) {
         for (name, value) in members.iter().filter(|(name, _)| !(at.is_empty() && *name == "metadata")) {
             match properties.get(name) {
                 Some(schema) => check(schema, value, &format!("{at}.{name}"), problems),
+                None if at.is_empty() && ["apiVersion", "kind"].contains(&name.as_str()) => {}
+                None if schema["x-kubernetes-preserve-unknown-fields"] == true => {}
                 None => problems.push(format!("{at}.{name}: there is no such member")),
             }
         }

@@ -2,7 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod cosign;
 mod crd;
+mod ignition;
+mod merge;
 mod mirrors;
+mod openshift;
+mod portieris;
 mod production;
 mod staging;

@@ -44,6 +44,8 @@ pub(super) enum GpgKeys {
     },
     /// A `keyType` that containers/image knows and has never implemented.
     Unimplemented(String),
+    /// They are elsewhere.
+    Unread,
 }
 
 #[derive(Debug)]
@@ -55,6 +57,8 @@ pub(super) enum CosignKeys {
     },
     /// Keys that are not all that the requirement needs: what else, which we cannot check.
     Unsupported { needs: &'static str, keys: Vec<SigstoreKey> },
+    /// They are elsewhere.
+    Unread,
 }
 
 /// Where keys come from.
@@ -67,36 +71,45 @@ enum Source {
 
 /// Reads a policy; `base` is the folder that paths of keys begin in.
 pub(super) fn read(bytes: &[u8], base: &Path) -> Result<Document, PolicyError> {
-    if bytes.len() as u64 > LIMITS.config {
-        return Err(PolicyError::TooLarge { limit: LIMITS.config });
-    }
-    let value = serde_json::from_slice(bytes).map_err(|e| PolicyError::Json(OutsideText::new(e.to_string())))?;
-    let mut members = Members::of(value, "")?;
-    let reading = Reading { base };
-    let default = members.take("default").ok_or_else(|| PolicyError::format("", "`default` is missing"))?;
-    let default = reading.requirements(default, "default")?;
-    let mut transports = BTreeMap::new();
-    if let Some(value) = members.take("transports") {
-        for (transport, value) in Members::of(value, "transports")?.all() {
-            let place = within("transports", &transport);
-            let mut scopes = BTreeMap::new();
-            for (name, value) in Members::of(value, &place)?.all() {
-                let place = within(&place, &name);
-                scope::check(&transport, &name).map_err(|reason| PolicyError::format(&place, reason))?;
-                scopes.insert(name, reading.requirements(value, &place)?);
-            }
-            transports.insert(transport, scopes);
-        }
-    }
-    members.end()?;
-    Ok(Document { default, transports })
+    Reading { base: Some(base) }.document(bytes)
+}
+
+/// Reads a policy whose key files are elsewhere: nothing can be judged by what this gives.
+pub(super) fn read_without_keys(bytes: &[u8]) -> Result<Document, PolicyError> {
+    Reading { base: None }.document(bytes)
 }
 
 struct Reading<'a> {
-    base: &'a Path,
+    /// Where paths of keys begin; if `None`, no key is read.
+    base: Option<&'a Path>,
 }
 
 impl Reading<'_> {
+    fn document(&self, bytes: &[u8]) -> Result<Document, PolicyError> {
+        if bytes.len() as u64 > LIMITS.config {
+            return Err(PolicyError::TooLarge { limit: LIMITS.config });
+        }
+        let value = serde_json::from_slice(bytes).map_err(|e| PolicyError::Json(OutsideText::new(e.to_string())))?;
+        let mut members = Members::of(value, "")?;
+        let default = members.take("default").ok_or_else(|| PolicyError::format("", "`default` is missing"))?;
+        let default = self.requirements(default, "default")?;
+        let mut transports = BTreeMap::new();
+        if let Some(value) = members.take("transports") {
+            for (transport, value) in Members::of(value, "transports")?.all() {
+                let place = within("transports", &transport);
+                let mut scopes = BTreeMap::new();
+                for (name, value) in Members::of(value, &place)?.all() {
+                    let place = within(&place, &name);
+                    scope::check(&transport, &name).map_err(|reason| PolicyError::format(&place, reason))?;
+                    scopes.insert(name, self.requirements(value, &place)?);
+                }
+                transports.insert(transport, scopes);
+            }
+        }
+        members.end()?;
+        Ok(Document { default, transports })
+    }
+
     fn requirements(&self, value: Value, place: &str) -> Result<Requirements, PolicyError> {
         let list = match value {
             Value::List(list) => list,
@@ -152,30 +165,16 @@ impl Reading<'_> {
 
     fn certificates(&self, source: Source, place: &str) -> Result<GpgKeys, PolicyError> {
         let failed = |source| PolicyError::Keys { place: place.into(), source };
-        let folder = |path: &String| Some(self.base.join(path)).filter(|path| path.is_dir());
+        let Some(base) = self.base else { return Ok(GpgKeys::Unread) };
+        let folder = |path: &String| Some(base.join(path)).filter(|path| path.is_dir());
         if let Some(folder) = source.paths().iter().find_map(folder) {
-            let paths: Vec<PathBuf> = source.paths().iter().map(|path| self.base.join(path)).collect();
+            let paths: Vec<PathBuf> = source.paths().iter().map(|path| base.join(path)).collect();
             let certificates = Certificates::load(&paths).map_err(failed)?;
             return Ok(GpgKeys::Certificates { certificates, source: Err(Unmovable::Folder { path: folder }) });
         }
-        let source = self.read(source, place)?;
+        let source = read_keys(base, source, place)?;
         let certificates = Certificates::from_files(source.files()).map_err(failed)?;
         Ok(GpgKeys::Certificates { certificates, source: source.for_gpg() })
-    }
-
-    /// Reads the files of keys.
-    fn read(&self, source: Source, place: &str) -> Result<KeySource, PolicyError> {
-        let read = |path: String| {
-            let path = self.base.join(path);
-            let bytes = read_key_file(&path).map_err(|source| PolicyError::Keys { place: place.into(), source })?;
-            Ok(KeyFile { path, bytes })
-        };
-        Ok(match source {
-            Source::Path(path) => KeySource::Path(read(path)?),
-            Source::Paths(paths) => KeySource::Paths(paths.into_iter().map(read).collect::<Result<_, _>>()?),
-            Source::Data(data) => KeySource::Data(data),
-            Source::Datas(datas) => KeySource::Datas(datas),
-        })
     }
 
     fn sigstore_signed(&self, members: &mut Members, place: &str) -> Result<Requirement, PolicyError> {
@@ -215,7 +214,10 @@ impl Reading<'_> {
             // The keys are read all the same, so that a missing file is noticed now.
             Some((name, source)) => {
                 let place = within(place, name);
-                let source = self.read(source, &place)?;
+                let Some(base) = self.base else {
+                    return Ok(Requirement::SigstoreSigned { keys: CosignKeys::Unread, identity });
+                };
+                let source = read_keys(base, source, &place)?;
                 let keys = sigstore_keys(&source, &place)?;
                 match rekor.is_empty() {
                     true => CosignKeys::Keys { keys, source },
@@ -225,6 +227,21 @@ impl Reading<'_> {
         };
         Ok(Requirement::SigstoreSigned { keys, identity })
     }
+}
+
+/// Reads the files of keys.
+fn read_keys(base: &Path, source: Source, place: &str) -> Result<KeySource, PolicyError> {
+    let read = |path: String| {
+        let path = base.join(path);
+        let bytes = read_key_file(&path).map_err(|source| PolicyError::Keys { place: place.into(), source })?;
+        Ok(KeyFile { path, bytes })
+    };
+    Ok(match source {
+        Source::Path(path) => KeySource::Path(read(path)?),
+        Source::Paths(paths) => KeySource::Paths(paths.into_iter().map(read).collect::<Result<_, _>>()?),
+        Source::Data(data) => KeySource::Data(data),
+        Source::Datas(datas) => KeySource::Datas(datas),
+    })
 }
 
 impl Source {
@@ -405,6 +422,29 @@ mod tests {
             std::fs::write(folder.path().join(name), bytes).expect("a file");
         }
         folder
+    }
+
+    #[test]
+    fn the_format_is_checked_without_the_keys() {
+        let policy = |members: &str| {
+            let demand = format!(r#"{{"type": "signedBy", "keyType": "GPGKeys", {members}}}"#);
+            let cosign = r#"{"type": "sigstoreSigned", "keyPath": "/nowhere/cosign.pub"}"#;
+            format!(
+                r#"{{"default": [{{"type": "reject"}}], "transports": {{"docker": {{"r.example": [{demand}, {cosign}]}}}}}}"#
+            )
+        };
+        let check = |text: &str| crate::ImagePolicy::check_format(text.as_bytes()).map_err(|e| e.to_string());
+        assert_eq!(check(&policy(r#""keyPath": "/nowhere/key.asc""#)), Ok(()));
+        let folder = folder();
+        assert!(parse(&policy(r#""keyPath": "/nowhere/key.asc""#), folder.path()).is_err(), "it cannot be judged by");
+        for wrong in [
+            r#""keyPath": """#,
+            r#""keyData": "?""#,
+            r#""keyPath": "a", "more": 1"#,
+            r#""keyPath": "a", "keyPath": "a""#,
+        ] {
+            assert!(check(&policy(wrong)).is_err(), "{wrong}");
+        }
     }
 
     fn parse(text: &str, base: &Path) -> Result<Document, String> {

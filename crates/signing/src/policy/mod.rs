@@ -42,6 +42,8 @@ const REFERENCE: usize = 80;
 
 /// The scope of a verdict that follows from the policy's default.
 const DEFAULT: &str = "default";
+/// Why nothing meets a requirement of a policy that was read for its format alone.
+const UNREAD: &str = "its keys were not read";
 /// What the empty scope of a transport is called in a verdict.
 const WHOLE_TRANSPORT: &str = "\"\"";
 
@@ -181,6 +183,14 @@ impl ImagePolicy {
     pub fn standard() -> PathBuf {
         let user = std::env::var_os("HOME").map(|home| Path::new(&home).join(".config/containers/policy.json"));
         user.filter(|file| file.exists()).unwrap_or_else(|| "/etc/containers/policy.json".into())
+    }
+
+    /// Whether this is a policy, as far as can be told without its key files, which may be on other machines.
+    ///
+    /// # Errors
+    /// [`PolicyError`].
+    pub fn check_format(bytes: &[u8]) -> Result<(), PolicyError> {
+        file::read_without_keys(bytes).map(|_| ())
     }
 
     /// Reads a policy and its keys; paths of keys that are not absolute begin in the policy's folder.
@@ -356,6 +366,8 @@ impl Judging<'_> {
             Requirement::SignedBy { keys: GpgKeys::Unimplemented(kind), .. } => {
                 never("signedBy", &format!("nothing meets keyType {kind}, in containers/image neither"))
             }
+            Requirement::SignedBy { keys: GpgKeys::Unread, .. } => never("signedBy", UNREAD),
+            Requirement::SigstoreSigned { keys: CosignKeys::Unread, .. } => never("sigstoreSigned", UNREAD),
             Requirement::SignedBy { keys: GpgKeys::Certificates { certificates, .. }, identity } => {
                 let trust = Trust::new(certificates.clone(), 1, self.now)
                     .map(|trust| trust.as_received(self.received).with_clock_tolerance(self.clock_tolerance));

@@ -187,6 +187,8 @@ fn demand<'a>(
         Requirement::SignedBaseLayer => never("signedBaseLayer".into()),
         Requirement::SignedBy { keys: GpgKeys::Unimplemented(kind), .. } => never(format!("keyType {kind}")),
         Requirement::SigstoreSigned { keys: CosignKeys::Unsupported { needs, .. }, .. } => never((*needs).into()),
+        Requirement::SignedBy { keys: GpgKeys::Unread, .. }
+        | Requirement::SigstoreSigned { keys: CosignKeys::Unread, .. } => never("keys that were not read".into()),
         Requirement::SignedBy { keys: GpgKeys::Certificates { source, .. }, identity } => {
             Ok(Demand::SignedBy { keys: source.as_ref().map_err(Clone::clone)?, identity: moved(identity)? })
         }
