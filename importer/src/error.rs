@@ -792,6 +792,9 @@ pub enum Error {
     /// The lookaside tree.
     #[error(transparent)]
     Lookaside(#[from] signing::LookasideError),
+    /// The repository of the signatures.
+    #[error(transparent)]
+    Git(#[from] crate::git::GitError),
     /// The ledger.
     #[error(transparent)]
     Ledger(#[from] ledger::Error),

@@ -12,7 +12,7 @@
 //! 5. [`complete`]: every blob is asked for again; image manifests and indexes are pushed by digest
 //! 6. [`sign`]: a ledger entry, then the production signatures
 //! 7. [`publish`]: tags move, last
-//! 8. [`record`]: one ledger transaction
+//! 8. [`record`]: one ledger transaction; where signatures are kept in git, their commit follows ([`git`])
 //!
 //! Where images wait for their promotion, [`receive`] ends with [`mod@wait`] behind step 5, and [`promote`] goes through steps 2 to
 //! 8 with what was kept ([`staged`]) in place of the media.
@@ -32,6 +32,7 @@ pub mod destination;
 mod documents;
 pub mod error;
 pub mod evidence;
+pub mod git;
 pub mod graph;
 pub mod handover;
 mod hints;
@@ -64,6 +65,7 @@ use std::path::PathBuf;
 use approvals::{Promoter, PromoterArgs, PromoterKey};
 use authenticate::Authenticated;
 use console::Progress;
+use git::Push;
 use ledger::{Ledger, Status, Subject};
 use media::Wait;
 use overrides::Overrides;
@@ -122,13 +124,20 @@ pub fn receive(
     let authenticated = authenticate::authenticate(opened)?;
     let subject = admit::subject(&authenticated);
     if let Some(before) = record::before(&ledger, &authenticated)? {
+        if site.stage() == Stage::Production {
+            commit(site, &ledger, progress, state)?;
+        }
         return Ok(Received::Before(before));
     }
     *state = earlier(&ledger, &subject)?.into();
     // Not before: until the bundle is authenticated, the production key is not touched. And nobody lets anything pass in a run
     // that cannot start.
     let production = match site.stage() {
-        Stage::Production => Some(production(site, &ledger, progress)?),
+        Stage::Production => {
+            let production = production(site, &ledger, progress)?;
+            git::settle(site, &ledger, Push::Try, progress)?;
+            Some(production)
+        }
         Stage::Staging | Stage::Held => None,
     };
     overrides.record(&mut ledger, &subject, progress)?;
@@ -142,7 +151,7 @@ pub fn receive(
     };
     match &result {
         Ok(Received::Waits(_)) => *state = "nothing was published; the bundle waits for its promotion".into(),
-        Ok(_) => *state = "everything is published and recorded".into(),
+        Ok(_) => commit(site, &ledger, progress, state)?,
         Err(error) => refusal.note(&mut ledger, error),
     }
     result
@@ -211,8 +220,10 @@ pub fn promote(
 ) -> Result<Received, Error> {
     *state = earlier(ledger, &asked.subject)?.into();
     if let Some(before) = promotion::before(ledger, asked)? {
+        commit(site, ledger, progress, state)?;
         return Ok(Received::Before(before));
     }
+    git::settle(site, ledger, Push::Try, progress)?;
     let result = (|| {
         // Before it is looked for: a bundle that may not be promoted has nothing kept any more.
         overrides.preview(ledger, &asked.subject)?;
@@ -239,10 +250,20 @@ pub fn promote(
         record::record(published, promotion.rest, promoter, ledger, progress)
     })();
     match &result {
-        Ok(_) => *state = "everything that was asked for is published and recorded".into(),
+        Ok(_) => commit(site, ledger, progress, state)?,
         Err(error) => record::Refusal::of_subject(&asked.subject).note(ledger, error),
     }
     result.map(|recorded| Received::Now(Box::new(recorded)))
+}
+
+/// Commits the signatures of what is published and recorded, where the site keeps them in git.
+fn commit(site: &Site, ledger: &Ledger, progress: &Progress, state: &mut String) -> Result<(), Error> {
+    *state = "everything that was asked for is published and recorded; its signatures are not committed and pushed yet: \
+              run the same command again"
+        .into();
+    git::settle(site, ledger, Push::Must, progress)?;
+    *state = "everything that was asked for is published and recorded".into();
+    Ok(())
 }
 
 const NOTHING: &str = "nothing was published";

@@ -29,6 +29,7 @@ use crate::config::{
 };
 use crate::destination::Rules;
 use crate::error::Error;
+use crate::git::{GitArgs, GitSettings};
 use places::distinct_destinations;
 
 /// What registries are told that this program is.
@@ -105,6 +106,9 @@ pub struct ProductionArgs {
     /// A file whose first line is that key's passphrase [also: SEALIFT_COSIGN_PASSPHRASE]
     #[arg(long, value_name = "FILE", env = "SEALIFT_COSIGN_PASSPHRASE_FILE")]
     pub cosign_passphrase_file: Option<PathBuf>,
+    #[command(flatten)]
+    /// Whether signatures are committed.
+    pub git: GitArgs,
     /// How production is proven to have what an incremental bundle leaves out [default: published]
     #[arg(long, value_enum, value_name = "PROOF", env = "SEALIFT_BASE_PROOF")]
     pub base_proof: Option<BaseProof>,
@@ -165,6 +169,7 @@ pub struct Site {
     lookaside: Option<LookasideConfig>,
     cosign: Option<(PathBuf, PassphraseSource)>,
     release_signatures: Option<PathBuf>,
+    git: Option<GitSettings>,
     certificates: Vec<PathBuf>,
     lookaside_url: Option<LookasideUrlConfig>,
     /// Whether production stands in for the origins.
@@ -283,6 +288,10 @@ impl Site {
             (None, Some(c)) => Some((c.key, production.cosign_passphrase_file.or(c.passphrase_file))),
             (None, None) => None,
         };
+        let git = GitSettings::resolve(
+            production.git,
+            config.as_ref().and_then(|c| c.production.lookaside_git.clone()),
+        )?;
         let approvers = config.as_ref().and_then(|c| c.approvers.clone()).or(args.approvers.into_config());
         let approvers = approvers.map(|approvers| Approvers::new(&approvers, now, tolerance)).transpose()?;
         let couriers = config.as_ref().map_or(&[][..], |c| &c.couriers);
@@ -293,6 +302,7 @@ impl Site {
             ledger,
             sign,
             lookaside,
+            git,
             release_signatures: production
                 .release_signatures
                 .or_else(|| config.as_ref().and_then(|c| c.production.release_signatures.clone())),
@@ -432,6 +442,11 @@ impl Site {
     /// Who must approve a bundle before its images are signed; nobody if none are configured.
     pub fn approvers(&self) -> Option<&Approvers> {
         self.approvers.as_ref()
+    }
+
+    /// How signatures are committed; `None` if the folder for them lies in no git working tree.
+    pub fn git(&self) -> Option<&GitSettings> {
+        self.git.as_ref()
     }
 
     /// Whether production signs in the form of cosign too.

@@ -5,6 +5,7 @@ use console::{Failure, Progress};
 use manifest_schema::{OutsideText, Reference};
 
 use crate::error::Error;
+use crate::git::{self, Push};
 use crate::site::{ProductionArgs, Site, SiteArgs};
 use crate::withdraw::{Done, known, withdraw};
 
@@ -26,16 +27,23 @@ pub struct Withdraw {
     site: SiteArgs,
 }
 
+const NOT_COMMITTED: &str =
+    "all that was said above is done and recorded; it is not committed and pushed yet: run the same command again";
+
 impl Withdraw {
     /// Runs the command.
     ///
     /// # Errors
     /// A failure with its exit code.
     pub fn run(self, quiet: bool) -> Result<(), Failure> {
-        self.withdraw(quiet).map_err(|e| Failure::new(&e))
+        let mut state = None;
+        self.withdraw(quiet, &mut state).map_err(|e| match state {
+            Some(state) => Failure::new(&e).with_state(state),
+            None => Failure::new(&e),
+        })
     }
 
-    fn withdraw(self, quiet: bool) -> Result<(), Error> {
+    fn withdraw(self, quiet: bool, state: &mut Option<&str>) -> Result<(), Error> {
         let progress = Progress::new(quiet);
         let reason = self.reason.trim();
         if reason.is_empty() {
@@ -47,6 +55,7 @@ impl Withdraw {
         for image in &self.images {
             known(&ledger, image)?;
         }
+        git::settle(&site, &ledger, Push::Try, &progress)?;
         for image in &self.images {
             let done = withdraw(&site, &mut ledger, image, OutsideText::new(reason), &progress)?;
             let print = match self.json {
@@ -56,6 +65,9 @@ impl Withdraw {
                 false => console::print(&text(image, &done)),
             };
             print.map_err(Error::Stdout)?;
+            *state = Some(NOT_COMMITTED);
+            git::settle(&site, &ledger, Push::Must, &progress)?;
+            *state = None;
         }
         Ok(())
     }

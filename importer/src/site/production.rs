@@ -90,6 +90,12 @@ impl Site {
         }
     }
 
+    /// Trust in production's keys, as far as their certificates are at hand: the configured ones, or the one beside the key.
+    pub fn production_trust(&self, ledger: &Ledger) -> Option<Trust> {
+        let certificates = self.production_certificates(ledger, &[]).ok()?;
+        Trust::new(certificates, 1, self.now).ok()
+    }
+
     /// The certificate that lies beside the key file, if it is one and has one.
     fn signing_certificate(&self) -> Result<Option<Certificates>, Error> {
         let beside = self.sign.as_ref().and_then(beside_key).filter(|path| path.exists());
