@@ -573,7 +573,9 @@ fn git_hint(error: &GitError) -> Option<String> {
         GitError::NoIdentity { .. } => {
             "say who, with `lookaside_git: {author: NAME <ADDRESS>}` or --git-author, or configure git's user.name and user.email"
         }
-        GitError::NoBranch { .. } => "check a branch out, or name one with `lookaside_git: {branch: NAME}` or --git-branch",
+        GitError::NoBranch { .. } => {
+            "check a branch out, or name one with `lookaside_git: {branch: NAME}` or --git-branch"
+        }
         GitError::BranchName(_) => "name another with `lookaside_git: {branch: NAME}` or --git-branch",
         GitError::Author(_) | GitError::Remote(_) => return None,
         GitError::Failed { what: "push", .. } => {

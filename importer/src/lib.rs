@@ -258,9 +258,10 @@ pub fn promote(
 
 /// Commits the signatures of what is published and recorded, where the site keeps them in git.
 fn commit(site: &Site, ledger: &Ledger, progress: &Progress, state: &mut String) -> Result<(), Error> {
-    *state = "everything that was asked for is published and recorded; its signatures are not committed and pushed yet: \
+    *state =
+        "everything that was asked for is published and recorded; its signatures are not committed and pushed yet: \
               run the same command again"
-        .into();
+            .into();
     git::settle(site, ledger, Push::Must, progress)?;
     *state = "everything that was asked for is published and recorded".into();
     Ok(())

@@ -288,10 +288,8 @@ impl Site {
             (None, Some(c)) => Some((c.key, production.cosign_passphrase_file.or(c.passphrase_file))),
             (None, None) => None,
         };
-        let git = GitSettings::resolve(
-            production.git,
-            config.as_ref().and_then(|c| c.production.lookaside_git.clone()),
-        )?;
+        let git =
+            GitSettings::resolve(production.git, config.as_ref().and_then(|c| c.production.lookaside_git.clone()))?;
         let approvers = config.as_ref().and_then(|c| c.approvers.clone()).or(args.approvers.into_config());
         let approvers = approvers.map(|approvers| Approvers::new(&approvers, now, tolerance)).transpose()?;
         let couriers = config.as_ref().map_or(&[][..], |c| &c.couriers);

@@ -157,7 +157,8 @@ impl Found {
             let is_ours = match trust.map(|trust| signing::read_simple(&signature.bytes, trust)) {
                 Some(Ok(read)) => {
                     let simple = read.get();
-                    simple.digest == signature.digest && wanted.any(|a| a.reference.to_string() == simple.reference.raw())
+                    simple.digest == signature.digest
+                        && wanted.any(|a| a.reference.to_string() == simple.reference.raw())
                 }
                 Some(Err(_)) => false,
                 // The key is not at hand, and nothing is signed.

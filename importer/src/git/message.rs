@@ -45,7 +45,8 @@ impl Message {
         };
         let images = images.into_iter().map(|image| ("Image", image));
         let ledger = [("Ledger", ledger.id().to_string()), ("Entry", entry.to_string())];
-        let facts = about.into_iter().chain(images).chain(ledger).map(|(key, value)| format!("Sealift-{key}: {value}\n"));
+        let facts =
+            about.into_iter().chain(images).chain(ledger).map(|(key, value)| format!("Sealift-{key}: {value}\n"));
         Ok(Self { name: format!("{name}.entry-{entry}"), text: format!("{what}\n\n{}", facts.collect::<String>()) })
     }
 

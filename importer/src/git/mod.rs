@@ -50,6 +50,7 @@ pub fn settle(site: &Site, ledger: &Ledger, push: Push, progress: &Progress) -> 
     let Some(settings) = site.git() else { return Ok(()) };
     let mut repositories: BTreeMap<PathBuf, Repository> = BTreeMap::new();
     for (host, root) in site.signature_trees()? {
+        std::fs::create_dir_all(root).map_err(|source| Error::LookasideRoot { path: root.into(), source })?;
         let git = Git::around(root, settings.author.as_ref())?;
         let tree = Tree { host: host.into(), prefix: git.prefix(root)? };
         let top = git.top().to_path_buf();

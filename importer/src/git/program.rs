@@ -190,7 +190,8 @@ impl Git {
         let output = self.run(command.arg(below), b"")?;
         let mut files = BTreeMap::new();
         for entry in self.good("ls-tree", output)?.split(|b| *b == 0).filter(|entry| !entry.is_empty()) {
-            let parts = entry.iter().position(|b| *b == b'\t').map(|tab| (&entry[..tab], path(entry[tab + 1..].to_vec())));
+            let parts =
+                entry.iter().position(|b| *b == b'\t').map(|tab| (&entry[..tab], path(entry[tab + 1..].to_vec())));
             let parsed = parts.and_then(|(facts, path)| {
                 let id = std::str::from_utf8(facts).ok()?.split(' ').nth(2)?.to_string();
                 Some((path.file_name()?.to_os_string(), Id(id)))
@@ -231,7 +232,8 @@ impl Git {
         }
         // First, so that whatever stops this here leaves changes that the next run finds.
         self.output("update-index", &["-z", "--index-info"], &list)?;
-        let failed = |source| GitError::File { path: std::env::temp_dir(), what: "no folder can be made in it", source };
+        let failed =
+            |source| GitError::File { path: std::env::temp_dir(), what: "no folder can be made in it", source };
         let beside = tempfile::tempdir().map_err(failed)?;
         let index = beside.path().join("index");
         let with_index = |what, arguments: &[&str], input: &[u8]| {
