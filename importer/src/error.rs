@@ -795,6 +795,9 @@ pub enum Error {
     /// The repository of the signatures.
     #[error(transparent)]
     Git(#[from] crate::git::GitError),
+    /// Signatures that are published and recorded.
+    #[error("the signatures are not committed")]
+    NotCommitted(#[source] crate::git::GitError),
     /// The ledger.
     #[error(transparent)]
     Ledger(#[from] ledger::Error),

@@ -149,6 +149,7 @@ impl Explain for Error {
             | Error::Proof(_)
             | Error::Stdout(_) => Fault::Failed,
             Error::Git(e) => git_fault(e),
+            Error::NotCommitted(_) => Fault::Failed,
             Error::Registry(e) => commands::registry_fault(e),
             Error::Ledger(e) => ledger_fault(e),
         }
@@ -390,7 +391,7 @@ impl Explain for Error {
                 "each line above that begins with REFUSED names the rule; have the image signed as that rule demands, or change the \
                  policy"
             }
-            Error::Git(e) => return git_hint(e),
+            Error::Git(e) | Error::NotCommitted(e) => return git_hint(e),
             Error::Registry(e) => return commands::registry_hint(e),
             Error::Ledger(e) => return ledger_hint(e),
             Error::Audit(e) => return audit_hint(e),

@@ -65,7 +65,7 @@ use std::path::PathBuf;
 use approvals::{Promoter, PromoterArgs, PromoterKey};
 use authenticate::Authenticated;
 use console::Progress;
-use git::Push;
+use git::When;
 use ledger::{Ledger, Status, Subject};
 use media::Wait;
 use overrides::Overrides;
@@ -135,7 +135,7 @@ pub fn receive(
     let production = match site.stage() {
         Stage::Production => {
             let production = production(site, &ledger, progress)?;
-            git::settle(site, &ledger, Push::Try, progress)?;
+            git::settle(site, &ledger, When::Before, progress)?;
             Some(production)
         }
         Stage::Staging | Stage::Held => None,
@@ -223,7 +223,7 @@ pub fn promote(
         commit(site, ledger, progress, state)?;
         return Ok(Received::Before(before));
     }
-    git::settle(site, ledger, Push::Try, progress)?;
+    git::settle(site, ledger, When::Before, progress)?;
     let result = (|| {
         // Before it is looked for: a bundle that may not be promoted has nothing kept any more.
         overrides.preview(ledger, &asked.subject)?;
@@ -262,7 +262,7 @@ fn commit(site: &Site, ledger: &Ledger, progress: &Progress, state: &mut String)
         "everything that was asked for is published and recorded; its signatures are not committed and pushed yet: \
               run the same command again"
             .into();
-    git::settle(site, ledger, Push::Must, progress)?;
+    git::settle(site, ledger, When::After, progress)?;
     *state = "everything that was asked for is published and recorded".into();
     Ok(())
 }

@@ -239,6 +239,11 @@ fn a_commit_that_failed_hides_nothing_and_the_same_command_makes_it() {
     assert_eq!(repository.commits(), ["Import payments-1: 3 signatures"]);
     assert_eq!((repository.committed(), repository.state()), (repository.there(), String::new()));
 
+    // Somebody was quicker than the commit: nothing is hidden by that either.
+    fs::write(repository.path.join(TREE).join("notes"), "mine").unwrap();
+    site.receive(&bundle, &[]).expect_code(1).expect_stderr("the signatures are not committed");
+    fs::remove_file(repository.path.join(TREE).join("notes")).unwrap();
+
     // The same for a withdrawal; the next command of any kind makes the commit.
     fs::write(&lock, "").unwrap();
     let image = repository.image().to_string();
@@ -375,6 +380,33 @@ fn a_promotion_is_a_commit_and_what_waits_is_none() {
 }
 
 #[test]
+fn trees_of_two_registries_in_one_repository_change_in_one_commit() {
+    if !need(NEEDS) {
+        return;
+    }
+    let mut repository = Repository::new();
+    let second = testkit::Registry::start();
+    repository.site.list_fixtures(&[API, BUSYBOX]);
+    let stream = &mut repository.site.import["streams"]["payments"];
+    let (from, to) = (stream["to"][0]["from"].as_str().unwrap(), stream["to"][0]["to"].as_str().unwrap());
+    let busybox = json!({ "from": format!("{from}/busybox"), "to": format!("{}/payments/busybox", second.host()) });
+    stream["to"] = json!([{ "from": from, "to": to }, busybox]);
+    // The first at the very top of the working tree.
+    let trees = [(repository.site.production.host(), ""), (second.host(), "second")];
+    let trees = trees.into_iter().map(|(host, folder)| (host.to_string(), json!(repository.path.join(folder))));
+    repository.site.import["production"]["lookaside"] = serde_json::Value::Object(trees.collect());
+    fs::remove_file(repository.path.join("README")).unwrap();
+    repository.git(&["commit", "--quiet", "--all", "-m", "By hand"]);
+    let bundle = repository.site.packed(1);
+    repository.site.receive(&bundle, &[]).expect_code(0);
+    assert_eq!(repository.commits().len(), 2, "{:?}", repository.commits());
+    let list = repository.git(&["ls-tree", "-r", "--name-only", "HEAD"]);
+    assert!(list.lines().any(|name| name.starts_with("payments/api@sha256=")), "{list}");
+    assert!(list.lines().any(|name| name.starts_with("second/payments/busybox@sha256=")), "{list}");
+    assert_eq!(repository.state(), "");
+}
+
+#[test]
 fn nothing_of_the_environment_and_no_hook_has_a_part_in_it() {
     if !need(NEEDS) {
         return;
@@ -387,6 +419,10 @@ fn nothing_of_the_environment_and_no_hook_has_a_part_in_it() {
         fs::write(&path, format!("#!/bin/sh\nenv >{}/{hook}\nexit 1\n", ran.display())).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
+    // Nor what git is told to pass over.
+    fs::write(repository.path.join(".git/info/exclude"), "sigstore\nnotes\n").unwrap();
+    fs::create_dir_all(repository.path.join(TREE)).unwrap();
+    fs::write(repository.path.join(TREE).join("notes"), "mine").unwrap();
     for (key, value) in [("commit.gpgSign", "true"), ("gpg.program", "false"), ("core.autocrlf", "true")] {
         run_ok(repository.command().args(["config", key, value]));
     }

@@ -144,6 +144,8 @@ production:
     key: @KEY@
     # passphrase_file: production.passphrase
   lookaside: sigstore/
+  # The folder lies in a git working tree: every import becomes a commit.
+  # lookaside_git: {author: Sealift <sealift@prod.example>, remote: origin}
   # What `sealift-import handover production` tells the clusters: whose signatures count, and where they are.
   # certificates: [production.asc]
   # lookaside_url: https://signatures.prod.example/sigstore

@@ -4,7 +4,7 @@ use clap::Args;
 use console::{Failure, Progress};
 
 use crate::error::Error;
-use crate::git::{self, Push};
+use crate::git::{self, When};
 use crate::resign::{Done, asked, resign};
 use crate::site::{ProductionArgs, Site, SiteArgs};
 
@@ -45,7 +45,7 @@ impl Resign {
         let mut ledger = site.open_ledger()?;
         let asked = asked(&ledger, &self.names)?;
         let production = site.production(&ledger)?;
-        git::settle(&site, &ledger, Push::Try, &progress)?;
+        git::settle(&site, &ledger, When::Before, &progress)?;
         for (subject, only) in &asked {
             let done = resign(&site, &production, &mut ledger, subject, only, &progress)?;
             let print = match self.json {
@@ -54,7 +54,7 @@ impl Resign {
             };
             print.map_err(Error::Stdout)?;
             *state = Some(NOT_COMMITTED);
-            git::settle(&site, &ledger, Push::Must, &progress)?;
+            git::settle(&site, &ledger, When::After, &progress)?;
             *state = None;
         }
         Ok(())

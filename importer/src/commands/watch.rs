@@ -12,7 +12,7 @@ use manifest_schema::{BundleId, Digest, LIMITS};
 
 use crate::commands::receive;
 use crate::error::Error;
-use crate::git::{self, Push};
+use crate::git::{self, When};
 use crate::media::{AllHere, Wait, Wanted};
 use crate::overrides::Overrides;
 use crate::site::{Site, Stage};
@@ -108,7 +108,7 @@ fn receive(
                 progress.say(format_args!("{}: received before", path.display()));
                 // A run before may have been stopped just before its commit.
                 if let (Stage::Production, Some(ledger)) = (site.stage(), site.read_ledger()?) {
-                    git::settle(site, &ledger, Push::Must, progress)?;
+                    git::settle(site, &ledger, When::After, progress)?;
                 }
                 return Ok(Outcome::ReceivedBefore);
             }

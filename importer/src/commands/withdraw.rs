@@ -5,7 +5,7 @@ use console::{Failure, Progress};
 use manifest_schema::{OutsideText, Reference};
 
 use crate::error::Error;
-use crate::git::{self, Push};
+use crate::git::{self, When};
 use crate::site::{ProductionArgs, Site, SiteArgs};
 use crate::withdraw::{Done, known, withdraw};
 
@@ -55,7 +55,7 @@ impl Withdraw {
         for image in &self.images {
             known(&ledger, image)?;
         }
-        git::settle(&site, &ledger, Push::Try, &progress)?;
+        git::settle(&site, &ledger, When::Before, &progress)?;
         for image in &self.images {
             let done = withdraw(&site, &mut ledger, image, OutsideText::new(reason), &progress)?;
             let print = match self.json {
@@ -66,7 +66,7 @@ impl Withdraw {
             };
             print.map_err(Error::Stdout)?;
             *state = Some(NOT_COMMITTED);
-            git::settle(&site, &ledger, Push::Must, &progress)?;
+            git::settle(&site, &ledger, When::After, &progress)?;
             *state = None;
         }
         Ok(())

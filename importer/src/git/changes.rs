@@ -10,7 +10,7 @@ use manifest_schema::{BundleId, Digest, LIMITS, OutsideText, Repository};
 use signing::{Lookaside, Trust};
 
 use super::GitError;
-use super::program::{Git, Id};
+use super::program::{Files, Git, Id};
 use crate::error::Error;
 
 /// A signature tree of a registry.
@@ -72,8 +72,9 @@ pub(super) fn missing(
         }
     }
     let mut found = Found { foreign, ..Found::default() };
+    let committed = if folders.is_empty() { BTreeMap::new() } else { git.committed(&prefixes)? };
     for (path, folder) in &folders {
-        found.judge(git, ledger, path, folder)?;
+        found.judge(git, ledger, path, folder, committed.get(path).unwrap_or(&Files::new()))?;
     }
     found.settle_unrecorded(ledger, trust)?;
     for entry in found.withdrawals {
@@ -97,8 +98,15 @@ struct Found {
 }
 
 impl Found {
-    fn judge(&mut self, git: &Git, ledger: &Ledger, path: &Path, folder: &Folder) -> Result<(), Error> {
-        let committed = git.committed(path)?;
+    /// Whose the changes in a folder are, of which the last commit has these files.
+    fn judge(
+        &mut self,
+        git: &Git,
+        ledger: &Ledger,
+        path: &Path,
+        folder: &Folder,
+        committed: &Files,
+    ) -> Result<(), Error> {
         let there = signatures(&git.top().join(path))?;
         let stored = there.iter().map(|(name, bytes)| Ok((name, git.store(bytes)?)));
         let stored = stored.collect::<Result<BTreeMap<_, _>, GitError>>()?;

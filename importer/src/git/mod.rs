@@ -14,6 +14,7 @@ mod settings;
 pub use error::GitError;
 pub use settings::{Author, GitArgs, GitSettings};
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -26,13 +27,13 @@ use changes::{Change, Tree};
 use message::Message;
 use program::{Commit, Git, PushTo};
 
-/// What to do with commits that another repository does not have yet.
+/// When missing commits are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Push {
-    /// Push them, and say so if that fails.
-    Try,
-    /// Push them, or fail.
-    Must,
+pub enum When {
+    /// Before anything is signed. What cannot be pushed is said, and stands in nobody's way.
+    Before,
+    /// When everything is published and recorded. Whatever is wrong then, another run may help.
+    After,
 }
 
 /// A repository, and the signature trees in its working tree.
@@ -46,8 +47,21 @@ struct Repository {
 /// # Errors
 /// [`GitError::Foreign`] if somebody else has changed a signature tree: nothing is written then; what git says otherwise. Running
 /// it again finishes.
-pub fn settle(site: &Site, ledger: &Ledger, push: Push, progress: &Progress) -> Result<(), Error> {
+pub fn settle(site: &Site, ledger: &Ledger, when: When, progress: &Progress) -> Result<(), Error> {
     let Some(settings) = site.git() else { return Ok(()) };
+    match (settle_as(settings, site, ledger, when, progress), when) {
+        (Err(Error::Git(e)), When::After) => Err(Error::NotCommitted(e)),
+        (result, _) => result,
+    }
+}
+
+fn settle_as(
+    settings: &GitSettings,
+    site: &Site,
+    ledger: &Ledger,
+    when: When,
+    progress: &Progress,
+) -> Result<(), Error> {
     let mut repositories: BTreeMap<PathBuf, Repository> = BTreeMap::new();
     for (host, root) in site.signature_trees()? {
         std::fs::create_dir_all(root).map_err(|source| Error::LookasideRoot { path: root.into(), source })?;
@@ -55,6 +69,10 @@ pub fn settle(site: &Site, ledger: &Ledger, push: Push, progress: &Progress) -> 
         let tree = Tree { host: host.into(), prefix: git.prefix(root)? };
         let top = git.top().to_path_buf();
         repositories.entry(top).or_insert_with(|| Repository { git, trees: Vec::new() }).trees.push(tree);
+    }
+    // A file belongs to the innermost tree.
+    for repository in repositories.values_mut() {
+        repository.trees.sort_by_key(|tree| Reverse(tree.prefix.components().count()));
     }
     let trust = site.production_trust(ledger);
     // All of them before the first is written to.
@@ -72,8 +90,8 @@ pub fn settle(site: &Site, ledger: &Ledger, push: Push, progress: &Progress) -> 
                 true => PushTo::BranchOfEach,
                 false => PushTo::OneBranch,
             };
-            match (repository.git.push(remote, to, progress), push) {
-                (Err(e), Push::Try) => progress.warn(format_args!("{}", console::chain(&e))),
+            match (repository.git.push(remote, to, progress), when) {
+                (Err(e), When::Before) => progress.warn(format_args!("{}", console::chain(&e))),
                 (result, _) => result?,
             }
         }

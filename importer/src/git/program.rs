@@ -51,6 +51,9 @@ impl std::fmt::Display for Id {
     }
 }
 
+/// The files of a folder, by their names.
+pub(super) type Files = BTreeMap<OsString, Id>;
+
 /// A file that is not as it was committed last.
 pub(super) struct Changed {
     /// Relative to the top.
@@ -176,28 +179,27 @@ impl Git {
         changed.collect()
     }
 
-    /// The files of a folder in the last commit, by their names.
+    /// The files below some folders in the last commit, by their folders and names.
     ///
     /// # Errors
     /// [`GitError`].
-    pub fn committed(&self, folder: &Path) -> Result<BTreeMap<OsString, Id>, GitError> {
+    pub fn committed(&self, folders: &[&Path]) -> Result<BTreeMap<PathBuf, Files>, GitError> {
+        let mut files: BTreeMap<PathBuf, Files> = BTreeMap::new();
         if self.head()?.is_none() {
-            return Ok(BTreeMap::new());
+            return Ok(files);
         }
-        let mut command = self.command(&["ls-tree", "-z", "--full-tree", "HEAD", "--"]);
-        let mut below = folder.as_os_str().to_os_string();
-        below.push("/");
-        let output = self.run(command.arg(below), b"")?;
-        let mut files = BTreeMap::new();
+        let mut command = self.command(&["ls-tree", "-r", "-z", "--full-tree", "HEAD", "--"]);
+        // No name at all stands for everything.
+        command.args(folders.iter().filter(|folder| !folder.as_os_str().is_empty()));
+        let output = self.run(command, b"")?;
         for entry in self.good("ls-tree", output)?.split(|b| *b == 0).filter(|entry| !entry.is_empty()) {
-            let parts =
-                entry.iter().position(|b| *b == b'\t').map(|tab| (&entry[..tab], path(entry[tab + 1..].to_vec())));
-            let parsed = parts.and_then(|(facts, path)| {
+            let tab = entry.iter().position(|b| *b == b'\t');
+            let parsed = tab.map(|tab| (&entry[..tab], path(entry[tab + 1..].to_vec()))).and_then(|(facts, path)| {
                 let id = std::str::from_utf8(facts).ok()?.split(' ').nth(2)?.to_string();
-                Some((path.file_name()?.to_os_string(), Id(id)))
+                Some((path.parent()?.to_path_buf(), path.file_name()?.to_os_string(), Id(id)))
             });
-            let (name, id) = parsed.ok_or_else(|| self.unexpected("ls-tree"))?;
-            files.insert(name, id);
+            let (folder, name, id) = parsed.ok_or_else(|| self.unexpected("ls-tree"))?;
+            files.entry(folder).or_default().insert(name, id);
         }
         Ok(files)
     }
