@@ -549,6 +549,7 @@ fn git_fault(error: &GitError) -> Fault {
     match error {
         GitError::NoWorkingTree { .. }
         | GitError::Foreign { .. }
+        | GitError::Converted { .. }
         | GitError::Busy { .. }
         | GitError::NoIdentity { .. }
         | GitError::NoBranch { .. }
@@ -570,6 +571,9 @@ fn git_hint(error: &GitError) -> Option<String> {
             "clone the repository of the signatures (or `git init` one), and name a folder in it with `production: {lookaside: DIR}`"
         }
         GitError::Foreign { .. } => "find out who changed it, and commit it or take it back (`git status` shows more)",
+        GitError::Converted { .. } => {
+            "except signatures from it in .gitattributes: `signature-* -filter -ident -text -working-tree-encoding`"
+        }
         GitError::Busy { .. } => "finish it, or give it up (`git status` says how)",
         GitError::NoIdentity { .. } => {
             "say who, with `lookaside_git: {author: NAME <ADDRESS>}` or --git-author, or configure git's user.name and user.email"

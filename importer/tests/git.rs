@@ -315,7 +315,16 @@ fn what_resign_adds_and_withdraw_removes_is_committed_and_what_stays_moves_up() 
 
     let image = repository.image().to_string();
     let before = repository.there();
-    repository.import(&["withdraw", &image, "--reason", "CVE-2026-1\nSealift-Entry: 1"]).expect_code(0);
+    let lock = repository.path.join(".git/index.lock");
+    fs::write(&lock, "").unwrap();
+    repository.import(&["withdraw", &image, "--reason", "CVE-2026-1\nSealift-Entry: 1"]).expect_code(1);
+    fs::remove_file(&lock).unwrap();
+    // What nobody has withdrawn does not go with it.
+    fs::remove_dir_all(&folder).unwrap();
+    repository.import(&["resign"]).expect_code(2).expect_stderr("signature-2");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("signature-1"), &kept).unwrap();
+    repository.import(&["resign"]).expect_code(0);
     assert_eq!(repository.commits().last().unwrap(), "Withdraw 3 images");
     let message = repository.message();
     assert!(message.contains("Sealift-Reason: CVE-2026-1\\u{a}Sealift-Entry: 1\n"), "{message}");
@@ -523,6 +532,13 @@ fn a_repository_that_cannot_take_a_commit_is_refused_before_anything_is_publishe
     repository.site.import["production"]["lookaside"] = json!("sigstore/");
     refused(&repository, "expected a folder in a git working tree");
     repository.site.import["production"] = good;
+    for attributes in ["* filter=lfs", "sigstore/** text", "signature-* ident"] {
+        fs::create_dir_all(repository.path.join("production")).unwrap();
+        repository.by_hand("production/.gitattributes", &format!("{attributes}\n"));
+        refused(&repository, "git would change signatures");
+    }
+    let good = "* text=auto filter=lfs\nsignature-* -filter -ident -text -working-tree-encoding\n";
+    repository.by_hand("production/.gitattributes", good);
     let merge = repository.path.join(".git/MERGE_HEAD");
     fs::write(&merge, repository.git(&["rev-parse", "HEAD"])).unwrap();
     refused(&repository, "is in progress");
@@ -533,5 +549,5 @@ fn a_repository_that_cannot_take_a_commit_is_refused_before_anything_is_publishe
     // Without a remote any commit will do, and the flags say the same.
     repository.site.import["production"].as_object_mut().unwrap().remove("lookaside_git");
     repository.site.receive(&bundle, &["--git-author", "Ada <ada@prod.example>"]).expect_code(0);
-    assert_eq!(repository.commits(), ["Import payments-1: 3 signatures"]);
+    assert_eq!(repository.commits().last().unwrap(), "Import payments-1: 3 signatures");
 }

@@ -45,6 +45,18 @@ pub enum GitError {
         /// The files, relative to it.
         paths: Vec<OutsideText>,
     },
+    /// Signatures would be converted on their way into the repository or out of it.
+    #[error("{}: the attribute `{attribute}` of {} is {}: git would change signatures", .top.display(), .path.display(), .value.escaped())]
+    Converted {
+        /// The top of the working tree.
+        top: PathBuf,
+        /// A signature's path, relative to it.
+        path: PathBuf,
+        /// The attribute.
+        attribute: &'static str,
+        /// Its value.
+        value: OutsideText,
+    },
     /// Somebody merges or rebases.
     #[error("{}: a merge, rebase, cherry-pick or revert is in progress", .top.display())]
     Busy {

@@ -78,7 +78,7 @@ fn settle_as(
     // All of them before the first is written to.
     let mut missing = Vec::new();
     for repository in repositories.values() {
-        ready(&repository.git, settings)?;
+        ready(repository, settings)?;
         missing.push(changes::missing(&repository.git, &repository.trees, ledger, trust.as_ref())?);
     }
     for (repository, missing) in repositories.values().zip(missing) {
@@ -100,9 +100,11 @@ fn settle_as(
 }
 
 /// Whether commits can be made at all: now, and not when everything has been published.
-fn ready(git: &Git, settings: &GitSettings) -> Result<(), GitError> {
+fn ready(repository: &Repository, settings: &GitSettings) -> Result<(), GitError> {
+    let git = &repository.git;
     git.is_at_rest()?;
     git.has_identity()?;
+    repository.trees.iter().try_for_each(|tree| git.keeps_bytes(&tree.prefix.join("image@sha256=0/signature-1")))?;
     match (&settings.remote, &settings.branch) {
         (None, _) => Ok(()),
         (Some(_), Some(pattern)) => git.is_branch_name(&pattern.replace('*', "name")),

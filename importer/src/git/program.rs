@@ -127,6 +127,25 @@ impl Git {
     }
 
     /// # Errors
+    /// [`GitError::Converted`] if a file at this place would not be stored, or checked out, byte for byte.
+    pub fn keeps_bytes(&self, path: &Path) -> Result<(), GitError> {
+        const CONVERTING: [&str; 4] = ["filter", "ident", "text", "working-tree-encoding"];
+        let mut command = self.command(&[&["check-attr", "-z"], &CONVERTING[..], &["--"]].concat());
+        let output = self.run(command.arg(path), b"")?;
+        let output = self.good("check-attr", output)?;
+        // Path, attribute and value, each with an end.
+        let values = output.split(|b| *b == 0).skip(2).step_by(3);
+        for (attribute, value) in CONVERTING.into_iter().zip(values) {
+            if !matches!((attribute, value), (_, b"unspecified" | b"unset") | ("text", b"auto")) {
+                let (top, path, value) =
+                    (self.top.clone(), path.into(), OutsideText::new(String::from_utf8_lossy(value)));
+                return Err(GitError::Converted { top, path, attribute, value });
+            }
+        }
+        Ok(())
+    }
+
+    /// # Errors
     /// [`GitError::NoIdentity`] if no commit could be made.
     pub fn has_identity(&self) -> Result<(), GitError> {
         for variable in ["GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"] {
