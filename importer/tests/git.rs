@@ -381,6 +381,11 @@ fn a_promotion_is_a_commit_and_what_waits_is_none() {
     assert!(repository.commits().is_empty());
     let lock = repository.path.join(".git/index.lock");
     fs::write(&lock, "").unwrap();
+    fs::create_dir_all(repository.path.join(TREE)).unwrap();
+    fs::write(repository.path.join(TREE).join("notes"), "mine").unwrap();
+    repository.import(&["promote", "payments-1"]).expect_code(2).expect_stderr("sigstore/notes");
+    assert_eq!(repository.site.production.tags().len(), 0);
+    fs::remove_file(repository.path.join(TREE).join("notes")).unwrap();
     let ran = repository.import(&["promote", "payments-1"]).expect_code(1);
     assert!(ran.stderr.contains("published and recorded; its signatures are not committed"), "{ran}");
     fs::remove_file(&lock).unwrap();
