@@ -312,6 +312,9 @@ pub struct ProductionConfig {
     /// Signs in the form of cosign too, which podman and CRI-O read with `use-sigstore-attachments`.
     #[serde(default)]
     pub cosign: Option<CosignConfig>,
+    /// Gives signatures to the production registries too, which must have the signature extension: OpenShift's has it.
+    #[serde(default)]
+    pub registry_signatures: bool,
     /// The folder for signatures lies in a git working tree, in which every import becomes a commit; `{}` if nothing else is to be
     /// said.
     #[serde(default)]

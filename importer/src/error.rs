@@ -558,6 +558,12 @@ pub enum Error {
         /// What it names.
         names: Digest,
     },
+    /// A registry without the signature extension.
+    #[error("{registry} keeps no signatures: it does not say `X-Registry-Supports-Signatures: 1`")]
+    KeepsNoSignatures {
+        /// The registry.
+        registry: String,
+    },
     /// The registry refuses sparse indexes.
     #[error("{tag}: the registry does not take an index of which entries are missing")]
     SparseRefused {

@@ -32,6 +32,7 @@ impl Explain for Error {
             | Error::SharedLookasideUrl { .. }
             | Error::NoLookasideUrl { .. }
             | Error::NotHandedOver { .. }
+            | Error::KeepsNoSignatures { .. }
             | Error::NothingWaits(_)
             | Error::NoReason
             | Error::NotInProduction { .. }
@@ -343,6 +344,9 @@ impl Explain for Error {
                  --on-existing-tag replace or skip"
             }
             Error::TagMoved { .. } => "find out who writes to this repository, then run the same command again",
+            Error::KeepsNoSignatures { .. } => {
+                "leave `registry_signatures:` and --registry-signatures out: clusters read the folder for signatures (lookaside)"
+            }
             Error::SparseRefused { .. } => "have the release packed with all platforms, or with one",
             Error::PolicyRefused { verdict, .. } if verdict.is_index => {
                 "have the index signed too (`skopeo copy --all --sign-by` does), or accept that it is not with `allow_unsigned_index: true`"

@@ -47,6 +47,7 @@ pub mod push;
 mod reading;
 pub mod receipt;
 pub mod record;
+pub mod registry_signatures;
 pub mod release_signatures;
 pub mod resign;
 pub mod serve;

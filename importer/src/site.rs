@@ -106,6 +106,9 @@ pub struct ProductionArgs {
     /// A file whose first line is that key's passphrase [also: SEALIFT_COSIGN_PASSPHRASE]
     #[arg(long, value_name = "FILE", env = "SEALIFT_COSIGN_PASSPHRASE_FILE")]
     pub cosign_passphrase_file: Option<PathBuf>,
+    /// Give signatures to the production registries too, which must have the signature extension, as OpenShift's has
+    #[arg(long, env = "SEALIFT_REGISTRY_SIGNATURES")]
+    pub registry_signatures: bool,
     #[command(flatten)]
     /// Whether signatures are committed.
     pub git: GitArgs,
@@ -170,6 +173,8 @@ pub struct Site {
     cosign: Option<(PathBuf, PassphraseSource)>,
     release_signatures: Option<PathBuf>,
     git: Option<GitSettings>,
+    /// Whether production's registries are given signatures.
+    pub registry_signatures: bool,
     certificates: Vec<PathBuf>,
     lookaside_url: Option<LookasideUrlConfig>,
     /// Whether production stands in for the origins.
@@ -301,6 +306,8 @@ impl Site {
             sign,
             lookaside,
             git,
+            registry_signatures: production.registry_signatures
+                || config.as_ref().is_some_and(|c| c.production.registry_signatures),
             release_signatures: production
                 .release_signatures
                 .or_else(|| config.as_ref().and_then(|c| c.production.release_signatures.clone())),

@@ -150,6 +150,8 @@ production:
   # certificates: [production.asc]
   # lookaside_url: https://signatures.prod.example/sigstore
   # mirrors: digest
+  # Gives signatures to registries that keep them, too: OpenShift's.
+  # registry_signatures: true
   # Signs in the form of cosign too; `sealift-import keygen cosign` makes the key.
   # cosign: {key: cosign.key}
   # Where clusters find the signatures of OpenShift release images.

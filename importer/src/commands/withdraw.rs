@@ -77,5 +77,14 @@ fn text(image: &Reference, done: &Done) -> String {
     let rows: Vec<_> = done.images.iter().map(|i| vec![i.reference.to_string(), i.digest.to_string()]).collect();
     let entry = done.entry.map_or("withdrawn before".into(), |entry| format!("ledger entry {entry}"));
     let table = console::table(&["REFERENCE", "DIGEST"], &rows);
-    format!("{table}\nwithdrawn: {image}, {} signatures taken away, {entry}\n", done.removed)
+    let mut text = format!("{table}\nwithdrawn: {image}, {} signatures taken away, {entry}\n", done.removed);
+    if done.kept > 0 {
+        text += &format!(
+            "{} signatures stay: {} keeps them itself, and has no request that gives them up. Until the image is deleted there, \
+             clusters take it by tag, and by digest until they have the policy of `sealift-import handover production`\n",
+            done.kept,
+            image.repository().registry()
+        );
+    }
+    text
 }

@@ -24,6 +24,8 @@ pub struct Production {
     pub cosign: Option<SigstoreSecretKey>,
     /// Where signatures of release images are handed over.
     pub release_signatures: Option<PathBuf>,
+    /// Whether the registries are given signatures.
+    pub registry_signatures: bool,
     lookaside: LookasideConfig,
 }
 
@@ -68,6 +70,7 @@ impl Site {
             lookaside,
             cosign: cosign.transpose()?,
             release_signatures: self.release_signatures.clone(),
+            registry_signatures: self.registry_signatures,
         })
     }
 
