@@ -394,6 +394,29 @@ fn a_promotion_is_a_commit_and_what_waits_is_none() {
 }
 
 #[test]
+fn a_station_makes_the_commit_that_is_missing_of_a_bundle_received_before() {
+    if !need(NEEDS) {
+        return;
+    }
+    let mut repository = Repository::new();
+    repository.site.import["watch"] = json!({ "into": "production" });
+    let bundle = repository.site.packed(1);
+    let lock = repository.path.join(".git/index.lock");
+    fs::write(&lock, "").unwrap();
+    repository.site.receive(&bundle, &[]).expect_code(1);
+    fs::remove_file(&lock).unwrap();
+    let mut station = repository.site.import(&["receive", "--watch"]);
+    let mut child = station.arg(bundle.parent().unwrap()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let since = std::time::Instant::now();
+    while repository.commits().is_empty() && since.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(repository.commits(), ["Import payments-1: 3 signatures"]);
+}
+
+#[test]
 fn trees_of_two_registries_in_one_repository_change_in_one_commit() {
     if !need(NEEDS) {
         return;
