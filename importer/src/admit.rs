@@ -26,6 +26,7 @@ use crate::graph::{Closure, Graph};
 use crate::media::Media;
 use crate::provenance::{self, AsOf, Judged, Provenance, Releases};
 use crate::reading::Stop;
+use crate::registry_signatures;
 use crate::site::{Site, StreamRules};
 use crate::sparse;
 
@@ -415,6 +416,9 @@ fn tags(
     let destinations = places(site, bundle, destinations)?;
     let of = |to: &TagRef| (to.repository.clone(), site.registries.repository(&to.repository));
     let repositories: BTreeMap<_, _> = destinations.iter().map(|(_, to, _)| of(to)).collect();
+    if destinations.iter().all(|(_, to, production)| to == production) {
+        registry_signatures::check(site.registry_signatures, repositories.values(), progress)?;
+    }
     let named = threads::map(site.jobs, &destinations, |(_, to, _)| repositories[&to.repository].head_tag(&to.tag))?;
     let mut images = Vec::new();
     for ((image, destination, production), named) in destinations.into_iter().zip(named) {

@@ -285,6 +285,28 @@ pub struct ProductionConfig {
     /// For which clusters `handover production` makes files, and what their nodes have already.
     #[serde(default)]
     pub handover: HandoverConfig,
+    /// Gives signatures to the production registries too, which must have the signature extension: OpenShift's has it.
+    #[serde(default)]
+    pub registry_signatures: bool,
+    /// The folder for signatures lies in a git working tree, in which every import becomes a commit; `{}` if nothing else is to be
+    /// said.
+    #[serde(default)]
+    pub lookaside_git: Option<GitConfig>,
+}
+
+/// How signatures are committed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GitConfig {
+    /// Whom commits are by, as `NAME <ADDRESS>`; without, as git is configured.
+    #[serde(default)]
+    pub author: Option<String>,
+    /// The remote repository that commits are pushed to; without, they are not pushed.
+    #[serde(default)]
+    pub remote: Option<String>,
+    /// The branch there, with `*` for the name of each import; without, the one that is checked out.
+    #[serde(default)]
+    pub branch: Option<String>,
 }
 
 /// For which pulls production stands in for the origins.

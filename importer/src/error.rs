@@ -659,6 +659,12 @@ pub enum Error {
         /// What it names.
         names: Digest,
     },
+    /// A registry without the signature extension.
+    #[error("{registry} keeps no signatures: it does not say `X-Registry-Supports-Signatures: 1`")]
+    KeepsNoSignatures {
+        /// The registry.
+        registry: String,
+    },
     /// The registry refuses sparse indexes.
     #[error("{tag}: the registry does not take an index of which entries are missing")]
     SparseRefused {
@@ -941,6 +947,12 @@ pub enum Error {
     /// The lookaside tree.
     #[error(transparent)]
     Lookaside(#[from] signing::LookasideError),
+    /// The repository of the signatures.
+    #[error(transparent)]
+    Git(#[from] crate::git::GitError),
+    /// Signatures that are published and recorded.
+    #[error("the signatures are not committed")]
+    NotCommitted(#[source] crate::git::GitError),
     /// The ledger.
     #[error(transparent)]
     Ledger(#[from] ledger::Error),

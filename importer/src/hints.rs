@@ -6,6 +6,7 @@ use console::{Explain, Fault};
 use crate::approvals::NotCounted;
 use crate::audit::AuditError;
 use crate::error::Error;
+use crate::git::GitError;
 
 impl Explain for Error {
     fn fault(&self) -> Fault {
@@ -44,6 +45,7 @@ impl Explain for Error {
             | Error::NoImagesInUse
             | Error::TwoWays
             | Error::ImagesInUseList { .. }
+            | Error::KeepsNoSignatures { .. }
             | Error::NothingWaits(_)
             | Error::NoReason
             | Error::NotInProduction { .. }
@@ -168,6 +170,8 @@ impl Explain for Error {
             | Error::RecordedMeanwhile { .. }
             | Error::Proof(_)
             | Error::Stdout(_) => Fault::Failed,
+            Error::Git(e) => git_fault(e),
+            Error::NotCommitted(_) => Fault::Failed,
             Error::Registry(e) => commands::registry_fault(e),
             Error::Ledger(e) => ledger_fault(e),
         }
@@ -388,6 +392,9 @@ impl Explain for Error {
                  --on-existing-tag replace or skip"
             }
             Error::TagMoved { .. } => "find out who writes to this repository, then run the same command again",
+            Error::KeepsNoSignatures { .. } => {
+                "leave `registry_signatures:` and --registry-signatures out: clusters read the folder for signatures (lookaside)"
+            }
             Error::SparseRefused { .. } => "have the release packed with all platforms, or with one",
             Error::PolicyRefused { verdict, .. } if verdict.is_index => {
                 "have the index signed too (`skopeo copy --all --sign-by` does), or accept that it is not with `allow_unsigned_index: true`"
@@ -450,6 +457,7 @@ impl Explain for Error {
                 "each line above that begins with REFUSED names the rule; have the image signed as that rule demands, or change the \
                  policy"
             }
+            Error::Git(e) | Error::NotCommitted(e) => return git_hint(e),
             Error::Registry(e) => return commands::registry_hint(e),
             Error::Ledger(e) => return ledger_hint(e),
             Error::Audit(e) => return audit_hint(e),
@@ -605,6 +613,54 @@ fn certify_hint(error: &signing::Error) -> String {
         }
         e => commands::signing_hint(e).unwrap_or_else(|| "make another key with `sealift-import keygen ledger`".into()),
     }
+}
+
+fn git_fault(error: &GitError) -> Fault {
+    match error {
+        GitError::NoWorkingTree { .. }
+        | GitError::Foreign { .. }
+        | GitError::Converted { .. }
+        | GitError::Busy { .. }
+        | GitError::NoIdentity { .. }
+        | GitError::NoBranch { .. }
+        | GitError::BranchName(_)
+        | GitError::Author(_)
+        | GitError::Remote(_) => Fault::Usage,
+        GitError::Run(_)
+        | GitError::Failed { .. }
+        | GitError::Output { .. }
+        | GitError::Entry(_)
+        | GitError::File { .. } => Fault::Failed,
+    }
+}
+
+fn git_hint(error: &GitError) -> Option<String> {
+    let text = match error {
+        GitError::Run(_) => "install git, or leave `lookaside_git:` and --git out",
+        GitError::NoWorkingTree { .. } => {
+            "clone the repository of the signatures (or `git init` one), and name a folder in it with `production: {lookaside: DIR}`"
+        }
+        GitError::Foreign { .. } => "find out who changed it, and commit it or take it back (`git status` shows more)",
+        GitError::Converted { .. } => {
+            "except signatures from it in .gitattributes: `signature-* -filter -ident -text -working-tree-encoding`"
+        }
+        GitError::Busy { .. } => "finish it, or give it up (`git status` says how)",
+        GitError::NoIdentity { .. } => {
+            "say who, with `lookaside_git: {author: NAME <ADDRESS>}` or --git-author, or configure git's user.name and user.email"
+        }
+        GitError::NoBranch { .. } => {
+            "check a branch out, or name one with `lookaside_git: {branch: NAME}` or --git-branch"
+        }
+        GitError::BranchName(_) => "name another with `lookaside_git: {branch: NAME}` or --git-branch",
+        GitError::Author(_) | GitError::Remote(_) => return None,
+        GitError::Failed { what: "push", .. } => {
+            "if the branch there has gone on, bring the working tree up to date (`git pull --rebase`), then run the same command again"
+        }
+        GitError::Failed { .. } | GitError::Output { .. } | GitError::Entry(_) | GitError::File { .. } => {
+            "repair the repository, then run the same command again"
+        }
+    };
+    Some(text.into())
 }
 
 fn ledger_fault(error: &ledger::Error) -> Fault {

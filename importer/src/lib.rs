@@ -13,7 +13,7 @@
 //!    Then, if there is one, this site's own scanner looks at every image ([`scanner`])
 //! 6. [`sign`]: a ledger entry, then the production signatures
 //! 7. [`publish`]: tags move, last
-//! 8. [`record`]: one ledger transaction
+//! 8. [`record`]: one ledger transaction; where signatures are kept in git, their commit follows ([`git`])
 //!
 //! Where images wait for their promotion, [`receive`] ends with [`mod@wait`] behind step 5, and [`promote`] goes through steps 2 to
 //! 8 with what was kept ([`staged`]) in place of the media.
@@ -34,6 +34,7 @@ mod documents;
 pub mod error;
 pub mod evidence;
 pub mod gate;
+pub mod git;
 pub mod graph;
 pub mod handover;
 mod hints;
@@ -48,6 +49,7 @@ pub mod push;
 mod reading;
 pub mod receipt;
 pub mod record;
+pub mod registry_signatures;
 pub mod release_signatures;
 pub mod resign;
 pub mod scanner;
@@ -67,6 +69,7 @@ use std::path::PathBuf;
 use approvals::{Promoter, PromoterArgs, PromoterKey};
 use authenticate::Authenticated;
 use console::Progress;
+use git::When;
 use ledger::{Ledger, Status, Subject};
 use media::Wait;
 use overrides::Overrides;
@@ -125,13 +128,20 @@ pub fn receive(
     let authenticated = authenticate::authenticate(opened)?;
     let subject = admit::subject(&authenticated);
     if let Some(before) = record::before(&ledger, &authenticated)? {
+        if site.stage() == Stage::Production {
+            commit(site, &ledger, progress, state)?;
+        }
         return Ok(Received::Before(before));
     }
     *state = earlier(&ledger, &subject)?.into();
     // Not before: until the bundle is authenticated, the production key is not touched. And nobody lets anything pass in a run
     // that cannot start.
     let production = match site.stage() {
-        Stage::Production => Some(production(site, &ledger, progress)?),
+        Stage::Production => {
+            let production = production(site, &ledger, progress)?;
+            git::settle(site, &ledger, When::Before, progress)?;
+            Some(production)
+        }
         Stage::Staging | Stage::Held => None,
     };
     overrides.record(&mut ledger, &subject, progress)?;
@@ -145,7 +155,7 @@ pub fn receive(
     };
     match &result {
         Ok(Received::Waits(_)) => *state = "nothing was published; the bundle waits for its promotion".into(),
-        Ok(_) => *state = "everything is published and recorded".into(),
+        Ok(_) => commit(site, &ledger, progress, state)?,
         Err(error) => refusal.note(&mut ledger, error),
     }
     result
@@ -215,8 +225,10 @@ pub fn promote(
 ) -> Result<Received, Error> {
     *state = earlier(ledger, &asked.subject)?.into();
     if let Some(before) = promotion::before(ledger, asked)? {
+        commit(site, ledger, progress, state)?;
         return Ok(Received::Before(before));
     }
+    git::settle(site, ledger, When::Before, progress)?;
     let result = (|| {
         // Before it is looked for: a bundle that may not be promoted has nothing kept any more.
         overrides.preview(ledger, &asked.subject)?;
@@ -244,10 +256,21 @@ pub fn promote(
         record::record(published, promotion.rest, promoter, ledger, progress)
     })();
     match &result {
-        Ok(_) => *state = "everything that was asked for is published and recorded".into(),
+        Ok(_) => commit(site, ledger, progress, state)?,
         Err(error) => record::Refusal::of_subject(&asked.subject).note(ledger, error),
     }
     result.map(|recorded| Received::Now(Box::new(recorded)))
+}
+
+/// Commits the signatures of what is published and recorded, where the site keeps them in git.
+fn commit(site: &Site, ledger: &Ledger, progress: &Progress, state: &mut String) -> Result<(), Error> {
+    *state =
+        "everything that was asked for is published and recorded; its signatures are not committed and pushed yet: \
+              run the same command again"
+            .into();
+    git::settle(site, ledger, When::After, progress)?;
+    *state = "everything that was asked for is published and recorded".into();
+    Ok(())
 }
 
 const NOTHING: &str = "nothing was published";

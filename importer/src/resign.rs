@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::access::{stamp, to_ledger};
 use crate::error::Error;
 use crate::promotion;
+use crate::registry_signatures;
 use crate::sign;
 use crate::site::{Production, Site};
 
@@ -83,10 +84,12 @@ pub fn resign(
     only: &BTreeSet<TagRef>,
     progress: &Progress,
 ) -> Result<Done, Error> {
-    let missing = missing(production, ledger, subject, only)?;
+    let missing = missing(site, production, ledger, subject, only)?;
     if missing.is_empty() {
         return Ok(Done { subject: subject.clone(), entry: None, signatures: Vec::new() });
     }
+    let clients: Vec<_> = missing.iter().map(|(name, _)| site.registries.repository(name.repository())).collect();
+    registry_signatures::check(production.registry_signatures, &clients, progress)?;
     let images: Vec<_> =
         missing.iter().map(|(reference, digest)| Announced { reference: reference.clone(), digest: *digest }).collect();
     let key = to_ledger(&production.key.fingerprint());
@@ -105,6 +108,7 @@ pub fn resign(
 
 /// What a bundle brought that has no signature by the production key of now, or none that is recorded.
 fn missing(
+    site: &Site,
     production: &Production,
     ledger: &Ledger,
     subject: &Subject,
@@ -131,7 +135,15 @@ fn missing(
             continue;
         }
         let found = sign::find(production, &reference, &digest)?;
-        if !found.is_some_and(|(_, bytes)| files.contains(&blobs::sha256(&bytes))) {
+        let found = found.filter(|(_, bytes)| files.contains(&blobs::sha256(bytes)));
+        let is_there = match found {
+            Some((_, bytes)) if production.registry_signatures => {
+                let client = site.registries.repository(reference.repository());
+                registry_signatures::is_kept(&client, &digest, &bytes)?
+            }
+            found => found.is_some(),
+        };
+        if !is_there {
             missing.insert((reference, digest));
         }
     }

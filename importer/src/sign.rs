@@ -13,6 +13,7 @@ use crate::admit::{Admitted, TagAction};
 use crate::approvals::Approvals;
 use crate::attach;
 use crate::error::Error;
+use crate::registry_signatures;
 use crate::release_signatures;
 use crate::scanner::Vetted;
 use crate::site::Production;
@@ -29,8 +30,8 @@ pub struct SignedImages<'s> {
     pub(crate) moves: Vec<MovedTag>,
 }
 
-/// Signs every image: the index and each document below it, as its production reference; in the lookaside tree, and in the
-/// form of cosign if there is a key for that.
+/// Signs every image: the index and each document below it, as its production reference; in the lookaside tree, in the registry if
+/// it is to keep signatures, and in the form of cosign if there is a key for that.
 ///
 /// Signatures that are there already, by the same key for the same reference and digest, are found and kept.
 ///
@@ -104,8 +105,8 @@ fn moves(admitted: &Admitted<'_>) -> Vec<MovedTag> {
     moved.collect()
 }
 
-/// Signs one document as its production reference: in the lookaside tree, and in the form of cosign if there is a key for that.
-/// Signatures that are there already are found and kept.
+/// Signs one document as its production reference: in the lookaside tree, in the registry if it is to keep signatures, and in the
+/// form of cosign if there is a key for that. Signatures that are there already are found and kept.
 ///
 /// # Errors
 /// [`Error`] if a key, the lookaside tree or the registry fails.
@@ -115,7 +116,11 @@ pub(crate) fn sign_document(
     reference: &Reference,
     digest: &Digest,
 ) -> Result<Vec<RecordedSignature>, Error> {
-    let mut signatures = vec![sign_one(production, reference, digest)?];
+    let (simple, bytes) = sign_one(production, reference, digest)?;
+    let mut signatures = vec![simple];
+    if production.registry_signatures {
+        signatures.push(registry_signatures::keep(client, reference, digest, &bytes)?);
+    }
     if let Some(key) = &production.cosign {
         let signed = attach::cosign(client, key, reference, digest)?;
         let path = OutsideText::new(format!("{}:{}", reference.repository(), signed.tag));
@@ -144,7 +149,11 @@ pub(crate) fn find(
     Ok(lookaside.find_signature(repository, digest, reference, &signer, &production.trust)?)
 }
 
-fn sign_one(production: &Production, reference: &Reference, digest: &Digest) -> Result<RecordedSignature, Error> {
+fn sign_one(
+    production: &Production,
+    reference: &Reference,
+    digest: &Digest,
+) -> Result<(RecordedSignature, Vec<u8>), Error> {
     let repository = reference.repository();
     let (number, bytes) = match find(production, reference, digest)? {
         Some(found) => {
@@ -159,10 +168,11 @@ fn sign_one(production: &Production, reference: &Reference, digest: &Digest) -> 
         }
     };
     let path = Lookaside::path_for(repository, digest).join(format!("signature-{number}"));
-    Ok(RecordedSignature {
+    let recorded = RecordedSignature {
         reference: reference.clone(),
         digest: *digest,
         path: OutsideText::new(path.to_string_lossy()),
         file: blobs::sha256(&bytes),
-    })
+    };
+    Ok((recorded, bytes))
 }

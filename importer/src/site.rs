@@ -31,6 +31,7 @@ use crate::config::{
 };
 use crate::destination::Rules;
 use crate::error::Error;
+use crate::git::{GitArgs, GitSettings};
 use crate::scanner::Scanner;
 use places::distinct_destinations;
 
@@ -115,6 +116,12 @@ pub struct ProductionArgs {
     /// {reference} or {archive} for the image
     #[arg(long, value_name = "COMMAND", env = "SEALIFT_SCAN_COMMAND")]
     pub scan_command: Option<String>,
+    /// Give signatures to the production registries too, which must have the signature extension, as OpenShift's has
+    #[arg(long, env = "SEALIFT_REGISTRY_SIGNATURES")]
+    pub registry_signatures: bool,
+    #[command(flatten)]
+    /// Whether signatures are committed.
+    pub git: GitArgs,
     /// How production is proven to have what an incremental bundle leaves out [default: published]
     #[arg(long, value_enum, value_name = "PROOF", env = "SEALIFT_BASE_PROOF")]
     pub base_proof: Option<BaseProof>,
@@ -177,6 +184,9 @@ pub struct Site {
     lookaside: Option<LookasideConfig>,
     cosign: Option<(PathBuf, PassphraseSource)>,
     release_signatures: Option<PathBuf>,
+    git: Option<GitSettings>,
+    /// Whether production's registries are given signatures.
+    pub registry_signatures: bool,
     certificates: Vec<PathBuf>,
     lookaside_url: Option<LookasideUrlConfig>,
     /// Whether production stands in for the origins.
@@ -304,6 +314,8 @@ impl Site {
             (None, Some(c)) => Some((c.key, production.cosign_passphrase_file.or(c.passphrase_file))),
             (None, None) => None,
         };
+        let git =
+            GitSettings::resolve(production.git, config.as_ref().and_then(|c| c.production.lookaside_git.clone()))?;
         let approvers = config.as_ref().and_then(|c| c.approvers.clone()).or(args.approvers.into_config());
         let approvers = approvers.map(|approvers| Approvers::new(&approvers, now, tolerance)).transpose()?;
         let couriers = config.as_ref().map_or(&[][..], |c| &c.couriers);
@@ -314,6 +326,9 @@ impl Site {
             ledger,
             sign,
             lookaside,
+            git,
+            registry_signatures: production.registry_signatures
+                || config.as_ref().is_some_and(|c| c.production.registry_signatures),
             release_signatures: production
                 .release_signatures
                 .or_else(|| config.as_ref().and_then(|c| c.production.release_signatures.clone())),
@@ -461,6 +476,11 @@ impl Site {
     /// Who must approve a bundle before its images are signed; nobody if none are configured.
     pub fn approvers(&self) -> Option<&Approvers> {
         self.approvers.as_ref()
+    }
+
+    /// How signatures are committed; `None` if the folder for them lies in no git working tree.
+    pub fn git(&self) -> Option<&GitSettings> {
+        self.git.as_ref()
     }
 
     /// Whether production signs in the form of cosign too.

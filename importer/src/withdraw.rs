@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::access::stamp;
 use crate::attach;
 use crate::error::Error;
+use crate::registry_signatures;
 use crate::site::{ProductionPlaces, Site};
 
 /// What was withdrawn.
@@ -23,6 +24,8 @@ pub struct Done {
     pub images: Vec<Announced>,
     /// Signatures that were taken away now.
     pub removed: usize,
+    /// Signatures that registries keep themselves, and do not give up.
+    pub kept: usize,
 }
 
 /// Withdraws an image: records it, then takes away the signatures of its index and of every image manifest below it. `image` is a
@@ -50,11 +53,12 @@ pub fn withdraw(
     for s in &signatures {
         files.entry((&s.reference, s.digest)).or_default().insert(s.file);
     }
-    let mut removed = 0;
+    let (mut removed, mut kept) = (0, 0);
     for ((reference, digest), files) in files {
         removed += remove(site, &places, reference, &digest, &files, progress)?;
+        kept += left(site, reference.repository(), &digest, &files, progress);
     }
-    Ok(Done { entry, images, removed })
+    Ok(Done { entry, images, removed, kept })
 }
 
 /// The signatures of an image that is in production.
@@ -101,6 +105,14 @@ fn is_withdrawn(ledger: &Ledger, images: &[Announced]) -> Result<bool, Error> {
         }
     }
     Ok(true)
+}
+
+/// How many of these signatures stay in the registry, as far as it can be asked.
+fn left(site: &Site, repository: &Repository, digest: &Digest, files: &BTreeSet<Digest>, progress: &Progress) -> usize {
+    registry_signatures::left(&site.registries.repository(repository), digest, files).unwrap_or_else(|e| {
+        progress.warn(format_args!("{repository}: the registry may keep signatures: {e}"));
+        0
+    })
 }
 
 fn remove(

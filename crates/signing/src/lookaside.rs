@@ -96,6 +96,11 @@ impl Lookaside {
         PathBuf::from(format!("{}@{}={}", repository.path(), digest.algorithm().name(), digest.hex()))
     }
 
+    /// Whether a file's name is one of those that a signature has while it is being written.
+    pub fn is_temporary(name: &std::ffi::OsStr) -> bool {
+        name.to_str().is_some_and(|name| name.starts_with(TEMPORARY))
+    }
+
     /// Reads the signatures of an image, in order; none if there are none.
     ///
     /// # Errors

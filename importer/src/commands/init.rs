@@ -144,12 +144,16 @@ production:
     key: @KEY@
     # passphrase_file: production.passphrase
   lookaside: sigstore/
+  # The folder lies in a git working tree: every import becomes a commit.
+  # lookaside_git: {author: Sealift <sealift@prod.example>, remote: origin}
   # What `sealift-import handover production` tells the clusters: whose signatures count, and where they are.
   # certificates: [production.asc]
   # lookaside_url: https://signatures.prod.example/sigstore
   # mirrors: digest
   # What nodes pull from others, and which clusters take more than files: docs/configuration.md has all keys.
   # handover: {for: [openshift], merge_policy: nodes/policy.json, images_in_use: nodes/images.txt}
+  # Gives signatures to registries that keep them, too: OpenShift's.
+  # registry_signatures: true
   # Signs in the form of cosign too; `sealift-import keygen cosign` makes the key.
   # cosign: {key: cosign.key}
   # Where clusters find the signatures of OpenShift release images.

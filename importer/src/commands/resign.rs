@@ -4,6 +4,7 @@ use clap::Args;
 use console::{Failure, Progress};
 
 use crate::error::Error;
+use crate::git::{self, When};
 use crate::resign::{Done, asked, resign};
 use crate::site::{ProductionArgs, Site, SiteArgs};
 
@@ -22,21 +23,29 @@ pub struct Resign {
     site: SiteArgs,
 }
 
+const NOT_COMMITTED: &str =
+    "all that was said above is recorded; its signatures are not committed and pushed yet: run the same command again";
+
 impl Resign {
     /// Runs the command.
     ///
     /// # Errors
     /// A failure with its exit code.
     pub fn run(self, quiet: bool) -> Result<(), Failure> {
-        self.resign(quiet).map_err(|e| Failure::new(&e))
+        let mut state = None;
+        self.resign(quiet, &mut state).map_err(|e| match state {
+            Some(state) => Failure::new(&e).with_state(state),
+            None => Failure::new(&e),
+        })
     }
 
-    fn resign(self, quiet: bool) -> Result<(), Error> {
+    fn resign(self, quiet: bool, state: &mut Option<&str>) -> Result<(), Error> {
         let progress = Progress::new(quiet);
         let site = Site::resolve(self.site, self.production)?;
         let mut ledger = site.open_ledger()?;
         let asked = asked(&ledger, &self.names)?;
         let production = site.production(&ledger)?;
+        git::settle(&site, &ledger, When::Before, &progress)?;
         for (subject, only) in &asked {
             let done = resign(&site, &production, &mut ledger, subject, only, &progress)?;
             let print = match self.json {
@@ -44,6 +53,9 @@ impl Resign {
                 false => console::print(&text(&done, &production.key.fingerprint())),
             };
             print.map_err(Error::Stdout)?;
+            *state = Some(NOT_COMMITTED);
+            git::settle(&site, &ledger, When::After, &progress)?;
+            *state = None;
         }
         Ok(())
     }

@@ -12,9 +12,10 @@ use manifest_schema::{BundleId, Digest, LIMITS};
 
 use crate::commands::receive;
 use crate::error::Error;
+use crate::git::{self, When};
 use crate::media::{AllHere, Wait, Wanted};
 use crate::overrides::Overrides;
-use crate::site::Site;
+use crate::site::{Site, Stage};
 use crate::{From, Received, open};
 
 /// How often the folder is looked at.
@@ -105,6 +106,10 @@ fn receive(
         match open::seal(site, std::slice::from_ref(&path), Box::new(AllHere)) {
             Ok(sealed) if sealed.is_recorded(site)? => {
                 progress.say(format_args!("{}: received before", path.display()));
+                // A run before may have been stopped just before its commit.
+                if let (Stage::Production, Some(ledger)) = (site.stage(), site.read_ledger()?) {
+                    git::settle(site, &ledger, When::After, progress)?;
+                }
                 return Ok(Outcome::ReceivedBefore);
             }
             Ok(_) => ours.push(path),

@@ -5,6 +5,7 @@ use console::{Failure, Progress};
 use manifest_schema::{OutsideText, Reference};
 
 use crate::error::Error;
+use crate::git::{self, When};
 use crate::site::{ProductionArgs, Site, SiteArgs};
 use crate::withdraw::{Done, known, withdraw};
 
@@ -26,16 +27,23 @@ pub struct Withdraw {
     site: SiteArgs,
 }
 
+const NOT_COMMITTED: &str =
+    "all that was said above is done and recorded; it is not committed and pushed yet: run the same command again";
+
 impl Withdraw {
     /// Runs the command.
     ///
     /// # Errors
     /// A failure with its exit code.
     pub fn run(self, quiet: bool) -> Result<(), Failure> {
-        self.withdraw(quiet).map_err(|e| Failure::new(&e))
+        let mut state = None;
+        self.withdraw(quiet, &mut state).map_err(|e| match state {
+            Some(state) => Failure::new(&e).with_state(state),
+            None => Failure::new(&e),
+        })
     }
 
-    fn withdraw(self, quiet: bool) -> Result<(), Error> {
+    fn withdraw(self, quiet: bool, state: &mut Option<&str>) -> Result<(), Error> {
         let progress = Progress::new(quiet);
         let reason = self.reason.trim();
         if reason.is_empty() {
@@ -47,6 +55,7 @@ impl Withdraw {
         for image in &self.images {
             known(&ledger, image)?;
         }
+        git::settle(&site, &ledger, When::Before, &progress)?;
         for image in &self.images {
             let done = withdraw(&site, &mut ledger, image, OutsideText::new(reason), &progress)?;
             let print = match self.json {
@@ -56,6 +65,9 @@ impl Withdraw {
                 false => console::print(&text(image, &done)),
             };
             print.map_err(Error::Stdout)?;
+            *state = Some(NOT_COMMITTED);
+            git::settle(&site, &ledger, When::After, &progress)?;
+            *state = None;
         }
         Ok(())
     }
@@ -65,5 +77,14 @@ fn text(image: &Reference, done: &Done) -> String {
     let rows: Vec<_> = done.images.iter().map(|i| vec![i.reference.to_string(), i.digest.to_string()]).collect();
     let entry = done.entry.map_or("withdrawn before".into(), |entry| format!("ledger entry {entry}"));
     let table = console::table(&["REFERENCE", "DIGEST"], &rows);
-    format!("{table}\nwithdrawn: {image}, {} signatures taken away, {entry}\n", done.removed)
+    let mut text = format!("{table}\nwithdrawn: {image}, {} signatures taken away, {entry}\n", done.removed);
+    if done.kept > 0 {
+        text += &format!(
+            "{} signatures stay: {} keeps them itself, and has no request that gives them up. Until the image is deleted there, \
+             clusters take it by tag, and by digest until they have the policy of `sealift-import handover production`\n",
+            done.kept,
+            image.repository().registry()
+        );
+    }
+    text
 }

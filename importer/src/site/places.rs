@@ -1,6 +1,6 @@
 //! Where images and their signatures go: production, and the registry before it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use manifest_schema::{Repository, Scope, Stream};
@@ -76,6 +76,22 @@ impl Site {
             .into_iter()
             .flat_map(|(_, r)| r.to.mappings.iter().map(|m| &m.to).chain(&r.to.prefix))
             .collect()
+    }
+
+    /// Production's signature trees, each with its registry.
+    ///
+    /// # Errors
+    /// [`Error::Missing`].
+    pub fn signature_trees(&self) -> Result<Vec<(&str, &Path)>, Error> {
+        match self.lookaside.as_ref().ok_or(Error::Missing("a folder for signatures"))? {
+            LookasideConfig::PerHost(trees) => {
+                Ok(trees.iter().map(|(host, root)| (host.as_str(), root.as_path())).collect())
+            }
+            LookasideConfig::One(root) => {
+                let hosts: BTreeSet<&str> = self.production_scopes().into_iter().map(Scope::registry).collect();
+                Ok(hosts.into_iter().map(|host| (host, root.as_path())).collect())
+            }
+        }
     }
 
     /// A lookaside path has no host in it: two production registries must not share a tree.

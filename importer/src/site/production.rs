@@ -25,6 +25,8 @@ pub struct Production {
     pub cosign: Option<SigstoreSecretKey>,
     /// Where signatures of release images are handed over.
     pub release_signatures: Option<PathBuf>,
+    /// Whether the registries are given signatures.
+    pub registry_signatures: bool,
     lookaside: LookasideConfig,
 }
 
@@ -69,6 +71,7 @@ impl Site {
             lookaside,
             cosign: cosign.transpose()?,
             release_signatures: self.release_signatures.clone(),
+            registry_signatures: self.registry_signatures,
         })
     }
 
@@ -89,6 +92,12 @@ impl Site {
             Some(KeyHolder::Agent { fingerprint, .. }) => Ok(vec![fingerprint.clone()]),
             _ => Ok(self.signing_certificate()?.map(|certificates| certificates.fingerprints()).unwrap_or_default()),
         }
+    }
+
+    /// Trust in production's keys, as far as their certificates are at hand: the configured ones, or the one beside the key.
+    pub fn production_trust(&self, ledger: &Ledger) -> Option<Trust> {
+        let certificates = self.production_certificates(ledger, &[]).ok()?;
+        Trust::new(certificates, 1, self.now).ok()
     }
 
     /// The certificate that lies beside the key file, if it is one and has one.
