@@ -1,13 +1,14 @@
 //! Which rules of a policy.json an earlier hand-over wrote. A policy has no room for a mark, so they are known by their keys, and
 //! by what the ledger says was withdrawn.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ledger::{Act, EntryNumber, Ledger};
-use manifest_schema::{Digest, Reference, Repository};
+use manifest_schema::{Digest, Reference};
 use serde_json::Value;
 use signing::{Certificates, Fingerprint};
 
@@ -17,17 +18,21 @@ use crate::error::Error;
 
 /// What tells rules of this site from those of others.
 pub struct Earlier<'a> {
-    /// Where the key files of hand-overs lie on the nodes.
-    pub key_dir: &'a str,
-    /// Production's certificates.
-    pub certificates: &'a Certificates,
-    /// What production stands in for.
-    pub mirrors: &'a [Mirror],
-    /// What was withdrawn.
-    pub ledger: &'a Ledger,
+    key_dir: &'a str,
+    certificates: &'a Certificates,
+    mirrors: &'a [Mirror],
+    ledger: &'a Ledger,
+    /// Digests that were withdrawn, each with its repository or what that is called at its origin; read when they are asked for.
+    withdrawn: OnceCell<BTreeSet<(String, Digest)>>,
 }
 
-impl Earlier<'_> {
+impl<'a> Earlier<'a> {
+    /// By where the key files of hand-overs lie on the nodes, production's certificates, and what was withdrawn, under the names that
+    /// production stands in for too.
+    pub fn new(key_dir: &'a str, certificates: &'a Certificates, mirrors: &'a [Mirror], ledger: &'a Ledger) -> Self {
+        Self { key_dir, certificates, mirrors, ledger, withdrawn: OnceCell::new() }
+    }
+
     /// Whether a hand-over wrote this rule: a single demand for a signature by a key of production, or the refusal of a digest that
     /// was withdrawn at some time.
     ///
@@ -72,23 +77,31 @@ impl Earlier<'_> {
             && found.is_some_and(|found| found.fingerprints().iter().any(|found| known.contains(found)))
     }
 
-    /// Whether a scope is a digest that was withdrawn in its repository, under the name it has there or at its origin.
+    /// Whether a scope is a digest that was withdrawn at some time, whatever happened since.
     fn was_withdrawn(&self, scope: &str) -> Result<bool, Error> {
         let Ok(asked) = scope.parse::<Reference>() else { return Ok(false) };
         let Some(digest) = asked.digest().filter(|_| asked.tag().is_none()) else { return Ok(false) };
-        let name = asked.repository().to_string();
-        let is_it = |repository: &Repository, found: &Digest| {
-            let names = || mirrors::origins(self.mirrors, repository);
-            found == digest && (repository.to_string() == name || names().any(|origin| origin == name))
+        let known = match self.withdrawn.get() {
+            Some(known) => known,
+            None => {
+                let read = self.all_withdrawn()?;
+                self.withdrawn.get_or_init(|| read)
+            }
         };
+        Ok(known.contains(&(asked.repository().to_string(), *digest)))
+    }
+
+    fn all_withdrawn(&self) -> Result<BTreeSet<(String, Digest)>, Error> {
+        let mut withdrawn = BTreeSet::new();
         for stored in self.ledger.entries(EntryNumber::FIRST) {
-            if let Act::Withdrawn(act) = stored?.entry.act
-                && act.images.iter().any(|image| is_it(image.reference.repository(), &image.digest))
-            {
-                return Ok(true);
+            let Act::Withdrawn(act) = stored?.entry.act else { continue };
+            for image in act.images {
+                let repository = image.reference.repository();
+                let names = mirrors::origins(self.mirrors, repository).chain([repository.to_string()]);
+                withdrawn.extend(names.map(|name| (name, image.digest)));
             }
         }
-        Ok(false)
+        Ok(withdrawn)
     }
 }
 

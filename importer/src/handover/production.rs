@@ -100,7 +100,7 @@ pub fn make(site: &Site, ledger: &Ledger, asked: &Asked<'_>) -> Result<Made, Err
     let (policy, merged) = match &wanted.merge_policy {
         None => (NodePolicy::new(&docker).to_text(), None),
         Some(file) => {
-            let earlier = Earlier { key_dir: &key_dir, certificates, mirrors: &found.mirrors, ledger };
+            let earlier = Earlier::new(&key_dir, certificates, &found.mirrors, ledger);
             let (policy, merged) = Present::load(file)?.merge(&docker, &earlier, wanted.merge_default)?;
             (policy, Some(merged))
         }

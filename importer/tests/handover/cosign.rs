@@ -4,13 +4,16 @@ use std::fs;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use manifest_schema::Reference;
 use serde_json::{Value, json};
+use signing::sigstore::{SigstoreSecretError, SigstoreSecretKey};
 use testkit::layout::{API, fixtures};
 use testkit::{Site, need};
 
 use crate::crd;
 use crate::merge::nothing_was_made;
 use crate::production::{NAME, folder, handover, image, import};
+use crate::staging::attach;
 
 fn site() -> Site {
     let mut site = Site::new();
@@ -92,8 +95,18 @@ fn image_policies_accept_what_production_signed_in_the_form_of_cosign() {
     check(&image(&site, NAME)).expect_code(0);
     site.production.load_layout(&fixtures(), API, "payments/api", "9");
     check(&image(&site, "payments/api:9")).expect_code(3);
-    // By the origin's name, nothing of the origin itself.
-    check(&format!("{}/{NAME}", site.origin.host())).expect_code(3);
+    // By the origin's name, what production's key signed as production's; nothing else.
+    let (at_origin, ours): (Reference, Reference) =
+        (format!("{}/{NAME}", site.origin.host()).parse().unwrap(), image(&site, NAME).parse().unwrap());
+    let no_passphrase = || -> Result<_, SigstoreSecretError> { panic!("not encrypted") };
+    let key = SigstoreSecretKey::load(&site.import_dir().join("keys/cosign.key"), no_passphrase).unwrap();
+    check(&at_origin.to_string()).expect_code(3);
+    for (name, code) in [(&at_origin, 3), (&ours, 0)] {
+        for document in site.documents_at_origin() {
+            attach(&site.origin, &key, at_origin.repository(), name, &document);
+        }
+        check(&at_origin.to_string()).expect_code(code);
+    }
     let readme = fs::read_to_string(folder(&site).join("README.txt")).unwrap();
     assert!(readme.contains("Image policies know cosign keys only, no OpenPGP keys"), "{readme}");
 }

@@ -1,7 +1,7 @@
 //! `handover production --for openshift`: nodes that get their files from a MachineConfig.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use base64::Engine;
@@ -64,7 +64,7 @@ fn a_machine_config_has_all_that_a_node_needs() {
     if !need(&[NEEDS, &["podman"]].concat()) {
         return;
     }
-    let site = received();
+    let mut site = received();
     let platform = format!("{}/platform/api:1", site.origin.host());
     let in_use = format!("# as `oc get pods` says\n{platform}\n\n{}\n", image(&site, NAME));
     let report = openshift(&site, &in_use, &["--json"]).expect_code(0).json();
@@ -106,6 +106,16 @@ fn a_machine_config_has_all_that_a_node_needs() {
     let args = ["--for", "openshift", "--merge-policy", &merged, "--images-in-use", &images];
     handover(&site, &args).expect_code(0);
     assert_eq!(fs::read(folder(&site).join("policy.json")).unwrap(), before);
+    // While another key takes the place of the first, the rule with the first one is known again.
+    let second = testkit::Key::new(&site.import_dir(), "second");
+    let both = ["--certificate", "production.asc", "--certificate", "second.asc"];
+    let report = handover(&site, &[&args[..], &both, &["--json"]].concat()).expect_code(0).json();
+    assert!(report["keys"][0]["fingerprints"].as_array().unwrap().contains(&json!(second.fingerprint)), "{report:#}");
+    // And where the site has no such scope any more.
+    site.import["streams"]["payments"]["to"][0]["to"] = image(&site, "other").into();
+    fs::write(&images, &platform).unwrap();
+    let report = handover(&site, &[&args[..], &["--json"]].concat()).expect_code(0).json();
+    assert_eq!(report["merged"]["removed"], json!([image(&site, "payments")]));
 }
 
 #[test]
@@ -251,8 +261,9 @@ fn what_nodes_have_in_registries_d_is_where_signatures_are_looked_for() {
     run(&[]).expect_code(3).expect_stderr("there is no signature");
     run(&[&others]).expect_code(0);
     // What a hand-over before this one wrote is replaced on the nodes.
-    let before: PathBuf = folder(&site).join("registries.d/sealift-production.yaml");
-    fs::copy(before, others.join("sealift-production.yaml")).unwrap();
+    let before = json!({ "docker": { image(&site, "payments"): { "lookaside": "file:///nowhere" } } });
+    fs::write(others.join("sealift-production.yaml"), before.to_string()).unwrap();
+    fs::write(&in_use, image(&site, NAME)).unwrap();
     run(&[&others]).expect_code(0);
     run(&[&site.scratch("nodes").join("none")]).expect_code(2).expect_stderr("the folder cannot be read");
 }

@@ -238,7 +238,13 @@ fn cosign_key(public: &Path) -> SigstoreSecretKey {
 }
 
 /// Signs a manifest in a registry as `cosign sign --key` would.
-fn attach(registry: &Registry, key: &SigstoreSecretKey, at: &Repository, reference: &Reference, digest: &Digest) {
+pub(crate) fn attach(
+    registry: &Registry,
+    key: &SigstoreSecretKey,
+    at: &Repository,
+    reference: &Reference,
+    digest: &Digest,
+) {
     let repository = at.path();
     let signature = key.sign_image(reference, digest, Timestamp::now(), "test").unwrap();
     let bytes = Attachment::new().with(&signature).unwrap().to_bytes().unwrap();
