@@ -1,12 +1,16 @@
 //! Who is at fault for each error, and what to do next. The only place for either.
 
+mod git;
+mod handover;
+
 use bundle::Repairable;
 use console::{Explain, Fault};
 
 use crate::approvals::NotCounted;
 use crate::audit::AuditError;
 use crate::error::Error;
-use crate::git::GitError;
+use git::{git_fault, git_hint};
+use handover::{handover_fault, handover_hint};
 
 impl Explain for Error {
     fn fault(&self) -> Fault {
@@ -27,24 +31,6 @@ impl Explain for Error {
             | Error::StagingIsProduction { .. }
             | Error::StagingLookaside { .. }
             | Error::NoStaging
-            | Error::KeyDir(_)
-            | Error::LookasideUrl(_)
-            | Error::LookasideUrlFlag(_)
-            | Error::SharedLookasideUrl { .. }
-            | Error::NoLookasideUrl { .. }
-            | Error::NotHandedOver { .. }
-            | Error::ClusterInput { .. }
-            | Error::ClusterFolder { .. }
-            | Error::PolicyDefault { .. }
-            | Error::PolicyScope { .. }
-            | Error::PolicyPart { .. }
-            | Error::PlatformFlag(_)
-            | Error::PlatformScope { .. }
-            | Error::PoolRole(_)
-            | Error::NoPlatformRules
-            | Error::NoImagesInUse
-            | Error::TwoWays
-            | Error::ImagesInUseList { .. }
             | Error::KeepsNoSignatures { .. }
             | Error::NothingWaits(_)
             | Error::NoReason
@@ -91,7 +77,7 @@ impl Explain for Error {
             | Error::UnknownPromoter { .. }
             | Error::PromoterRejected { .. } => Fault::Refused,
             Error::Audit(e) => audit_fault(e),
-            Error::ImageInUse { source, .. } => source.fault(),
+            Error::HandOver(e) => handover_fault(e),
             Error::Source(e) => commands::source_fault(e),
             Error::Common(e) => e.fault(),
             Error::Folder(e) => commands::folder_fault(e),
@@ -145,7 +131,6 @@ impl Explain for Error {
             | Error::NotJudged { .. }
             | Error::NothingToRun { .. }
             | Error::NotAccepted { .. }
-            | Error::ImagesInUse { .. }
             | Error::Document { .. }
             | Error::Inconsistent { .. } => Fault::Refused,
             Error::TagMoved { .. }
@@ -159,7 +144,6 @@ impl Explain for Error {
             | Error::Lookaside(_)
             | Error::CosignTag { .. }
             | Error::Contended { .. }
-            | Error::HandOver { .. }
             | Error::Serve { .. }
             | Error::ScanRun { .. }
             | Error::ScanImage { .. }
@@ -253,34 +237,7 @@ impl Explain for Error {
             }
             Error::StagingLookaside { .. } => "give staging a folder of its own with `staging: {lookaside: DIR}`",
             Error::NoStaging => "name one under `staging:` in import.yaml, with `to:` and `lookaside:`",
-            Error::SharedLookasideUrl { .. } | Error::NoLookasideUrl { .. } => {
-                "give each registry a URL of its own: `lookaside_url: {HOST: URL}` below `production:` or `staging:`, or --lookaside-url HOST=URL"
-            }
-            Error::NotHandedOver { .. } => "name another folder, or take out of this one what does not belong there",
-            Error::PolicyDefault { .. } => {
-                "with --merge-default reject (or `production: {handover: {merge_default: reject}}`) that is refused from now on, and what the \
-                 platform pulls needs rules; with --merge-default keep it stays accepted"
-            }
-            Error::PolicyScope { .. } | Error::PolicyPart { .. } => {
-                "take that rule out of the file, if production's keys are to decide there"
-            }
-            Error::PlatformScope { .. } => "name scopes of registries that no stream writes to",
-            Error::NoPlatformRules => {
-                "give the nodes' present policy.json with --merge-policy FILE, or name what the platform pulls with --platform-scope SCOPE=FILE"
-            }
-            Error::NoImagesInUse => {
-                "list them, one a line, and name the file with --images-in-use; such as from `oc get pods -A -o \
-                 jsonpath='{range .items[*].spec.containers[*]}{.image}{\"\\n\"}{end}'` and `oc adm release info --pullspecs`"
-            }
-            Error::TwoWays => "make a folder for each kind of cluster: --for openshift, or --for openshift-cosign",
-            Error::ImagesInUse { .. } => {
-                "name the scopes of those that are the platform's with --platform-scope SCOPE=FILE, or in the policy given with --merge-policy; \
-                 `sealift-import trust check` explains each"
-            }
-            Error::ImageInUse { source, .. } => return source.hint(),
-            Error::ImagesInUseList { .. } => {
-                "one image a line, by its full name; behind it where it is, if clusters get it from a mirror"
-            }
+            Error::HandOver(e) => return handover_hint(e),
             Error::NothingWaits(_) => {
                 "`sealift-import ledger list --status received` shows which bundles wait, `sealift-import ledger show BUNDLE` their images; \
                  an image is named by its production reference"
@@ -483,13 +440,6 @@ impl Explain for Error {
             | Error::LedgerId(_)
             | Error::TwoPrefixes
             | Error::LookasideFlag(_)
-            | Error::LookasideUrlFlag(_)
-            | Error::LookasideUrl(_)
-            | Error::KeyDir(_)
-            | Error::ClusterInput { .. }
-            | Error::ClusterFolder { .. }
-            | Error::PlatformFlag(_)
-            | Error::PoolRole(_)
             | Error::Reference(_)
             | Error::Label(_)
             | Error::LedgerName(_)
@@ -498,7 +448,6 @@ impl Explain for Error {
             | Error::Stopped
             | Error::NoClient { .. }
             | Error::Lookaside(_)
-            | Error::HandOver { .. }
             | Error::Payload { .. }
             | Error::SigstoreKey { .. }
             | Error::Keyless { .. }
@@ -613,54 +562,6 @@ fn certify_hint(error: &signing::Error) -> String {
         }
         e => commands::signing_hint(e).unwrap_or_else(|| "make another key with `sealift-import keygen ledger`".into()),
     }
-}
-
-fn git_fault(error: &GitError) -> Fault {
-    match error {
-        GitError::NoWorkingTree { .. }
-        | GitError::Foreign { .. }
-        | GitError::Converted { .. }
-        | GitError::Busy { .. }
-        | GitError::NoIdentity { .. }
-        | GitError::NoBranch { .. }
-        | GitError::BranchName(_)
-        | GitError::Author(_)
-        | GitError::Remote(_) => Fault::Usage,
-        GitError::Run(_)
-        | GitError::Failed { .. }
-        | GitError::Output { .. }
-        | GitError::Entry(_)
-        | GitError::File { .. } => Fault::Failed,
-    }
-}
-
-fn git_hint(error: &GitError) -> Option<String> {
-    let text = match error {
-        GitError::Run(_) => "install git, or leave `lookaside_git:` and --git out",
-        GitError::NoWorkingTree { .. } => {
-            "clone the repository of the signatures (or `git init` one), and name a folder in it with `production: {lookaside: DIR}`"
-        }
-        GitError::Foreign { .. } => "find out who changed it, and commit it or take it back (`git status` shows more)",
-        GitError::Converted { .. } => {
-            "except signatures from it in .gitattributes: `signature-* -filter -ident -text -working-tree-encoding`"
-        }
-        GitError::Busy { .. } => "finish it, or give it up (`git status` says how)",
-        GitError::NoIdentity { .. } => {
-            "say who, with `lookaside_git: {author: NAME <ADDRESS>}` or --git-author, or configure git's user.name and user.email"
-        }
-        GitError::NoBranch { .. } => {
-            "check a branch out, or name one with `lookaside_git: {branch: NAME}` or --git-branch"
-        }
-        GitError::BranchName(_) => "name another with `lookaside_git: {branch: NAME}` or --git-branch",
-        GitError::Author(_) | GitError::Remote(_) => return None,
-        GitError::Failed { what: "push", .. } => {
-            "if the branch there has gone on, bring the working tree up to date (`git pull --rebase`), then run the same command again"
-        }
-        GitError::Failed { .. } | GitError::Output { .. } | GitError::Entry(_) | GitError::File { .. } => {
-            "repair the repository, then run the same command again"
-        }
-    };
-    Some(text.into())
 }
 
 fn ledger_fault(error: &ledger::Error) -> Fault {

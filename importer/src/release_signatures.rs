@@ -13,12 +13,13 @@ use serde_json::{Map, Value, json};
 use signing::{Lookaside, LookasideError};
 
 use crate::error::Error;
+use crate::handover::HandOverError;
 use crate::handover::yaml;
 
 /// Adds signatures, each for a digest, to a folder. More than clusters read are left out, with a warning.
 ///
 /// # Errors
-/// [`Error::Lookaside`], [`Error::HandOver`].
+/// [`Error::Lookaside`], [`HandOverError::HandOver`].
 pub fn hand_over(folder: &Path, signatures: &[(Digest, Vec<u8>)], progress: &Progress) -> Result<(), Error> {
     for (digest, signature) in signatures {
         let all = match Lookaside::new(folder).add_release(digest, signature) {
@@ -31,7 +32,7 @@ pub fn hand_over(folder: &Path, signatures: &[(Digest, Vec<u8>)], progress: &Pro
         };
         let path = folder.join(format!("{}.json", name(digest)));
         let map = format!("{:#}\n", config_map(digest, &all));
-        replace(&path, map.as_bytes()).map_err(|source| Error::HandOver { path, source })?;
+        replace(&path, map.as_bytes()).map_err(|source| HandOverError::HandOver { path, source })?;
     }
     Ok(())
 }
@@ -43,9 +44,9 @@ fn name(digest: &Digest) -> String {
 /// The ConfigMaps for the releases whose signatures are in a folder, in YAML; none if there is no folder.
 ///
 /// # Errors
-/// [`Error::Lookaside`], [`Error::ClusterFolder`].
+/// [`Error::Lookaside`], [`HandOverError::ClusterFolder`].
 pub fn config_maps(folder: &Path) -> Result<Vec<(Digest, Vec<u8>)>, Error> {
-    let failed = |source| Error::ClusterFolder { path: folder.into(), source };
+    let failed = |source| HandOverError::ClusterFolder { path: folder.into(), source };
     let entries = match fs::read_dir(folder) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(failed)?,

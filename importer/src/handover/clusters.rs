@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use manifest_schema::Scope;
 use signing::sigstore::SigstoreKey;
 
+use super::error::HandOverError;
 use super::in_use::{self, Accepted, Nodes};
 use super::machine_config::{self, NodeFile, Role};
 use super::mirrors::Mirror;
@@ -81,18 +82,18 @@ impl Wanted {
     /// Whether what is wanted can be had at all.
     ///
     /// # Errors
-    /// [`Error::TwoWays`], [`Error::NoPlatformRules`], [`Error::NoImagesInUse`].
+    /// [`HandOverError::TwoWays`], [`HandOverError::NoPlatformRules`], [`HandOverError::NoImagesInUse`].
     pub fn check(&self) -> Result<(), Error> {
         if !self.has(ClusterKind::Openshift) {
             return Ok(());
         }
         if self.has(ClusterKind::OpenshiftCosign) {
-            return Err(Error::TwoWays);
+            return Err(HandOverError::TwoWays.into());
         }
         if self.merge_policy.is_none() && self.platform.is_empty() {
-            return Err(Error::NoPlatformRules);
+            return Err(HandOverError::NoPlatformRules.into());
         }
-        if self.images_in_use.is_none() { Err(Error::NoImagesInUse) } else { Ok(()) }
+        if self.images_in_use.is_none() { Err(HandOverError::NoImagesInUse.into()) } else { Ok(()) }
     }
 
     /// Makes the files.

@@ -14,7 +14,7 @@ use manifest_schema::Digest;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use tempfile::TempDir;
 
-use crate::error::Error;
+use super::error::HandOverError;
 
 const README: &str = "README.txt";
 
@@ -46,20 +46,20 @@ impl Complete {
 }
 
 /// Where the folder is, and whether something of this is there.
-fn place(folder: &Path, kind: &'static str) -> Result<(PathBuf, bool), Error> {
+fn place(folder: &Path, kind: &'static str) -> Result<(PathBuf, bool), HandOverError> {
     let failed = |path: &Path| {
         let path = path.to_path_buf();
-        move |source| Error::HandOver { path, source }
+        move |source| HandOverError::HandOver { path, source }
     };
     let absolute = std::path::absolute(folder).map_err(failed(folder))?;
     let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name()) else {
-        return Err(Error::NotHandedOver { path: folder.into(), kind });
+        return Err(HandOverError::NotHandedOver { path: folder.into(), kind });
     };
     // Without a `/` at the end, which would follow a link.
     let place = parent.join(name);
     let is_there = match place.symlink_metadata() {
         Ok(found) if found.is_dir() => true,
-        Ok(_) => return Err(Error::NotHandedOver { path: folder.into(), kind }),
+        Ok(_) => return Err(HandOverError::NotHandedOver { path: folder.into(), kind }),
         Err(e) if e.kind() == io::ErrorKind::NotFound => false,
         Err(e) => return Err(failed(folder)(e)),
     };
@@ -83,15 +83,15 @@ pub struct Prepared {
 /// Writes files into a folder beside the one that it is to take the place of, which was written by this or is not there.
 ///
 /// # Errors
-/// [`Error::NotHandedOver`] names what is there already and was not written by this; [`Error::HandOver`].
-pub fn prepare(folder: &Path, complete: &Complete) -> Result<Prepared, Error> {
+/// [`HandOverError::NotHandedOver`] names what is there already and was not written by this; [`HandOverError::HandOver`].
+pub fn prepare(folder: &Path, complete: &Complete) -> Result<Prepared, HandOverError> {
     let (place, is_there) = place(folder, complete.kind)?;
     let failed = |path: &Path| {
         let path = path.to_path_buf();
-        move |source| Error::HandOver { path, source }
+        move |source| HandOverError::HandOver { path, source }
     };
     let (Some(parent), Some(name)) = (place.parent(), place.file_name()) else {
-        return Err(Error::NotHandedOver { path: folder.into(), kind: complete.kind });
+        return Err(HandOverError::NotHandedOver { path: folder.into(), kind: complete.kind });
     };
     fs::create_dir_all(parent).map_err(failed(parent))?;
     // Beside it, so that it can be renamed.
@@ -106,27 +106,28 @@ impl Prepared {
     ///
     /// # Errors
     /// As [`prepare`].
-    pub fn publish(self) -> Result<(), Error> {
+    pub fn publish(self) -> Result<(), HandOverError> {
         let Self { beside, folder, place, is_there, kind } = self;
         if is_there {
             replace(beside, &place, &folder, kind)?;
         } else {
-            bundle::rename_new(beside.path(), &place).map_err(|source| Error::HandOver { path: folder, source })?;
+            bundle::rename_new(beside.path(), &place)
+                .map_err(|source| HandOverError::HandOver { path: folder, source })?;
         }
         let parent = place.parent().unwrap_or(&place);
         let synchronised = File::open(parent).and_then(|parent| parent.sync_all());
-        synchronised.map_err(|source| Error::HandOver { path: parent.into(), source })
+        synchronised.map_err(|source| HandOverError::HandOver { path: parent.into(), source })
     }
 }
 
 /// Puts one folder in the place of another one, in one step, and removes that.
-fn replace(new: TempDir, place: &Path, folder: &Path, kind: &'static str) -> Result<(), Error> {
+fn replace(new: TempDir, place: &Path, folder: &Path, kind: &'static str) -> Result<(), HandOverError> {
     let exchange = || renameat_with(CWD, new.path(), CWD, place, RenameFlags::EXCHANGE).map_err(io::Error::from);
-    exchange().map_err(|source| Error::HandOver { path: folder.into(), source })?;
+    exchange().map_err(|source| HandOverError::HandOver { path: folder.into(), source })?;
     // Somebody may have put something in it since it was looked at; nothing of theirs is removed.
     if let Err(error) = ours(new.path(), kind) {
         if let Err(source) = exchange() {
-            return Err(Error::HandOver { path: new.keep(), source });
+            return Err(HandOverError::HandOver { path: new.keep(), source });
         }
         // Where it is now.
         return ours(folder, kind).and(Err(error));
@@ -164,9 +165,9 @@ fn end(kind: &str, above: &[u8]) -> String {
 }
 
 /// Whether a folder holds nothing but what was written by this, unchanged; it may be empty.
-fn ours(folder: &Path, kind: &'static str) -> Result<(), Error> {
-    let foreign = |path: &Path| Error::NotHandedOver { path: path.into(), kind };
-    let failed = |path: &Path, source| Error::HandOver { path: path.into(), source };
+fn ours(folder: &Path, kind: &'static str) -> Result<(), HandOverError> {
+    let foreign = |path: &Path| HandOverError::NotHandedOver { path: path.into(), kind };
+    let failed = |path: &Path, source| HandOverError::HandOver { path: path.into(), source };
     let is_folder = |path: &Path| path.symlink_metadata().is_ok_and(|found| found.is_dir());
     let recorded = record(folder, kind);
     let mut folders = BTreeSet::from([String::new()]);
@@ -256,11 +257,11 @@ mod tests {
         prepare(&folder, &files("one", "2")).and_then(Prepared::publish).expect("the same folder");
         let error = prepare(&folder, &files("other", "3")).map(|_| ()).expect_err("another kind");
         assert!(
-            matches!(&error, Error::NotHandedOver { path, kind: "other" } if *path == folder.join(README)),
+            matches!(&error, HandOverError::NotHandedOver { path, kind: "other" } if *path == folder.join(README)),
             "{error}"
         );
         assert_eq!(fs::read(folder.join("x/y")).expect("a file"), b"2");
-        assert!(matches!(prepare(Path::new("/"), &files("one", "4")), Err(Error::NotHandedOver { .. })));
+        assert!(matches!(prepare(Path::new("/"), &files("one", "4")), Err(HandOverError::NotHandedOver { .. })));
         let left: Vec<_> = fs::read_dir(parent.path().join("a")).expect("a folder").collect();
         assert_eq!(left.len(), 1, "nothing is left beside it");
     }
@@ -278,7 +279,10 @@ mod tests {
         assert_eq!(fs::read(folder.join("x/y/z")).expect("a file"), b"2");
         fs::write(folder.join("x/notes"), "mine").expect("a file");
         let error = prepare(&folder, &nested("3")).map(|_| ()).expect_err("somebody else's");
-        assert!(matches!(&error, Error::NotHandedOver { path, .. } if *path == folder.join("x/notes")), "{error}");
+        assert!(
+            matches!(&error, HandOverError::NotHandedOver { path, .. } if *path == folder.join("x/notes")),
+            "{error}"
+        );
     }
 
     #[test]
@@ -291,7 +295,10 @@ mod tests {
         fill(new.path(), files("one", "2").files()).expect("files");
         fs::write(folder.join("notes"), "mine").expect("a file");
         let error = replace(new, &folder, &folder, "one").expect_err("somebody else's");
-        assert!(matches!(&error, Error::NotHandedOver { path, .. } if *path == folder.join("notes")), "{error}");
+        assert!(
+            matches!(&error, HandOverError::NotHandedOver { path, .. } if *path == folder.join("notes")),
+            "{error}"
+        );
         assert_eq!(fs::read(folder.join("notes")).expect("a file"), b"mine");
         assert_eq!(fs::read(folder.join("x/y")).expect("a file"), b"1");
         assert_eq!(fs::read_dir(parent.path()).expect("a folder").count(), 1);

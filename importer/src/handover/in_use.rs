@@ -10,6 +10,7 @@ use registry::source::SourceRef;
 use serde::Serialize;
 use signing::{ImagePolicy, PolicyError};
 
+use super::error::HandOverError;
 use super::mirrors::Mirror;
 use super::places::rest;
 use super::read;
@@ -74,14 +75,14 @@ struct Line {
 /// Judges a list of images.
 ///
 /// # Errors
-/// [`Error::ImagesInUse`] names those that are refused; [`Error::ImagesInUseList`]; [`Error::ImageInUse`] if one cannot be read.
+/// [`HandOverError::ImagesInUse`] names those that are refused; [`HandOverError::ImagesInUseList`]; [`HandOverError::ImageInUse`] if one cannot be read.
 pub fn judge(list: &Path, nodes: &Nodes<'_>, site: &Site) -> Result<Accepted, Error> {
     let file = OutsideText::new(list.display().to_string());
     let lines = lines(&read(list)?, &file, nodes.mirrors)?;
     let cluster = cluster(nodes, site)?;
     let (mut images, mut refused) = (Vec::new(), Vec::new());
     for Line { image, at } in &lines {
-        let failed = |source| Error::ImageInUse { image: image.to_string(), source: Box::new(source) };
+        let failed = |source| HandOverError::ImageInUse { image: image.to_string(), source: Box::new(source) };
         let asked: SourceRef = at.to_string().parse().map_err(|e| failed(Error::SourceRef(e)))?;
         let verdict = cluster.image_as(&asked, Some(image), &site.registries).map_err(failed)?;
         match verdict.accepted {
@@ -91,13 +92,13 @@ pub fn judge(list: &Path, nodes: &Nodes<'_>, site: &Site) -> Result<Accepted, Er
     }
     match refused.is_empty() {
         true => Ok(Accepted { file, images, others: lines.iter().filter(|line| !nodes.is_ours(&line.image)).count() }),
-        false => Err(Error::ImagesInUse { file, all: lines.len(), refused }),
+        false => Err(HandOverError::ImagesInUse { file, all: lines.len(), refused }.into()),
     }
 }
 
 /// One image a line, and behind it where it is, if that is elsewhere; what production stands in for is found there.
 fn lines(bytes: &[u8], file: &OutsideText, mirrors: &[Mirror]) -> Result<Vec<Line>, Error> {
-    let wrong = |line: usize, reason: String| Error::ImagesInUseList { file: file.clone(), line, reason };
+    let wrong = |line: usize, reason: String| HandOverError::ImagesInUseList { file: file.clone(), line, reason };
     let text = std::str::from_utf8(bytes).map_err(|e| wrong(0, e.to_string()))?;
     let mut found = Vec::new();
     for (n, line) in (1..).zip(text.lines()) {
@@ -108,13 +109,13 @@ fn lines(bytes: &[u8], file: &OutsideText, mirrors: &[Mirror]) -> Result<Vec<Lin
             [] => continue,
             [image] => (reference(image)?, None),
             [image, at] => (reference(image)?, Some(reference(at)?)),
-            _ => return Err(wrong(n, "expected IMAGE, or IMAGE and where it is".into())),
+            _ => return Err(wrong(n, "expected IMAGE, or IMAGE and where it is".into()).into()),
         };
         let at = at.unwrap_or_else(|| mirrored(&image, mirrors));
         found.push(Line { image, at });
     }
     // What nobody asked about was not accepted.
-    if found.is_empty() { Err(wrong(0, "it lists no image".into())) } else { Ok(found) }
+    if found.is_empty() { Err(wrong(0, "it lists no image".into()).into()) } else { Ok(found) }
 }
 
 /// Where nodes get an image: from production, if that stands in for its origin.
@@ -132,16 +133,17 @@ fn mirrored(image: &Reference, mirrors: &[Mirror]) -> Reference {
 }
 
 fn cluster(nodes: &Nodes<'_>, site: &Site) -> Result<Cluster, Error> {
-    let folder = tempfile::tempdir().map_err(|source| Error::HandOver { path: std::env::temp_dir(), source })?;
+    let folder =
+        tempfile::tempdir().map_err(|source| HandOverError::HandOver { path: std::env::temp_dir(), source })?;
     let (name, bytes) = nodes.registries_d;
     let put = |name: &Path, bytes: &[u8]| {
         let path = folder.path().join(name);
-        std::fs::write(&path, bytes).map_err(|source| Error::HandOver { path, source })
+        std::fs::write(&path, bytes).map_err(|source| HandOverError::HandOver { path, source })
     };
     put(Path::new(name), bytes)?;
     // As on the nodes: in the place of the file that a hand-over before this one wrote.
     for others in nodes.others {
-        let failed = |source| Error::ClusterFolder { path: others.clone(), source };
+        let failed = |source| HandOverError::ClusterFolder { path: others.clone(), source };
         for entry in std::fs::read_dir(others).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
             let file = Path::new(path.file_name().unwrap_or_default());

@@ -11,25 +11,25 @@ use base64::engine::general_purpose::STANDARD;
 use manifest_schema::OutsideText;
 use serde_json::{Value, json};
 
+use super::error::HandOverError;
 use super::in_use::Accepted;
 use super::yaml;
 use crate::config::Ignition;
-use crate::error::Error;
 
 /// A machine config pool, by the role that its MachineConfigs name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Role(String);
 
 impl std::str::FromStr for Role {
-    type Err = Error;
+    type Err = HandOverError;
     /// A name as Kubernetes takes it within another one.
-    fn from_str(text: &str) -> Result<Self, Error> {
+    fn from_str(text: &str) -> Result<Self, HandOverError> {
         let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
         let good = text.bytes().all(|b| plain(b) || b == b'-')
             && text.bytes().next().is_some_and(plain)
             && text.bytes().last().is_some_and(plain)
             && text.len() <= 63;
-        if good { Ok(Self(text.into())) } else { Err(Error::PoolRole(OutsideText::new(text))) }
+        if good { Ok(Self(text.into())) } else { Err(HandOverError::PoolRole(OutsideText::new(text))) }
     }
 }
 

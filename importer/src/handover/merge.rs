@@ -5,8 +5,8 @@
 //! | the file | answer |
 //! |---|---|
 //! | accepts whatever it does not name | refused until somebody says what becomes of that ([`MergeDefault`]) |
-//! | has a rule of its own for a scope of this site | [`Error::PolicyScope`], unless it is the same or an earlier hand-over wrote it |
-//! | has a rule for a part of such a scope, which would decide there | [`Error::PolicyPart`], unless it is the same or refuses |
+//! | has a rule of its own for a scope of this site | [`HandOverError::PolicyScope`], unless it is the same or an earlier hand-over wrote it |
+//! | has a rule for a part of such a scope, which would decide there | [`HandOverError::PolicyPart`], unless it is the same or refuses |
 //! | has rules of an earlier hand-over for what is no longer said | taken out; where something wider would accept then, refused |
 //! | is read differently by nodes | read as strictly as they do: nothing unknown, nothing twice |
 
@@ -19,6 +19,7 @@ use serde_json::{Map, Value, json};
 use signing::{ImagePolicy, PolicyError};
 
 use super::earlier::Earlier;
+use super::error::HandOverError;
 use super::policy::Requirement;
 use crate::config::MergeDefault;
 use crate::error::Error;
@@ -77,7 +78,7 @@ impl Present {
     /// Reads the file.
     ///
     /// # Errors
-    /// [`Error::ImagePolicy`]; [`Error::ClusterInput`].
+    /// [`Error::ImagePolicy`]; [`HandOverError::ClusterInput`].
     pub fn load(path: &Path) -> Result<Self, Error> {
         let bytes = super::read(path)?;
         let failed = |source| Error::ImagePolicy(PolicyError::File { path: path.into(), source: Box::new(source) });
@@ -97,7 +98,7 @@ impl Present {
     /// Puts rules for registries into it; `earlier` knows what a hand-over before this one wrote.
     ///
     /// # Errors
-    /// [`Error::PolicyDefault`], [`Error::PolicyScope`], [`Error::PolicyPart`]; those of reading the ledger.
+    /// [`HandOverError::PolicyDefault`], [`HandOverError::PolicyScope`], [`HandOverError::PolicyPart`]; those of reading the ledger.
     pub fn merge(
         mut self,
         ours: &BTreeMap<String, Vec<Requirement>>,
@@ -124,7 +125,7 @@ impl Present {
                 {
                     let (file, found) = (self.path.clone(), demands(&rule).join(" and "));
                     let (scope, outer) = (OutsideText::new(&scope), outer.clone());
-                    return Err(Error::PolicyPart { file, scope, outer, found });
+                    return Err(HandOverError::PolicyPart { file, scope, outer, found }.into());
                 }
                 docker.insert(scope, rule);
             }
@@ -157,14 +158,15 @@ impl Present {
             }
             None => {
                 let found = if accepts_nothing(whole) { &self.default } else { whole };
-                Err(Error::PolicyDefault { file: self.path.clone(), found: demands(found).join(" and ") })
+                Err(HandOverError::PolicyDefault { file: self.path.clone(), found: demands(found).join(" and ") }
+                    .into())
             }
         }
     }
 
     fn taken(&self, scope: &str, rule: &Value) -> Error {
         let (file, found) = (self.path.clone(), demands(rule).join(" and "));
-        Error::PolicyScope { file, scope: OutsideText::new(scope), found }
+        HandOverError::PolicyScope { file, scope: OutsideText::new(scope), found }.into()
     }
 
     fn report(&self, ours: &BTreeMap<String, Vec<Requirement>>, removed: Vec<String>) -> MergeReport {

@@ -8,6 +8,7 @@
 mod annotations;
 pub mod clusters;
 mod earlier;
+pub mod error;
 pub mod folder;
 mod image_policy;
 pub mod in_use;
@@ -36,6 +37,7 @@ use serde::Serialize;
 
 use crate::config::ClusterKind;
 use crate::error::Error;
+pub use error::HandOverError;
 use in_use::Accepted;
 use merge::MergeReport;
 use mirrors::Mirror;
@@ -95,9 +97,9 @@ fn is_none(count: &usize) -> bool {
 }
 
 /// A file that somebody names.
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
+fn read(path: &Path) -> Result<Vec<u8>, HandOverError> {
     let text = console::read_text(path, LIMITS.config);
-    text.map(String::into_bytes).map_err(|source| Error::ClusterInput { path: path.into(), source })
+    text.map(String::into_bytes).map_err(|source| HandOverError::ClusterInput { path: path.into(), source })
 }
 
 /// A document for a cluster.
@@ -109,7 +111,7 @@ pub(crate) fn yaml(document: &serde_json::Value) -> Vec<u8> {
 /// A folder as policy.json can name it. One that is not absolute would begin wherever podman was started.
 fn node_folder(folder: &Path) -> Result<String, Error> {
     let text = folder.to_str().filter(|text| text.starts_with('/') && !text.chars().any(is_unprintable));
-    let text = text.ok_or_else(|| Error::KeyDir(folder.into()))?;
+    let text = text.ok_or_else(|| HandOverError::KeyDir(folder.into()))?;
     Ok(text.trim_end_matches('/').into())
 }
 

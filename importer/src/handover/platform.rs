@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use manifest_schema::{OutsideText, Scope};
 use signing::{Certificates, KeyFile};
 
+use super::error::HandOverError;
 use super::merge::is_part;
 use super::policy::{Keys, Requirement};
 use super::{ScopeRow, read};
@@ -20,11 +21,11 @@ impl Platform {
     /// What flags (`SCOPE=FILE`) say, or else the configuration.
     ///
     /// # Errors
-    /// [`Error::PlatformScope`], [`Error::Reference`]; what is wrong with a file.
+    /// [`HandOverError::PlatformScope`], [`Error::Reference`]; what is wrong with a file.
     pub fn new(flags: &[String], configured: &BTreeMap<String, PathBuf>) -> Result<Self, Error> {
         let pair = |flag: &String| {
             let pair = flag.split_once('=').filter(|(_, file)| !file.is_empty());
-            let (scope, file) = pair.ok_or_else(|| Error::PlatformFlag(OutsideText::new(flag)))?;
+            let (scope, file) = pair.ok_or_else(|| HandOverError::PlatformFlag(OutsideText::new(flag)))?;
             Ok((scope.to_string(), PathBuf::from(file)))
         };
         let given: BTreeMap<String, PathBuf> = match flags {
@@ -49,16 +50,16 @@ impl Platform {
     /// The rules; `ours` are those of this site, which decide about their scopes alone.
     ///
     /// # Errors
-    /// [`Error::PlatformScope`].
+    /// [`HandOverError::PlatformScope`].
     pub fn rules(
         &self,
         keys: &mut Keys,
         ours: &BTreeMap<String, Vec<Requirement>>,
-    ) -> Result<Vec<(ScopeRow, Requirement)>, Error> {
+    ) -> Result<Vec<(ScopeRow, Requirement)>, HandOverError> {
         let rule = |(scope, file): (&Scope, &KeyFile)| {
             let name = scope.to_string();
             if let Some(ours) = ours.keys().find(|ours| **ours == name || is_part(&name, ours)) {
-                return Err(Error::PlatformScope { scope: name, ours: ours.clone() });
+                return Err(HandOverError::PlatformScope { scope: name, ours: ours.clone() });
             }
             let signed = keys.signed_by(file, None);
             let demands = vec![signed.kind()];

@@ -75,7 +75,7 @@ pub struct Asked<'a> {
 /// Makes the files.
 ///
 /// # Errors
-/// [`Error::KeyDir`], [`Error::Missing`], those of [`Urls::of`], [`Present::merge`] and [`Wanted::files`], and of reading the ledger.
+/// [`super::HandOverError::KeyDir`], [`Error::Missing`], those of [`Urls::of`], [`Present::merge`] and [`Wanted::files`], and of reading the ledger.
 pub fn make(site: &Site, ledger: &Ledger, asked: &Asked<'_>) -> Result<Made, Error> {
     let Asked { certificates, wanted, .. } = asked;
     wanted.check()?;

@@ -6,6 +6,7 @@ use std::path::Path;
 use manifest_schema::OutsideText;
 use serde::Serialize;
 
+use super::error::HandOverError;
 use crate::config::LookasideUrlConfig;
 use crate::error::Error;
 
@@ -41,7 +42,7 @@ impl Urls {
     /// What flags say, or else the configuration.
     ///
     /// # Errors
-    /// [`Error::LookasideUrlFlag`].
+    /// [`HandOverError::LookasideUrlFlag`].
     pub fn new(flags: &[String], configured: Option<&LookasideUrlConfig>) -> Result<Self, Error> {
         // A path may have a `=` too.
         let host = |flag: &str| flag.split_once('=').filter(|(host, _)| !host.contains('/')).is_some();
@@ -51,7 +52,7 @@ impl Urls {
             many => {
                 let pair = |flag: &String| match flag.split_once('=').filter(|_| host(flag)) {
                     Some((host, url)) => Ok((host.to_string(), url.to_string())),
-                    None => Err(Error::LookasideUrlFlag(OutsideText::new(flag))),
+                    None => Err(HandOverError::LookasideUrlFlag(OutsideText::new(flag))),
                 };
                 Ok(Self(Some(LookasideUrlConfig::PerHost(many.iter().map(pair).collect::<Result<_, _>>()?))))
             }
@@ -61,21 +62,24 @@ impl Urls {
     /// The URL of each registry's tree; `root` says where it is on this machine.
     ///
     /// # Errors
-    /// [`Error::SharedLookasideUrl`], [`Error::NoLookasideUrl`], [`Error::LookasideUrl`]; those of `root`.
+    /// [`HandOverError::SharedLookasideUrl`], [`HandOverError::NoLookasideUrl`], [`HandOverError::LookasideUrl`]; those of `root`.
     pub fn of<'r>(
         &self,
         registries: &[&str],
         root: impl Fn(&str) -> Result<&'r Path, Error>,
     ) -> Result<Vec<String>, Error> {
         if let (Some(LookasideUrlConfig::One(_)), [_, _, ..]) = (&self.0, registries) {
-            return Err(Error::SharedLookasideUrl { hosts: registries.iter().map(ToString::to_string).collect() });
+            return Err(HandOverError::SharedLookasideUrl {
+                hosts: registries.iter().map(ToString::to_string).collect(),
+            }
+            .into());
         }
         let url = |registry: &&str| match &self.0 {
             None => file_url(root(registry)?),
-            Some(LookasideUrlConfig::One(url)) => checked(url),
+            Some(LookasideUrlConfig::One(url)) => Ok(checked(url)?),
             Some(LookasideUrlConfig::PerHost(urls)) => match urls.get(*registry) {
-                Some(url) => checked(url),
-                None => Err(Error::NoLookasideUrl { host: (*registry).into() }),
+                Some(url) => Ok(checked(url)?),
+                None => Err(HandOverError::NoLookasideUrl { host: (*registry).into() }.into()),
             },
         };
         registries.iter().map(url).collect()
@@ -83,7 +87,7 @@ impl Urls {
 }
 
 /// A URL to which readers can add a path.
-fn checked(url: &str) -> Result<String, Error> {
+fn checked(url: &str) -> Result<String, HandOverError> {
     let rest = match url.split_once("://") {
         Some(("http" | "https", rest)) => Some(rest).filter(|rest| !rest.starts_with('/')),
         Some(("file", rest)) => rest.strip_prefix('/'),
@@ -94,7 +98,7 @@ fn checked(url: &str) -> Result<String, Error> {
         Some(rest) if !rest.trim_end_matches('/').is_empty() && rest.chars().all(plain) => {
             Ok(url.trim_end_matches('/').into())
         }
-        _ => Err(Error::LookasideUrl(OutsideText::new(url))),
+        _ => Err(HandOverError::LookasideUrl(OutsideText::new(url))),
     }
 }
 

@@ -29,7 +29,7 @@ use crate::site::{Site, Staging};
 /// Makes the files. `key_dir` is where the keys will lie on the nodes.
 ///
 /// # Errors
-/// [`Error::NoStaging`], [`Error::KeyDir`], and those of [`Urls::of`].
+/// [`Error::NoStaging`], [`super::HandOverError::KeyDir`], and those of [`Urls::of`].
 pub fn make(site: &Site, key_dir: &Path, urls: &Urls) -> Result<Made, Error> {
     let staging = site.staging().ok_or(Error::NoStaging)?;
     let key_dir = node_folder(key_dir)?;

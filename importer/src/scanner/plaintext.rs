@@ -1,7 +1,7 @@
 //! The folder where image data may lie in the clear while it is scanned: `scan.plaintext_dir`.
 
-use std::fs::{File, TryLockError};
-use std::os::unix::fs::MetadataExt;
+use std::fs::{File, Permissions, TryLockError};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -53,11 +53,17 @@ impl Plaintext {
     /// [`Error::PlaintextDir`].
     pub(super) fn folder(&self) -> Result<Folder, Error> {
         let fail = |source| Error::PlaintextDir { path: self.0.clone(), source };
-        let folder = tempfile::Builder::new().prefix(PREFIX).tempdir_in(&self.0).map_err(fail)?;
+        let folder = private_folder(PREFIX, &self.0).map_err(fail)?;
         let lock = File::create(folder.path().join(LOCK)).map_err(fail)?;
         lock.lock().map_err(fail)?;
         Ok(Folder { folder, _lock: lock })
     }
+}
+
+/// A new folder that only this user can reach.
+pub(super) fn private_folder(prefix: &str, within: &Path) -> std::io::Result<TempDir> {
+    let mode = Permissions::from_mode(0o700);
+    tempfile::Builder::new().prefix(prefix).permissions(mode).tempdir_in(within)
 }
 
 /// Whether a run that goes on uses a folder.
@@ -91,14 +97,13 @@ impl Folder {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, Permissions};
-    use std::os::unix::fs::PermissionsExt;
+    use std::fs;
 
     use super::*;
 
     #[test]
     fn what_a_killed_run_left_is_removed_and_nothing_else() {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = private_folder("", &std::env::temp_dir()).expect("a folder");
         let at = |name: &str| folder.path().join(name);
         for name in ["sealift-scan-old", "theirs"] {
             fs::create_dir(at(name)).expect("a folder");
@@ -110,6 +115,7 @@ mod tests {
         assert!(!at("sealift-scan-old").exists());
         assert!(at("theirs/image.tar").exists() && at("sealift-scan-file").exists());
         let used = plaintext.folder().expect("a folder");
+        assert_eq!(fs::metadata(used.path()).expect("a folder").mode() & 0o777, 0o700);
         fs::write(used.path().join("image.tar"), "data").expect("a file");
         let _other = Plaintext::open(folder.path()).expect("the folder");
         assert!(used.path().join("image.tar").exists(), "it is in use");

@@ -13,6 +13,7 @@ use manifest_schema::{LIMITS, OutsideText};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::Target;
+use super::plaintext::private_folder;
 use crate::config::ScannerConfig;
 use crate::error::Error;
 
@@ -96,7 +97,7 @@ impl Program {
     /// [`Error::ScanRun`] if its working folder cannot be made or removed.
     pub(super) fn run(&self, target: &Target<'_>, archive: Option<&Path>) -> Result<Ended, Error> {
         let fail = |source| Error::ScanRun { program: OutsideText::new(self.command[0].clone()), source };
-        let folder = tempfile::tempdir().map_err(fail)?;
+        let folder = private_folder("sealift-", &std::env::temp_dir()).map_err(fail)?;
         let report = folder.path().join("report");
         let filled = |argument: &String| {
             let mut text = argument.replace("{reference}", &target.reference().to_string());
