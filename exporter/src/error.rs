@@ -56,12 +56,12 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A report that is broken.
-    #[error("the report {} is refused: {source}", .path.display())]
+    #[error("the report {} is refused: {why}", .path.display())]
     Report {
         /// The file.
         path: PathBuf,
         /// Why, with the line.
-        source: scan::ReadError,
+        why: scan::ReadError,
     },
     /// A report that is not what it was.
     #[error("the report {} has changed: expected {expected}", .path.display())]

@@ -4,7 +4,7 @@ use blobs::VerifiedBytes;
 use commands::gate::ScanGate;
 use manifest_schema::{Descriptor, Document, LIMITS, Timestamp};
 use registry::source::Source;
-use scan::{Carried, Dated, ImageFacts, PlatformFacts, Refusals, Verdict};
+use scan::{Carried, Dated, ImageFacts, PlatformFacts, Refusals, Rules, Verdict};
 
 use crate::error::Error;
 use crate::reports::Attached;
@@ -23,13 +23,7 @@ pub(crate) fn judge(
     weight: &mut usize,
 ) -> Result<Verdict, Error> {
     let rules = gate.rules();
-    let mut carried: Vec<Carried> = attached
-        .iter()
-        .map(|Attached { subject, file, .. }| {
-            let noted = file.noted();
-            Carried::new(rules, *subject, noted.digest, Some(noted.name.clone()), noted.dated, file.report().clone())
-        })
-        .collect();
+    let mut carried = carried(rules, attached);
     // The other side holds those of all images together.
     *weight += carried.iter().map(Carried::weight).sum::<usize>();
     for referrer in image.referrers.iter().filter(|r| image.documents.contains(&r.subject)) {
@@ -51,7 +45,25 @@ pub(crate) fn judge(
     if *weight > LIMITS.reports {
         return Err(Error::TooManyReports { origin: Box::new(image.origin.clone()) });
     }
-    Ok(gate.judge(&facts(image), &carried, Dated { now, tolerance: signing::DEFAULT_CLOCK_TOLERANCE }))
+    Ok(gate.judge(&facts(image), &carried, dated(now)))
+}
+
+/// What the attached reports say, where there is no gate.
+pub(crate) fn show(image: &ResolvedImage, attached: &[Attached<'_>], now: Timestamp) -> Verdict {
+    let nothing = Rules::nothing();
+    nothing.judge(&facts(image), &carried(&nothing, attached), &Vec::new(), dated(now))
+}
+
+fn carried(rules: &Rules, attached: &[Attached<'_>]) -> Vec<Carried> {
+    let of = |Attached { subject, file, .. }: &Attached<'_>| {
+        let noted = file.noted();
+        Carried::new(rules, *subject, noted.digest, Some(noted.name.clone()), noted.dated, file.report().clone())
+    };
+    attached.iter().map(of).collect()
+}
+
+fn dated(now: Timestamp) -> Dated {
+    Dated { now, tolerance: signing::DEFAULT_CLOCK_TOLERANCE }
 }
 
 /// Demands that every image passes.

@@ -63,6 +63,7 @@ impl Explain for Error {
             | Error::ReportNamesImage { .. }
             | Error::ReportForWhich { .. }
             | Error::TooManyReports { .. } => Fault::Usage,
+            Error::ReportFile { source, .. } if source.kind() == ErrorKind::NotFound => Fault::Usage,
             Error::Join(_)
             | Error::ReceiptRejected { .. }
             | Error::ReceiptForm { .. }
@@ -135,6 +136,9 @@ impl Explain for Error {
             Error::ReportForWhich { .. } => "say which image it is for: --attach FILE=IMAGE",
             Error::ReportFile { .. } => "name a file that is there: --attach FILE[=IMAGE]",
             Error::TooManyReports { .. } => "split the release into several, or limit fewer severities",
+            Error::Gate { refused, .. } if refused.only_lacks_reports() => {
+                "scan the images again, and attach the reports: --attach FILE[=IMAGE] (docs/scanning.md)"
+            }
             Error::Gate { .. } => {
                 "repair the images, or add an exception with an end and a reason to `gate: {scan: {exceptions: [...]}}` (docs/scanning.md)"
             }

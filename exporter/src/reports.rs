@@ -112,7 +112,7 @@ impl Reports {
         let mut files = Vec::new();
         for Attach { file, image } in attach {
             let (bytes, modified) = read(file)?;
-            let report = Report::read(&bytes).map_err(|source| Error::Report { path: file.clone(), source })?;
+            let report = Report::read(&bytes).map_err(|why| Error::Report { path: file.clone(), why })?;
             let dated = report.created.or_else(|| modified.map(|time| time.min(now)));
             let name = OutsideText::new(file.file_name().unwrap_or_default().to_string_lossy());
             let noted = Noted { digest: sha256(&bytes), name, dated, image: image.clone() };
@@ -133,7 +133,7 @@ impl Reports {
             if sha256(&bytes) != noted.digest {
                 return Err(Error::ReportChanged { path, expected: noted.digest });
             }
-            let report = Report::read(&bytes).map_err(|source| Error::Report { path: path.clone(), source })?;
+            let report = Report::read(&bytes).map_err(|why| Error::Report { path: path.clone(), why })?;
             files.push(ReportFile::new(path, noted.clone(), &bytes, report));
         }
         Ok(Self { files })
@@ -227,8 +227,8 @@ impl Reports {
     /// Demands that every report was attached to something.
     ///
     /// # Errors
-    /// [`Error::ReportNamesImage`], [`Error::ReportForWhich`].
-    pub(crate) fn all_attached(&self, attached: &BTreeSet<usize>) -> Result<(), Error> {
+    /// [`Error::ReportNamesImage`], [`Error::ReportOfAnother`], [`Error::ReportForWhich`].
+    pub(crate) fn all_attached(&self, attached: &BTreeSet<usize>, images: &[ResolvedImage]) -> Result<(), Error> {
         match self.files.iter().enumerate().find(|(at, _)| !attached.contains(at)).map(|(_, file)| file) {
             None => Ok(()),
             Some(ReportFile { path, noted: Noted { image: Some(image), .. }, .. }) => {
@@ -236,6 +236,13 @@ impl Reports {
             }
             Some(file) => {
                 let about = &file.report.about;
+                let is_named = |image: &&ResolvedImage| {
+                    about.names.iter().any(|name| names(image, &image.asked, &image.origin, name.raw()))
+                };
+                if let (Some(image), Some(named)) = (images.iter().find(is_named), about.digests.first()) {
+                    let (path, origin) = (file.path.clone(), Box::new(image.origin.clone()));
+                    return Err(Error::ReportOfAnother { path, origin, named: *named });
+                }
                 let digests = about.digests.iter().map(|digest| OutsideText::new(digest.to_string()));
                 let names: Vec<OutsideText> = digests.chain(about.names.iter().cloned()).collect();
                 Err(Error::ReportForWhich { path: file.path.clone(), names })

@@ -199,9 +199,11 @@ pub(crate) fn resolve(request: &Request, carry: &Carry<'_>, progress: &Progress)
                 let called = carry.called(&image);
                 let reports = request.reports.attach(&mut walk, &mut image, sources[0].as_ref(), &called, only)?;
                 attached_reports.extend(reports.iter().map(|report| report.at));
-                if let Some(scan) = &request.gate {
-                    image.verdict = Some(gate::judge(scan, &image, &reports, place, request.now, &mut weight)?);
-                }
+                image.verdict = match &request.gate {
+                    Some(scan) => Some(gate::judge(scan, &image, &reports, place, request.now, &mut weight)?),
+                    None if reports.is_empty() => None,
+                    None => Some(gate::show(&image, &reports, request.now)),
+                };
                 if let Some(now) = &image.moved {
                     let origin = &image.origin;
                     progress.warn(format_args!("{origin}: the tag now names {now}; the pinned digest is packed"));
@@ -211,7 +213,7 @@ pub(crate) fn resolve(request: &Request, carry: &Carry<'_>, progress: &Progress)
             sources.push(source);
         }
     }
-    request.reports.all_attached(&attached_reports)?;
+    request.reports.all_attached(&attached_reports, &images)?;
     gate::demand(&images)?;
     if images.len() > LIMITS.images {
         return Err(Error::TooMuch { images: images.len(), blobs: walk.blobs.len(), bytes: 0 });
@@ -393,7 +395,8 @@ impl Walk {
                 tree.platforms.push(PlatformManifest { platform, digest: descriptor.digest });
                 self.blob(tree, place, &config, Section::Admission)?;
                 for layer in &layers {
-                    let decides = tree.attached && layer.size <= LIMITS.report;
+                    let is_report = scan::may_be_report(layer.media_type.as_str(), layer.size);
+                    let decides = tree.attached && (layer.size <= LIMITS.document || is_report);
                     self.blob(tree, place, layer, if decides { Section::Admission } else { Section::Layers })?;
                 }
                 tree.layers.push((descriptor.digest, layers));

@@ -242,7 +242,7 @@ fn examine_some(
         destinations.retain(|(_, production)| only.contains(production));
     }
     let mut scanned = gate::scanned(site, bundle, &graph, &evidence)?;
-    gate::demand(ledger, bundle, &scanned, destinations.iter().map(|(image, _)| &image.origin))?;
+    gate::demand(ledger, bundle, &scanned, destinations.iter().map(|(image, _)| &image.origin), progress)?;
     let mut placement = tags(site, bundle, destinations, &graph, provenance, progress, probe)?;
     not_withdrawn(ledger, &subject(bundle), &placement)?;
     for placed in &mut placement.images {

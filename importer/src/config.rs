@@ -79,7 +79,7 @@ pub enum BaseProof {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScannerConfig {
-    /// The program and its arguments. `{reference}` stands for the image manifest where it is (in the staging registry, if there
+    /// The program, by its name in PATH or its file, and its arguments. `{reference}` stands for the image manifest where it is (in the staging registry, if there
     /// is one), `{archive}` for an OCI archive of it, `{report}` for the file that its report is to be in (its standard output
     /// is taken without), `{digest}` and `{platform}` for what they say. Exit code 0 lets the image pass.
     pub command: Vec<String>,
@@ -407,7 +407,13 @@ impl Import {
             stream.sigstore.keys.iter_mut().chain(&mut stream.sigstore.trusted_root).for_each(relative);
         }
         self.gate.iter_mut().for_each(|gate| gate.make_relative_to(base));
-        self.scan.iter_mut().flat_map(|scan| &mut scan.plaintext_dir).for_each(relative);
+        if let Some(scan) = &mut self.scan {
+            scan.plaintext_dir.iter_mut().for_each(relative);
+            // A name alone is looked for in PATH.
+            if let Some(program) = scan.command.first_mut().filter(|program| program.contains('/')) {
+                *program = base.join(&*program).display().to_string();
+            }
+        }
         self.couriers.iter_mut().for_each(relative);
         if let Some(approvers) = &mut self.approvers {
             approvers.certificates.iter_mut().chain(&mut approvers.promoters).for_each(relative);

@@ -601,15 +601,16 @@ pub enum Error {
         /// How many were judged.
         images: usize,
     },
-    /// An image that this site's scanner does not let pass.
-    #[error("the scanner refuses {origin} ({manifest}): {}", why.escaped())]
-    Scanner {
-        /// The image.
-        origin: Box<Reference>,
-        /// The image manifest.
-        manifest: Digest,
+    /// Images that this site's scanner does not let pass.
+    #[error("the scanner refuses:{0}")]
+    Scanner(crate::scanner::Refused),
+    /// A scanner that cannot be started.
+    #[error("the scanner {} cannot be started", program.escaped())]
+    ScanStart {
+        /// The program.
+        program: OutsideText,
         /// Why.
-        why: OutsideText,
+        source: io::Error,
     },
     /// A scanner that cannot be used.
     #[error("the scanner's command cannot be used: {0}")]

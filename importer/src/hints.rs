@@ -17,6 +17,8 @@ impl Explain for Error {
         match self {
             Error::Missing(_)
             | Error::ScanCommand(_)
+            | Error::ScanStart { .. }
+            | Error::PlaintextDir { .. }
             | Error::BothTrustAndConfig
             | Error::OnlyWithTrust { .. }
             | Error::NoIdentity { .. }
@@ -121,7 +123,7 @@ impl Explain for Error {
             | Error::TooMuchEvidence
             | Error::TooMuchToRecord { .. }
             | Error::Gate { .. }
-            | Error::Scanner { .. }
+            | Error::Scanner(_)
             | Error::TooManyReports
             | Error::AttachedImage { .. }
             | Error::ReservedTag { .. }
@@ -147,7 +149,6 @@ impl Explain for Error {
             | Error::Serve { .. }
             | Error::ScanRun { .. }
             | Error::ScanImage { .. }
-            | Error::PlaintextDir { .. }
             | Error::Payload { .. }
             | Error::ImageSignatures { .. }
             | Error::NoManifest { .. }
@@ -366,8 +367,11 @@ impl Explain for Error {
             Error::CosignTag { .. } => "find out what the tag names, and remove it if it is not needed",
             Error::CosignRole { .. } => "make another key with `sealift-import keygen cosign`",
             Error::CosignKey(_) => "check the file and its passphrase; `sealift-import keygen cosign` makes a key",
-            Error::Scanner { .. } => {
-                "ask for a release with repaired images; `--override scan --reason TEXT` lets this bundle pass, once (docs/scanning.md)"
+            Error::Scanner(_) => {
+                "ask for a release with repaired images; `--override scanner --reason TEXT` lets this bundle pass (docs/scanning.md)"
+            }
+            Error::ScanStart { .. } => {
+                "correct `scan: {command: [...]}`: a program with `/` in it is looked for from the folder of import.yaml, others in PATH"
             }
             Error::ScanCommand(_) => {
                 "`scan: {command: [trivy, image, --format, json, --input, \"{archive}\"], plaintext_dir: DIR}` is an example"
@@ -376,9 +380,12 @@ impl Explain for Error {
             Error::PlaintextDir { .. } => {
                 "make it a folder of this user's alone (mode 700), with room for the largest image"
             }
+            Error::Gate { refused, .. } if refused.only_lacks_reports() => {
+                "ask for a release with reports that count; `--override scan --reason TEXT` lets this bundle pass (docs/scanning.md)"
+            }
             Error::Gate { .. } => {
-                "ask for a release with newer reports or repaired images; an exception (`gate: {scan: {exceptions: [...]}}`) needs an end and \
-                 a reason, and `--override scan --reason TEXT` lets this bundle pass, once (docs/scanning.md)"
+                "ask for a release with repaired images; an exception (`gate: {scan: {exceptions: [...]}}`) needs an end and a reason, and \
+                 `--override scan --reason TEXT` lets this bundle pass (docs/scanning.md)"
             }
             Error::TooMuchEvidence | Error::TooMuchToRecord { .. } | Error::TooManyReports => {
                 "have the release split into several, or packed with fewer --referrers"

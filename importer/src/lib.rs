@@ -74,6 +74,7 @@ use ledger::{Ledger, Status, Subject};
 use media::Wait;
 use overrides::Overrides;
 use record::Rest;
+use scanner::Scanner;
 use site::Stage;
 
 pub use error::Error;
@@ -123,6 +124,7 @@ pub fn receive(
     state: &mut String,
 ) -> Result<Received, Error> {
     *state = NOTHING.into();
+    site.scanner.as_ref().map_or(Ok(()), Scanner::is_ready)?;
     let mut ledger = site.open_ledger()?;
     let opened = from.open(site)?;
     let authenticated = authenticate::authenticate(opened)?;
@@ -235,6 +237,7 @@ pub fn promote(
         let (authenticated, received) = staged::authenticate(site, &asked.subject)?;
         let promotion = promotion::Promotion::of(ledger, &received, asked)?;
         let wanted = promotion.wanted(&received);
+        site.scanner.as_ref().map_or(Ok(()), Scanner::is_ready)?;
         let promoter = PromoterKey::unlock(site, promoter)?;
         // Nobody lets anything pass in a run that cannot start: the bundle is authentic, and the keys are good.
         let mut unlocked = None;

@@ -38,6 +38,8 @@ enum RuleArg {
     Withdrawn,
     /// No image whose reports of scanners are not enough
     Scan,
+    /// No image that this site's own scanner refuses
+    Scanner,
 }
 
 impl RuleArg {
@@ -51,6 +53,7 @@ impl RuleArg {
             RuleArg::Approvals => Rule::Approvals,
             RuleArg::Withdrawn => Rule::Withdrawn,
             RuleArg::Scan => Rule::Scan,
+            RuleArg::Scanner => Rule::Scanner,
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::approvals::Promoter;
 use crate::authenticate::Authenticated;
 use crate::custody;
 use crate::error::Error;
-use crate::gate::Scanned;
+use crate::gate::{Scanned, rules_text};
 use crate::publish::Published;
 
 /// A bundle that is in production, and in the ledger.
@@ -82,6 +82,7 @@ pub fn record(
         }
     }
     let signers = admitted.bundle.manifest.signers().iter().map(|s| to_ledger(&s.fingerprint)).collect();
+    let gate = rules_text(admitted.bundle.rules).map(OutsideText::whole);
     let no_policy = no_policy(admitted.bundle.rules).map(str::parse).collect::<Result<_, _>>().map_err(Error::Label)?;
     let record = Entry {
         subject: admitted.subject,
@@ -91,6 +92,7 @@ pub fn record(
         tags,
         no_policy,
         handover: custody::records(&admitted.bundle.media.handover(), progress)?,
+        gate,
         skipped: skipped.clone(),
         approvals: signed.approvals.statements(),
         promoter: promoter.map(Promoter::into_entry),

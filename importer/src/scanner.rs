@@ -6,7 +6,8 @@
 //! | what goes wrong | answer |
 //! |---|---|
 //! | the step is left out | [`Vetted`] is made here only, and signing needs it |
-//! | the scanner fails, is killed, or is not there | any end but exit code 0 refuses the image |
+//! | the scanner fails or is killed | any end but exit code 0 refuses the image |
+//! | it cannot be started | nothing goes on ([`Scanner::is_ready`], [`Error::ScanStart`]) |
 //! | it hangs, or never stops writing | a time limit, after which it and all that it started is killed; a limit on what it writes |
 //! | it says nothing | missing output refuses the image |
 //! | it finds something and exits with 0 | a report in a known format is judged by the site's own gate |
@@ -19,6 +20,7 @@ mod plaintext;
 mod program;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use console::Progress;
@@ -51,6 +53,15 @@ pub struct Scanner {
 }
 
 impl Scanner {
+    /// Whether it could run now.
+    ///
+    /// # Errors
+    /// [`Error::ScanStart`], [`Error::PlaintextDir`].
+    pub fn is_ready(&self) -> Result<(), Error> {
+        self.program.is_there()?;
+        self.plaintext.as_ref().map_or(Ok(()), |folder| Plaintext::open(folder).map(|_| ()))
+    }
+
     /// From a configuration.
     ///
     /// # Errors
@@ -76,6 +87,16 @@ pub(crate) struct Target<'a> {
     origin: &'a Reference,
 }
 
+/// The image manifests that the scanner does not let pass: the image, the manifest, and why.
+#[derive(Debug, Default)]
+pub struct Refused(Vec<(Reference, Digest, OutsideText)>);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|(origin, manifest, why)| write!(f, "\n  {origin} ({manifest}): {}", why.escaped()))
+    }
+}
+
 /// What the scanner said of one image manifest.
 #[derive(Debug, Clone)]
 pub(crate) struct Said {
@@ -86,31 +107,34 @@ pub(crate) struct Said {
 /// Has every image scanned, each image manifest once.
 ///
 /// # Errors
-/// [`Error::Scanner`] for one that does not pass, unless the rule was overridden for its bundle; if the registry or the
+/// [`Error::Scanner`] names all that do not pass, unless the rule was overridden for its bundle; if the registry or the
 /// scanner's folder fails.
 pub fn vet<'s>(site: &Site, complete: Complete<'s>, ledger: &Ledger, progress: &Progress) -> Result<Vetted<'s>, Error> {
     let mut admitted = complete.admitted;
     let Some(scanner) = &site.scanner else { return Ok(Vetted { admitted }) };
-    let is_overridden = ledger.override_of(&admitted.subject, Rule::Scan)?.is_some();
+    let overridden = ledger.override_of(&admitted.subject, Rule::Scanner)?;
     let plaintext = scanner.plaintext.as_ref().map(|folder| Plaintext::open(folder)).transpose()?;
     let mut known: HashMap<Digest, Option<Said>> = HashMap::new();
     let mut of_images = Vec::new();
+    let mut refused = Refused::default();
     for placed in &admitted.placement.images {
         let mut said = Vec::new();
         for platform in placed.image.platforms.iter().filter(|_| !placed.is_skipped()) {
             if !known.contains_key(&platform.digest) {
                 let found = scan_one(site, scanner, plaintext.as_ref(), &admitted, placed, platform, progress)?;
+                if let Some(Said { refused: Some(why), .. }) = &found {
+                    refused.0.push((placed.image.origin.clone(), platform.digest, OutsideText::new(why)));
+                }
                 known.insert(platform.digest, found);
             }
             said.extend(known.get(&platform.digest).cloned().flatten());
         }
-        if let Some(Said { record, refused: Some(why) }) = said.iter().find(|s| s.refused.is_some())
-            && !is_overridden
-        {
-            let (origin, manifest) = (Box::new(placed.image.origin.clone()), record.manifest);
-            return Err(Error::Scanner { origin, manifest, why: OutsideText::new(why) });
-        }
         of_images.push(said);
+    }
+    match overridden {
+        _ if refused.0.is_empty() => {}
+        Some(entry) => progress.warn(format_args!("let in all the same, by ledger entry {entry}:{refused}")),
+        None => return Err(Error::Scanner(refused)),
     }
     for (placed, said) in admitted.placement.images.iter_mut().zip(of_images) {
         if let Some(scanned) = &mut placed.scanned {

@@ -18,7 +18,7 @@ use crate::base;
 use crate::config::BaseProof;
 use crate::documents;
 use crate::error::Error;
-use crate::gate;
+use crate::gate::{self, ScannedImage};
 use crate::media::AllHere;
 use crate::open::{self, Opened};
 use crate::push::stream_sealed;
@@ -32,6 +32,8 @@ pub struct Verification {
     pub bundle: Option<Verified>,
     /// What was checked, step by step.
     pub checks: Vec<Check>,
+    /// What the reports of scanners come to, in the manifest's order.
+    pub scanned: Vec<ScannedImage>,
 }
 
 /// An authenticated bundle.
@@ -83,7 +85,7 @@ impl Verification {
 
 /// Verifies a bundle. Nothing is written anywhere.
 pub fn verify(site: &Site, paths: &[PathBuf], progress: &Progress) -> Verification {
-    let mut v = Verification { bundle: None, checks: Vec::new() };
+    let mut v = Verification { bundle: None, checks: Vec::new(), scanned: Vec::new() };
     let Some(sealed) = v.note("seal", open::seal(site, paths, Box::new(AllHere))) else { return v };
     let folders = sealed.folders.clone();
     if let Some(identities) = v.note("identity", site.identities())
@@ -101,7 +103,7 @@ pub fn verify(site: &Site, paths: &[PathBuf], progress: &Progress) -> Verificati
 
 /// Verifies a bundle that comes through a pipe.
 pub fn verify_stream(site: &Site, input: Box<dyn Read + Send>, progress: &Progress) -> Verification {
-    let mut v = Verification { bundle: None, checks: Vec::new() };
+    let mut v = Verification { bundle: None, checks: Vec::new(), scanned: Vec::new() };
     let Some(identities) = v.note("identity", site.identities()) else { return v };
     let Some(opened) = v.note("open", open::stream(site, input, &identities)) else { return v };
     judge(&mut v, site, opened, progress);
@@ -132,8 +134,9 @@ fn judge(v: &mut Verification, site: &Site, opened: Opened<'_>, progress: &Progr
             v.note(&format!("image policy for {}", judged.origin), judged.accept());
         }
         if let Some(scanned) = v.note("reports", gate::scanned(site, &bundle, &graph, &evidence)) {
+            v.scanned = gate::in_order(&scanned, &bundle.manifest.get().images);
             for image in bundle.manifest.get().images.iter().filter(|_| bundle.rules.gate.is_some()) {
-                let passes = gate::demand(ledger.as_ref(), &bundle, &scanned, std::iter::once(&image.origin));
+                let passes = gate::demand(ledger.as_ref(), &bundle, &scanned, std::iter::once(&image.origin), progress);
                 v.note(&format!("gate for {}", image.origin), passes);
             }
         }

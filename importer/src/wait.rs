@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use bundle::{Head, Volumes as _};
 use console::Progress;
 use ledger::{EntryNumber, Ledger, Received, ReceivedImage, RecordedImage};
-use manifest_schema::{Digest, Repository};
+use manifest_schema::{Digest, OutsideText, Repository};
 use serde::Serialize;
 use signing::Lookaside;
 
@@ -17,7 +17,7 @@ use crate::complete::Complete;
 use crate::custody;
 use crate::documents;
 use crate::error::Error;
-use crate::gate::Scanned;
+use crate::gate::{Scanned, rules_text};
 use crate::media::{MANIFEST, SIGNATURE};
 use crate::publish;
 use crate::site::{Site, Stage, Staging};
@@ -83,6 +83,7 @@ pub fn wait(
 
 fn record(admitted: Admitted<'_>, stage: Stage, progress: &Progress) -> Result<Received, Error> {
     let signers = admitted.bundle.manifest.signers().iter().map(|s| to_ledger(&s.fingerprint)).collect();
+    let gate = rules_text(admitted.bundle.rules).map(OutsideText::whole);
     let no_policy = no_policy(admitted.bundle.rules).map(str::parse).collect::<Result<_, _>>().map_err(Error::Label)?;
     let handover = custody::records(&admitted.bundle.media.handover(), progress)?;
     let mut images = Vec::new();
@@ -100,7 +101,7 @@ fn record(admitted: Admitted<'_>, stage: Stage, progress: &Progress) -> Result<R
         };
         images.push(ReceivedImage { image, staging: (stage == Stage::Staging).then_some(placed.destination) });
     }
-    Ok(Received { subject: admitted.subject, signers, images, no_policy, handover })
+    Ok(Received { subject: admitted.subject, signers, images, no_policy, handover, gate })
 }
 
 /// Puts the signatures that images had at their origin where the clusters look that pull from staging. They say the names that

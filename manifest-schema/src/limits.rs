@@ -37,7 +37,7 @@ pub struct Limits {
     pub held_documents: u64,
     /// The payload of one cosign signature.
     pub cosign_payload: u64,
-    /// One report of a scanner, or any other blob that is attached to an image and read with the admission section.
+    /// One report of a scanner.
     pub report: u64,
     /// What is kept in memory of the reports of one bundle, to judge its images by.
     pub reports: usize,

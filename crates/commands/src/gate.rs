@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use manifest_schema::{LIMITS, OutsideText, Reference};
-use scan::{Carried, Counts, Dated, Gate, ImageFacts, OwnVex, Report, ReportRow, Rules, Verdict};
+use scan::{Carried, Counts, Dated, Gate, ImageFacts, Kind, OwnVex, Report, ReportRow, Rules, Verdict};
 
 use crate::error::Error;
 use crate::settings;
@@ -67,7 +67,7 @@ pub fn table<'v>(judged: impl Iterator<Item = (&'v Reference, &'v Verdict)>) -> 
     for (image, verdict) in judged {
         rows.extend(verdict.reports.iter().map(|report| row(image, report)));
         if verdict.reports.is_empty() {
-            rows.push(vec![image.to_string(), "-".into(), "-".into(), "-".into(), "no reports".into()]);
+            rows.push(vec![image.to_string(), "-".into(), "-".into(), "-".into(), "-".into()]);
         }
         excused.extend(verdict.excused.iter().map(|what| {
             let package = what.package.as_ref().map(|package| package.escaped().to_string());
@@ -89,15 +89,25 @@ pub fn table<'v>(judged: impl Iterator<Item = (&'v Reference, &'v Verdict)>) -> 
 fn row(image: &Reference, report: &ReportRow) -> Vec<String> {
     let name = report.name.as_ref().map(|name| format!(" ({})", name.escaped())).unwrap_or_default();
     let made = report.made.map_or_else(|| "-".into(), |made| made.at.to_string());
-    let found = counts(&report.findings, "vulnerabilities").into_iter().chain(counts(&report.failed, "rules not kept"));
-    let found: Vec<String> = found.collect();
-    let kinds: Vec<&str> = report.kinds.iter().map(|kind| kind.as_str()).collect();
-    let says = if found.is_empty() { kinds.join(", ") } else { format!("{}: {}", kinds.join(", "), found.join("; ")) };
-    let counts = report.unused.as_ref().map_or_else(|| "yes".into(), |why| format!("no: {why}"));
+    let says: Vec<String> = report
+        .kinds
+        .iter()
+        .map(|kind| match kind {
+            Kind::Vulnerabilities => format!("{kind}: {}", counts(&report.findings)),
+            Kind::Policy | Kind::Compliance => format!("{kind}, not kept: {}", counts(&report.failed)),
+            Kind::Sbom | Kind::Vex | Kind::Provenance => kind.to_string(),
+        })
+        .collect();
+    let says = if says.is_empty() { "-".into() } else { says.join("; ") };
+    let counts = match &report.unused {
+        Some(why) => format!("no: {why}"),
+        None if report.kinds.is_empty() && report.failed.is_empty() => "-".into(),
+        None => "yes".into(),
+    };
     vec![image.to_string(), format!("{}{name}", report.format), made, says, counts]
 }
 
-fn counts(counts: &Counts, of: &str) -> Option<String> {
+fn counts(counts: &Counts) -> String {
     let each: Vec<String> = counts.iter().rev().map(|(severity, count)| format!("{count} {severity}")).collect();
-    (!each.is_empty()).then(|| format!("{of} {}", each.join(", ")))
+    if each.is_empty() { "none".into() } else { each.join(", ") }
 }

@@ -66,6 +66,9 @@ pub struct Received {
     /// Who had the bundle on its way, as they stated.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub handover: Vec<RecordedHandover>,
+    /// The rules that reports of scanners were judged by, as JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<OutsideText>,
 }
 
 /// An image that waits for its promotion.
@@ -151,11 +154,13 @@ pub enum Rule {
     Withdrawn,
     /// No image whose reports of scanners are not enough.
     Scan,
+    /// No image that the site's own scanner refuses.
+    Scanner,
 }
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Rule; 8] = [
+    pub const ALL: [Rule; 9] = [
         Rule::Rollback,
         Rule::Expired,
         Rule::Number,
@@ -164,6 +169,7 @@ impl Rule {
         Rule::Approvals,
         Rule::Withdrawn,
         Rule::Scan,
+        Rule::Scanner,
     ];
 
     /// As it is written.
@@ -177,6 +183,7 @@ impl Rule {
             Rule::Approvals => "approvals",
             Rule::Withdrawn => "withdrawn",
             Rule::Scan => "scan",
+            Rule::Scanner => "scanner",
         }
     }
 }
@@ -226,6 +233,9 @@ pub struct Recorded {
     /// Who had the bundle on its way, as they stated.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub handover: Vec<RecordedHandover>,
+    /// The rules that reports of scanners were judged by, as JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<OutsideText>,
     /// Images that were left out because their tag names another one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<TagRef>,
@@ -298,7 +308,7 @@ pub struct RecordedImage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordedScan {
-    /// The SHA-256 digest of the rules that it was judged by, as compact JSON; none if there were none.
+    /// The SHA-256 digest of the rules that it was judged by, whose text the entry has; none if there were none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rules: Option<Digest>,
     /// The reports, those that did not count too.

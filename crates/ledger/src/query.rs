@@ -428,6 +428,14 @@ impl Ledger {
         Ok(newest)
     }
 
+    /// Every digest that was withdrawn at some time.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Damaged`].
+    pub fn ever_withdrawn(&self) -> Result<BTreeSet<Digest>, Error> {
+        Ok(self.list("SELECT DISTINCT digest FROM withdrawal", [], |row| parsed(row, 0))?.into_iter().collect())
+    }
+
     /// The bundles that will not be promoted, oldest first.
     ///
     /// # Errors

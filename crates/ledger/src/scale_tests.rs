@@ -134,6 +134,7 @@ impl Shape {
             tags: images.iter().map(moved).collect(),
             images,
             no_policy: vec!["scan-gate".parse().expect("a key")],
+            gate: None,
             handover: vec![handover(&subject, 1), handover(&subject, 2)],
             skipped: vec![],
             approvals: vec![],
@@ -160,6 +161,7 @@ impl Shape {
                 signers: recorded.signers.clone(),
                 images: recorded.images.iter().cloned().map(staging).collect(),
                 no_policy: recorded.no_policy.clone(),
+                gate: None,
                 handover: recorded.handover.clone(),
             }));
             acts.extend(['E', 'F'].map(|approver| {

@@ -149,6 +149,11 @@ pub struct Dated {
 pub type OwnVex = Vec<(Digest, Vec<Statement>)>;
 
 impl Rules {
+    /// Rules that decide nothing: reports are only looked at.
+    pub fn nothing() -> Self {
+        Self { ignore_enforced: true, ..Self::default() }
+    }
+
     /// Without the limits on what a report does not tell of.
     pub fn as_far_as(self, report: &Report) -> Self {
         let tells = |kind| report.kinds.contains(&kind);
@@ -321,7 +326,7 @@ impl<'c> Examined<'c> {
             None => Self::covers(image, carried),
         };
         let (covers, unused) = match readable {
-            Ok(covers) => (covers, Self::age(rules, carried, made, at)),
+            Ok(covers) => (covers, Self::belief(rules, carried).or_else(|| Self::age(rules, carried, made, at))),
             Err(unused) => (BTreeSet::new(), Some(unused)),
         };
         Self { carried, made, covers, unused }
@@ -348,6 +353,12 @@ impl<'c> Examined<'c> {
             () => BTreeSet::new(),
         };
         if covers.is_empty() { Err(Unused::OfAnother) } else { Ok(covers) }
+    }
+
+    /// Statements alone, of which none is believed.
+    fn belief(rules: &Rules, carried: &Carried) -> Option<Unused> {
+        let only_states = carried.report.kinds.iter().eq([&Kind::Vex]);
+        (only_states && rules.vex == Honoured::Own).then_some(Unused::NotBelieved)
     }
 
     fn age(rules: &Rules, carried: &Carried, made: Option<Made>, at: Dated) -> Option<Unused> {

@@ -314,8 +314,10 @@ pub enum ReadError {
     },
 }
 
-/// Whether a blob that is attached to an image may hold a report, by its media type and its size in bytes.
+/// Whether a blob that is attached to an image may hold a report, by its media type and its size in bytes. What is large must
+/// say that it is text.
 pub fn may_be_report(media_type: &str, size: u64) -> bool {
+    const TEXT: [&str; 6] = ["json", "xml", "text/", "spdx", "cyclonedx", "sealift.report"];
     const NEVER: [&str; 5] = [
         "application/vnd.dev.cosign.simplesigning.",
         "application/vnd.oci.image.layer.",
@@ -323,7 +325,9 @@ pub fn may_be_report(media_type: &str, size: u64) -> bool {
         "application/vnd.oci.empty.",
         "application/jose+json",
     ];
-    size <= LIMITS.report && !NEVER.iter().any(|prefix| media_type.starts_with(prefix))
+    let is_text = || TEXT.iter().any(|part| media_type.contains(part));
+    (size <= LIMITS.document || (size <= LIMITS.report && is_text()))
+        && !NEVER.iter().any(|prefix| media_type.starts_with(prefix))
 }
 
 impl ReadError {

@@ -47,6 +47,11 @@ pub struct Refusal {
 pub struct Refusals(pub Vec<Refusal>);
 
 impl Refusals {
+    /// Whether reports are missing, and nothing else is wrong.
+    pub fn only_lacks_reports(&self) -> bool {
+        self.0.iter().flat_map(|refusal| &refusal.reasons).all(|reason| matches!(reason, Reason::Missing { .. }))
+    }
+
     /// The images of these that do not pass.
     ///
     /// # Errors
@@ -125,6 +130,8 @@ pub enum Unused {
     Future,
     /// There is a greatest age, and nobody says when it was made.
     Undated,
+    /// It says what does not affect images, and only this site's own word counts.
+    NotBelieved,
     /// It cannot be read.
     Unreadable {
         /// Why, with the line.
@@ -140,6 +147,7 @@ impl fmt::Display for Unused {
             Self::TooOld { limit } => write!(f, "it is older than {limit}"),
             Self::Future => f.write_str("its time is in the future"),
             Self::Undated => f.write_str("it does not say when it was made"),
+            Self::NotBelieved => f.write_str("only this site's own statements do"),
             Self::Unreadable { why } => write!(f, "it cannot be read: {why}"),
         }
     }

@@ -97,6 +97,10 @@ images: []
 # Shown on LABEL.txt, for people.
 # labels: {ticket: CHG-1234, classification: internal}
 
+# Reports of scanners that travel with the images, and what they must say before anything is packed.
+# attach: [trivy.json]
+# gate: {scan: {max: {critical: 0}, max_age: 14d}}
+
 # What is attached to images travels with them: signatures, SBOMs, attestations. `none`, or types, carries less.
 # referrers: all
 

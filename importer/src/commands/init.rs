@@ -167,6 +167,10 @@ production:
 # A tag that names another image already: fail, skip or replace.
 on_existing_tag: fail
 
+# What reports of scanners must say of images before they are let in, and a scanner of this site's own.
+# gate: {scan: {required: [vulnerabilities, sbom], max: {critical: 0}, max_age: 14d}}
+# scan: {command: [trivy, image, --format, json, --input, "{archive}"], plaintext_dir: /run/sealift-scan}
+
 # Certificates of couriers whose statements of custody count as signed by someone known.
 # couriers: [trust/couriers/]
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use commands::handover::{self, Chain};
 use console::Failure;
-use manifest_schema::{Image, Manifest, Reference, Stored};
+use manifest_schema::{Manifest, Stored};
 use serde::Serialize;
 
 use crate::admit;
@@ -14,7 +14,7 @@ use crate::commands::evidence;
 use crate::commands::receive::from;
 use crate::documents;
 use crate::error::Error;
-use crate::gate;
+use crate::gate::{self, ScannedImage};
 use crate::media::AsFarAsNeeded;
 use crate::provenance::Judged;
 use crate::site::{ProductionArgs, Site, SiteArgs};
@@ -45,13 +45,6 @@ struct Report<'a> {
     handover: Vec<Chain>,
 }
 
-#[derive(Serialize)]
-struct ScannedImage {
-    image: Reference,
-    #[serde(flatten)]
-    verdict: scan::Verdict,
-}
-
 impl Inspect {
     /// Runs the command.
     ///
@@ -65,13 +58,8 @@ impl Inspect {
         let site = Site::resolve(self.site, ProductionArgs::default())?;
         let bundle = authenticate(from(&self.bundle, Box::new(AsFarAsNeeded))?.open(&site)?)?;
         let (graph, evidence) = documents::read(&bundle)?;
-        let mut scanned = gate::scanned(&site, &bundle, &graph, &evidence)?;
-        let of_image = |image: &Image| {
-            let verdict = scanned.remove(&image.origin)?.verdict;
-            Some(ScannedImage { image: image.origin.clone(), verdict })
-        };
         let report = Report {
-            scanned: bundle.manifest.get().images.iter().filter_map(of_image).collect(),
+            scanned: gate::in_order(&gate::scanned(&site, &bundle, &graph, &evidence)?, &bundle.manifest.get().images),
             judged: admit::judged(&site, &bundle, &graph, &evidence)?,
             signers: bundle.manifest.signers(),
             manifest_digest: bundle.digest,
@@ -84,8 +72,7 @@ impl Inspect {
 
 /// What the reports come to: nothing if there are none and no gate asks for any.
 fn scanned(images: &[ScannedImage]) -> String {
-    let is_said = |image: &&ScannedImage| !image.verdict.reports.is_empty() || !image.verdict.is_accepted();
-    let mut text = commands::gate::table(images.iter().filter(is_said).map(|image| (&image.image, &image.verdict)));
+    let mut text = gate::text(images);
     let judged = images.iter().map(|image| (&image.image, &image.verdict));
     if let Err(refused) = scan::Refusals::demand(judged) {
         text += &format!("\nREFUSED by the gate:{refused}\n");

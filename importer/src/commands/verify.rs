@@ -6,6 +6,7 @@ use clap::Args;
 use console::{Explain, Failure, Fault, Progress};
 
 use crate::error::Error;
+use crate::gate;
 use crate::site::{ProductionArgs, Site, SiteArgs};
 use crate::verify::{Verification, verify, verify_stream};
 
@@ -24,7 +25,7 @@ pub struct Verify {
 
 /// Problems were found; each was printed.
 #[derive(Debug, thiserror::Error)]
-#[error("{count} problems")]
+#[error("{count} {}", if *count == 1 { "problem" } else { "problems" })]
 struct Problems {
     count: usize,
     fault: Fault,
@@ -73,5 +74,5 @@ fn text(v: &Verification) -> String {
             Some(problem) => text += &format!("PROBLEM  {}: {problem}\n", check.name),
         }
     }
-    text
+    text + &gate::text(&v.scanned)
 }

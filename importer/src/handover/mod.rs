@@ -89,6 +89,9 @@ pub struct Report {
     /// How many images have annotations.
     #[serde(skip_serializing_if = "is_none")]
     pub annotated: usize,
+    /// How many of them say that it must not run.
+    #[serde(skip_serializing_if = "is_none")]
+    pub annotated_denied: usize,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)]

@@ -133,7 +133,7 @@ pub fn make(site: &Site, ledger: &Ledger, asked: &Asked<'_>) -> Result<Made, Err
     let of_release = |(digest, map): &(Digest, Vec<u8>)| (releases_file(digest), map.clone());
     files.extend(releases.iter().map(of_release));
     let annotations = annotations::of(ledger, &denied)?;
-    if !annotations.is_empty() {
+    if annotations.len() > 0 {
         files.insert(annotations::FILE.into(), annotations::script(&annotations));
     }
     files.insert("policy.json".into(), policy.into_bytes());
@@ -159,6 +159,7 @@ pub fn make(site: &Site, ledger: &Ledger, asked: &Asked<'_>) -> Result<Made, Err
         in_use: clusters.in_use,
         releases: releases.into_iter().map(|(digest, _)| digest).collect(),
         annotated: annotations.len(),
+        annotated_denied: annotations.denied(),
     };
     files.insert("README.txt".into(), readme::production(&report).into_bytes());
     Ok(Made { files, report })

@@ -76,11 +76,12 @@ fn portieris(_: &Report) -> String {
 /// What image objects of OpenShift are told.
 pub fn annotations(report: &Report) -> String {
     format!(
-        "\n{} is for OpenShift: with `sh`, and logged in as somebody who may annotate images, it tells the cluster's image objects\n\
-         what scanners said of them, and which of them must not run ({} digests). Images that the cluster does not know are passed\n\
-         over: run it again when it has new ones.\n",
+        "\n{} is for OpenShift: with `sh`, and logged in as somebody who may\n\
+         annotate images, it tells the cluster's image objects what scanners said of them, and which must not run ({} digests, {} of\n\
+         them denied). Images that the cluster does not know are passed over: run it again when it has new ones.\n",
         annotations::FILE,
-        report.annotated
+        report.annotated,
+        report.annotated_denied
     )
 }
 

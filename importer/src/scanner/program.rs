@@ -35,7 +35,7 @@ const PASSED: [&str; 15] = [
     "NO_PROXY",
     "no_proxy",
 ];
-/// What is kept of what a scanner says on its standard error.
+/// What is kept of what a scanner says beside its report.
 const STDERR: usize = 4096;
 /// How long what it left running may take to end.
 const GRACE: Duration = Duration::from_secs(5);
@@ -82,6 +82,19 @@ impl Program {
         Ok(program)
     }
 
+    /// Whether the program is there, as far as its name says where.
+    ///
+    /// # Errors
+    /// [`Error::ScanStart`].
+    pub(super) fn is_there(&self) -> Result<(), Error> {
+        let program = &self.command[0];
+        let failed = |source| Error::ScanStart { program: OutsideText::new(program), source };
+        match program.contains('/').then(|| std::fs::metadata(program)).transpose().map_err(failed)? {
+            Some(found) if !found.is_file() => Err(failed(std::io::Error::other("it is no file"))),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether it is given a file.
     pub(super) fn wants_archive(&self) -> bool {
         self.has("{archive}")
@@ -94,7 +107,7 @@ impl Program {
     /// Runs it to its end.
     ///
     /// # Errors
-    /// [`Error::ScanRun`] if its working folder cannot be made or removed.
+    /// [`Error::ScanStart`]; [`Error::ScanRun`] if its working folder cannot be made or removed.
     pub(super) fn run(&self, target: &Target<'_>, archive: Option<&Path>) -> Result<Ended, Error> {
         let fail = |source| Error::ScanRun { program: OutsideText::new(self.command[0].clone()), source };
         let folder = private_folder("sealift-", &std::env::temp_dir()).map_err(fail)?;
@@ -120,9 +133,11 @@ impl Program {
             .process_group(0);
         let child = match command.spawn() {
             Ok(child) => child,
-            Err(e) => return Ok(Ended { output: None, refused: Some(format!("it cannot be started: {e}")) }),
+            Err(source) => return Err(Error::ScanStart { program: OutsideText::new(&arguments[0]), source }),
         };
         let Watched { status, stdout, stderr, stopped } = watch(child, self.timeout).map_err(fail)?;
+        // Some say on one what is wrong, some on the other.
+        let said = if stderr.trim_ascii().is_empty() { stdout.clone().unwrap_or_default() } else { stderr };
         let output = match self.has("{report}") {
             true => read_report(&report).map_err(fail)?,
             false => stdout,
@@ -132,7 +147,7 @@ impl Program {
             (Some(why), _) => Some(why),
             (None, Some(0)) if output.as_ref().is_none_or(Vec::is_empty) => Some("it wrote nothing".to_string()),
             (None, Some(0)) => None,
-            (None, Some(code)) => Some(format!("it ended with exit code {code}{}", last_lines(&stderr))),
+            (None, Some(code)) => Some(format!("it ended with exit code {code}{}", last_lines(&said))),
             (None, None) => Some(format!("signal {} ended it", status.signal().unwrap_or_default())),
         };
         Ok(Ended { output, refused })

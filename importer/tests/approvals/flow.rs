@@ -145,6 +145,7 @@ fn what_is_approved_is_the_bundle_that_waits() {
                 signatures: vec![],
                 tags: vec![],
                 no_policy: vec![],
+                gate: None,
                 handover: vec![],
                 skipped: vec![],
                 approvals: vec![],

@@ -215,6 +215,7 @@ fn let_wait(site: &Site, sequence: u64) -> Subject {
         signers: vec![site.release_key.fingerprint.parse().unwrap()],
         images: images().into_iter().map(|image| ReceivedImage { image, staging: None }).collect(),
         no_policy: Vec::new(),
+        gate: None,
         handover: Vec::new(),
     };
     ledger.received(&stamp(), received).unwrap();

@@ -192,6 +192,7 @@ pub(crate) fn record(subject: &Subject) -> Recorded {
         images: vec![image],
         signatures: vec![],
         no_policy: vec![],
+        gate: None,
         handover: vec![],
         skipped: vec![],
         approvals: vec![],
@@ -231,6 +232,7 @@ pub(crate) fn bring_in_with_everything(ledger: &mut Ledger, stream: &str, sequen
         signers: vec![fingerprint('E')],
         images: vec![waits],
         no_policy: vec!["scan-gate".parse().unwrap()],
+        gate: None,
         handover: vec![],
     };
     ledger.received(&stamp, received).unwrap();

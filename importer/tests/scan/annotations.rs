@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::Value;
 use testkit::layout::{API, digest, fixtures};
@@ -15,14 +16,16 @@ use super::{api, attached, trivy};
 /// Every image that `oc` was told to annotate, with what.
 type Annotated = BTreeMap<String, BTreeMap<String, String>>;
 
-/// Runs the script against a cluster that knows these images.
-fn annotate(site: &Site, folder: &Path, known: &[String]) -> Annotated {
+/// The script, for a cluster that knows these images.
+fn script(site: &Site, folder: &Path, known: &[String]) -> (Command, PathBuf) {
     let bin = site.scratch("bin");
     let seen = site.scratch("oc").join("seen");
     let _ = fs::remove_file(&seen);
     let oc = r#"#!/bin/sh
 case $1 in
-get) grep -qx "$3" "$KNOWN" ;;
+get)
+  [ -z "${REFUSE-}" ] || { echo "error: You must be logged in to the server (Unauthorized)" >&2; exit 1; }
+  grep -qx "$3" "$KNOWN" || { echo "Error from server (NotFound): images \"$3\" not found" >&2; exit 1; } ;;
 annotate)
   [ "$2 $3" = "--overwrite image" ] || exit 9
   name=$4
@@ -36,17 +39,19 @@ esac
     fs::write(&list, known.join("\n") + "\n").unwrap();
     let path = format!("{}:/usr/bin:/bin", bin.display());
     let mut script = command("sh", &site.scratch("home"));
-    run_ok(
-        script
-            .arg(folder.join("openshift/image-annotations.sh"))
-            .envs([("PATH", path)])
-            .env("KNOWN", &list)
-            .env("SEEN", &seen),
-    );
+    script.arg(folder.join("openshift/image-annotations.sh")).env("PATH", path).env("KNOWN", &list).env("SEEN", &seen);
+    (script, seen)
+}
+
+/// What the script does to a cluster that knows these images.
+fn annotate(site: &Site, folder: &Path, known: &[String]) -> Annotated {
+    let (mut script, seen) = script(site, folder, known);
+    run_ok(&mut script).expect_stdout(&format!("{} annotated", known.len()));
     let mut annotated = Annotated::new();
     for line in fs::read_to_string(&seen).unwrap_or_default().lines() {
         let (image, annotation) = line.split_once(' ').unwrap();
-        let (key, value) = annotation.split_once('=').unwrap();
+        // `KEY-` takes an annotation away.
+        let (key, value) = annotation.split_once('=').unwrap_or_else(|| (annotation.strip_suffix('-').unwrap(), ""));
         annotated.entry(image.into()).or_default().insert(key.into(), value.into());
     }
     annotated
@@ -105,6 +110,46 @@ fn clusters_show_what_scanners_said_and_what_must_not_run() {
 }
 
 #[test]
+fn a_cluster_that_does_not_answer_is_not_one_that_knows_nothing() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let site = attached(&trivy(&api(), 1, &[]));
+    site.receive(&site.packed(1), &[]).expect_code(0);
+    let folder = hand_over(&site, "one");
+    let (mut refused, _) = script(&site, &folder, &[]);
+    run(refused.env("REFUSE", "1")).expect_code(1).expect_stderr("Unauthorized");
+    let (mut unknown, _) = script(&site, &folder, &[]);
+    run(&mut unknown).expect_code(0).expect_stdout("0 annotated, 3 not known here, 0 failed");
+    let (mut without, _) = script(&site, &folder, &[]);
+    run(without.env("PATH", "/usr/bin:/bin")).expect_code(1).expect_stderr("oc is not installed");
+}
+
+#[test]
+fn an_index_is_told_the_worst_of_its_platforms() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let index: Value = serde_json::from_slice(&testkit::layout::blob(&fixtures(), &api())).unwrap();
+    let platforms: Vec<String> =
+        index["manifests"].as_array().unwrap().iter().map(|m| m["digest"].as_str().unwrap().to_string()).collect();
+    for (at, found) in [&[("CVE-2026-1", "CRITICAL")][..], &[]].into_iter().enumerate() {
+        super::write(&site, &format!("{at}.json"), &trivy(&platforms[at].parse().unwrap(), 1, found));
+    }
+    site.release["attach"] = serde_json::json!(["0.json", "1.json"]);
+    site.receive(&site.packed(1), &[]).expect_code(0);
+    let known = [api().to_string(), platforms[0].clone(), platforms[1].clone()];
+    let annotated = annotate(&site, &hand_over(&site, "one"), &known);
+    let critical = |image: &String| {
+        let value = &annotated[image]["quality.images.openshift.io/vulnerability.trivy"];
+        let value: Value = serde_json::from_str(value).unwrap();
+        value["summary"][0]["data"].as_str().unwrap().to_string()
+    };
+    assert_eq!(known.each_ref().map(critical), ["1", "1", "0"]);
+}
+
+#[test]
 fn images_of_a_rejected_bundle_must_not_run_unless_another_brought_them() {
     if !need(Site::NEEDS) {
         return;
@@ -120,7 +165,7 @@ fn images_of_a_rejected_bundle_must_not_run_unless_another_brought_them() {
     site.receive(&site.packed(2), &[]).expect_code(0);
     run(&mut site.import(&["promote", "payments-2"])).expect_code(0);
     let annotated = annotate(&site, &hand_over(&site, "two"), &[image.clone()]);
-    assert!(!annotated[&image].contains_key(DENY), "{annotated:?}");
+    assert_eq!(annotated[&image][DENY], "", "it may run again: the annotation goes");
     let value: Value =
         serde_json::from_str(&annotated[&image]["quality.images.openshift.io/vulnerability.trivy"]).unwrap();
     assert!(value.get("compliant").is_none(), "no gate has judged it");

@@ -105,7 +105,8 @@ fn a_bundle_passes_all_the_same_if_somebody_says_why() {
     let bundle = site.packed(1);
     site.import["gate"] = no_critical();
     site.receive(&bundle, &["--override", "expired", "--reason", "CHG-1"]).expect_code(3);
-    site.receive(&bundle, &["--override", "scan", "--reason", "CHG-2"]).expect_code(0);
+    let passed = site.receive(&bundle, &["--override", "scan", "--reason", "CHG-2"]).expect_code(0);
+    passed.expect_stderr("warning: let in all the same, by ledger entry").expect_stderr("CVE-2026-1 in openssl");
     let scan = recorded(&site);
     assert_eq!(scan.reasons.len(), 1);
     assert!(scan.reasons[0].raw().contains("CVE-2026-1 in openssl"), "{:?}", scan.reasons);

@@ -97,6 +97,7 @@ fn what_fails_or_says_nothing_refuses_the_image_and_nothing_is_signed() {
     site.packed(1);
     for (text, why) in [
         ("echo found > $2; echo a virus >&2; exit 1", "it ended with exit code 1: a virus"),
+        ("echo Eicar FOUND; echo > $2; exit 1", "it ended with exit code 1: Eicar FOUND"),
         ("exit 0", "it wrote nothing"),
         (": > $2", "it wrote nothing"),
         ("ln -s /etc/passwd $2", "it wrote nothing"),
@@ -109,15 +110,22 @@ fn what_fails_or_says_nothing_refuses_the_image_and_nothing_is_signed() {
         assert_nothing_is_published(&site);
     }
     site.import["scan"] = json!({ "command": ["/no/such/program", "{reference}"] });
-    site.receive(&site.media().join("payments-1"), &[]).expect_code(3).expect_stderr("it cannot be started");
+    let cannot = site.receive(&site.media().join("payments-1"), &[]).expect_code(2);
+    cannot.expect_stderr("the scanner /no/such/program cannot be started");
+    site.import["scan"] = json!({ "command": ["no-such-program", "{reference}"] });
+    site.receive(&site.media().join("payments-1"), &[])
+        .expect_code(2)
+        .expect_stderr("no-such-program cannot be started");
     assert_nothing_is_published(&site);
     // Once more, and somebody says why.
     let command = script(&site, "exit 1", &["{reference}"]);
     site.import["scan"] = json!({ "command": command });
     let bundle = site.media().join("payments-1");
-    site.receive(&bundle, &["--override", "scan", "--reason", "CHG-3"]).expect_code(0);
+    site.receive(&bundle, &["--override", "scan", "--reason", "CHG-3"]).expect_code(3);
+    let passed = site.receive(&bundle, &["--override", "scanner", "--reason", "CHG-3"]).expect_code(0);
+    passed.expect_stderr("warning: let in all the same, by ledger entry");
     let refused = recorded(&site).scanner.into_iter().filter_map(|said| said.refused).count();
-    assert_eq!(refused, 2);
+    assert_eq!(refused, 2, "both image manifests were scanned");
 }
 
 #[test]
@@ -199,7 +207,7 @@ fn a_command_that_cannot_work_is_refused_at_once() {
     let folder = site.scratch("open");
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
     site.import["scan"] = json!({ "command": ["cat", "{archive}"], "plaintext_dir": folder });
-    site.receive(&bundle, &[]).expect_code(1).expect_stderr("others can reach it (mode 755, expected 700)");
+    site.receive(&bundle, &[]).expect_code(2).expect_stderr("others can reach it (mode 755, expected 700)");
     assert_nothing_is_published(&site);
     // On the command line.
     site.import.as_object_mut().unwrap().remove("scan");

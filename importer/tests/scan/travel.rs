@@ -113,6 +113,11 @@ fn a_report_finds_its_image_or_nothing_is_packed() {
     let other = trivy(&Digest::Sha256([7; 32]), 1, &[]);
     write(&site, "other.json", &other);
     plan(&site, "other.json").expect_code(2).expect_stderr("names none of the images");
+    // A name that fits, with another digest.
+    let mut named = trivy(&Digest::Sha256([7; 32]), 1, &[]);
+    named["ArtifactName"] = busybox.clone().into();
+    write(&site, "named.json", &named);
+    plan(&site, "named.json").expect_code(3).expect_stderr("is about another image than").expect_stderr("busybox");
     site.release["images"] = json!([busybox]);
     plan(&site, "other.json").expect_code(3).expect_stderr("is about another image");
 }
@@ -136,7 +141,7 @@ fn what_is_broken_is_not_attached() {
         .expect_stderr(&format!("line {}", lines - 1));
     let severity = good.lines().position(|line| line.contains("\"Severity\"")).unwrap() + 1;
     pack(&good.replace("\"HIGH\"", "7")).expect_code(3).expect_stderr(&format!("line {severity}"));
-    site.pack(1, &["--attach", "missing.json"]).expect_code(1).expect_stderr("missing.json cannot be read");
+    site.pack(1, &["--attach", "missing.json"]).expect_code(2).expect_stderr("missing.json cannot be read");
     assert_eq!(fs::read_dir(site.media()).unwrap().count(), 0, "nothing was packed");
 }
 
@@ -220,6 +225,6 @@ fn the_reports_of_public_programs_travel() {
     let inspected = run(site.import(&["inspect"]).arg(&bundle)).expect_code(0);
     inspected
         .expect_stdout("roxctl-check (roxctl-image-check-failing.json)")
-        .expect_stdout("rules not kept 1 critical")
+        .expect_stdout("policy, not kept: 1 critical")
         .expect_stdout("roxctl-scan (roxctl-image-scan.json)");
 }

@@ -47,6 +47,7 @@ fn large() -> (tempfile::TempDir, Ledger) {
             signatures: vec![],
             tags: vec![],
             no_policy: vec![],
+            gate: None,
             handover: vec![],
             skipped: vec![],
             approvals: vec![],

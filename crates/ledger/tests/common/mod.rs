@@ -236,6 +236,7 @@ pub fn recorded(subject: &Subject) -> Recorded {
             previous: Some(self::digest("before")),
         }],
         no_policy: vec!["scan-gate".parse().expect("a key")],
+        gate: None,
         handover: vec![RecordedHandover {
             statement: digest("statement"),
             number: 1,
@@ -273,6 +274,7 @@ pub fn received(subject: &Subject) -> Received {
         signers: recorded.signers,
         images: recorded.images.into_iter().map(waits).collect(),
         no_policy: recorded.no_policy,
+        gate: None,
         handover: recorded.handover,
     }
 }

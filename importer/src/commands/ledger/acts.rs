@@ -161,6 +161,7 @@ fn received(act: &Received) -> Vec<String> {
         lines.extend(image(&waiting.image));
         lines.extend(waiting.staging.iter().map(|staging| format!("  waits in {staging}")));
     }
+    lines.extend(act.gate.iter().map(|rules| format!("reports judged by {}", rules.escaped())));
     lines.extend(act.handover.iter().map(handed_over));
     lines.extend(act.no_policy.iter().map(|step| format!("{step}: no policy configured")));
     lines
@@ -174,6 +175,7 @@ fn recorded(act: &Recorded) -> Vec<String> {
     lines.extend(act.signatures.iter().map(signature));
     lines.extend(act.tags.iter().map(|tag| moved(tag, "tag")));
     lines.extend(act.skipped.iter().map(|tag| format!("left out {tag}, which names another image")));
+    lines.extend(act.gate.iter().map(|rules| format!("reports judged by {}", rules.escaped())));
     lines.extend(act.handover.iter().map(handed_over));
     lines.extend(act.no_policy.iter().map(|step| format!("{step}: no policy configured")));
     lines
