@@ -20,6 +20,7 @@ mod plaintext;
 mod program;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -120,14 +121,17 @@ pub fn vet<'s>(site: &Site, complete: Complete<'s>, ledger: &Ledger, progress: &
     for placed in &admitted.placement.images {
         let mut said = Vec::new();
         for platform in placed.image.platforms.iter().filter(|_| !placed.is_skipped()) {
-            if !known.contains_key(&platform.digest) {
-                let found = scan_one(site, scanner, plaintext.as_ref(), &admitted, placed, platform, progress)?;
-                if let Some(Said { refused: Some(why), .. }) = &found {
-                    refused.0.push((placed.image.origin.clone(), platform.digest, OutsideText::new(why)));
+            let found = match known.entry(platform.digest) {
+                Entry::Occupied(known) => known.get().clone(),
+                Entry::Vacant(new) => {
+                    let found = scan_one(site, scanner, plaintext.as_ref(), &admitted, placed, platform, progress)?;
+                    if let Some(Said { refused: Some(why), .. }) = &found {
+                        refused.0.push((placed.image.origin.clone(), platform.digest, OutsideText::new(why)));
+                    }
+                    new.insert(found).clone()
                 }
-                known.insert(platform.digest, found);
-            }
-            said.extend(known.get(&platform.digest).cloned().flatten());
+            };
+            said.extend(found);
         }
         of_images.push(said);
     }
