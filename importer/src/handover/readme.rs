@@ -120,11 +120,7 @@ fn nodes(report: &Report, written: &BTreeSet<&str>) -> String {
     }
     .to_string();
     text += &steps(report, "registries.d/sealift-production.yaml", written.contains(mirrors::CONF));
-    text += "\npolicy.json comes last: a policy whose keys are missing refuses every pull";
-    if written.contains(mirrors::CONF) {
-        text += ", and what it says of the origins fits only what\ncomes from the mirrors";
-    }
-    text += ". It takes the place of the node's own policy";
+    text += "\npolicy.json comes last: a policy whose keys are missing refuses every pull. It takes the place of the node's own policy";
     text += match &report.merged {
         Some(_) => ",\nwhose rules for others it has too.\n",
         None => {
@@ -132,6 +128,9 @@ fn nodes(report: &Report, written: &BTreeSet<&str>) -> String {
              policy with --merge-policy, or name what they pull with --platform-scope.\n"
         }
     };
+    if written.contains(mirrors::CONF) {
+        text += "What it says of the origins fits only what comes from the mirrors, so these come before it.\n";
+    }
     text
 }
 

@@ -49,8 +49,12 @@ fn openshift(report: &Report, written: &BTreeSet<&str>) -> String {
 }
 
 fn openshift_cosign(written: &BTreeSet<&str>) -> String {
+    let policies = named(written, "openshift/cluster-image-policy-", "reloads CRI-O on every node");
+    if policies.is_empty() {
+        return "\nOpenShift, by cosign signatures\n\nNo image policy can be written: see what was left out.\n".into();
+    }
     let mut rows = first(written);
-    rows.extend(named(written, "openshift/cluster-image-policy-", "reloads CRI-O on every node"));
+    rows.extend(policies);
     let mut text = format!(
         "\nOpenShift, by cosign signatures\n\nWith `oc apply -f`, instead of copying files, in this order:\n\n{}",
         table(&rows)
