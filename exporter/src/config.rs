@@ -50,7 +50,10 @@ pub struct Release {
     /// Stores of OpenShift release signatures: URLs, or folders relative to this file's.
     pub release_signatures: Vec<String>,
     /// Reports of scanners: `FILE`, carried with the image that it names, or `FILE=IMAGE`.
-    pub attach: Vec<Attach>,
+    pub attach: Vec<String>,
+    /// The same, with files found from this one's folder.
+    #[serde(skip)]
+    pub attached: Vec<Attach>,
     /// What must be so before an image is packed.
     pub gate: Option<Gate>,
     /// Labels for people, shown on LABEL.txt: ticket, classification.
@@ -240,7 +243,7 @@ impl Release {
         if let Some(file) = release.base.as_deref().and_then(|named| file_named(named, base)) {
             release.base = Some(file.display().to_string());
         }
-        release.attach.iter_mut().for_each(|attach| relative(&mut attach.file));
+        release.attached = release.attach.iter().map(|text| Attach::within(base, text)).collect();
         release.gate.iter_mut().for_each(|gate| gate.make_relative_to(base));
         for image in &mut release.images {
             image.0 = image.0.relative_to(base);

@@ -80,6 +80,7 @@ fn facts(image: &ResolvedImage) -> ImageFacts {
         digest: m.descriptor.digest,
         config: Some(m.config),
         platform: m.platform.clone(),
+        may_run: m.may_run,
     };
     ImageFacts {
         names: vec![image.origin.repository().clone()],

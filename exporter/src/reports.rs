@@ -15,7 +15,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use blobs::{VerifiedBytes, VerifyingReader, sha256};
 use manifest_schema::{
@@ -24,7 +23,6 @@ use manifest_schema::{
 use registry::FoundReferrer;
 use registry::source::{Resolved, Source, SourceError};
 use scan::{Format, Report};
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::attached::Evidence;
@@ -32,9 +30,7 @@ use crate::error::Error;
 use crate::resolve::{Place, ResolvedImage, Tree, Walk};
 
 /// A file, and the image that it is about: `FILE` or `FILE=IMAGE`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(try_from = "String")]
-#[schemars(with = "String")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attach {
     /// The report.
     pub file: PathBuf,
@@ -42,20 +38,24 @@ pub struct Attach {
     pub image: Option<String>,
 }
 
-impl FromStr for Attach {
-    type Err = std::convert::Infallible;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (file, image) = match text.split_once('=') {
-            Some((file, image)) if !Path::new(text).exists() => (file, Some(image.to_string())),
-            _ => (text, None),
-        };
-        Ok(Self { file: file.into(), image })
-    }
-}
-
-impl From<String> for Attach {
-    fn from(text: String) -> Self {
-        text.parse().unwrap_or_else(|never| match never {})
+impl Attach {
+    /// What a text says whose files are found from a folder. Both parts may have a `=`: the longest file that is there counts, or
+    /// else the first `=`.
+    pub fn within(folder: &Path, text: &str) -> Self {
+        let whole = folder.join(text);
+        if whole.exists() {
+            return Self { file: whole, image: None };
+        }
+        let pairs = text.match_indices('=').map(|(at, _)| (folder.join(&text[..at]), text[at + 1..].to_string()));
+        let mut pairs: Vec<(PathBuf, String)> = pairs.collect();
+        let there = pairs.iter().rposition(|(file, _)| file.is_file()).unwrap_or(0);
+        match pairs.is_empty() {
+            true => Self { file: whole, image: None },
+            false => {
+                let (file, image) = pairs.swap_remove(there);
+                Self { file, image: Some(image) }
+            }
+        }
     }
 }
 
@@ -462,5 +462,29 @@ impl Source for Files {
 
     fn simple_signatures(&self, _: &Digest) -> Result<Vec<Vec<u8>>, SourceError> {
         Ok(Vec::new())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_and_its_image_may_both_have_an_equals_sign() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for name in ["cdx.json", "job=7.json"] {
+            std::fs::write(folder.path().join(name), "{}").expect("a file");
+        }
+        let says = |text: &str| {
+            let Attach { file, image } = Attach::within(folder.path(), text);
+            (file.file_name().expect("a name").to_string_lossy().into_owned(), image)
+        };
+        let image = || Some("oci:web:1=registry.example/web:1".to_string());
+        assert_eq!(says("cdx.json"), ("cdx.json".into(), None));
+        assert_eq!(says("job=7.json"), ("job=7.json".into(), None));
+        assert_eq!(says("cdx.json=oci:web:1=registry.example/web:1"), ("cdx.json".into(), image()));
+        assert_eq!(says("job=7.json=oci:web:1=registry.example/web:1"), ("job=7.json".into(), image()));
+        assert_eq!(says("gone.json=x"), ("gone.json".into(), Some("x".into())));
+        assert_eq!(says("gone.json"), ("gone.json".into(), None));
     }
 }

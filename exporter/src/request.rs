@@ -10,7 +10,7 @@ use commands::settings::{self, KeySource, SignArgs, Talk};
 use console::Progress;
 use console::args::{JobArgs, RegistryArgs};
 use manifest_schema::document::Platform;
-use manifest_schema::{BundleId, LabelKey, LabelValue, LedgerId, Sequence, Stream, Timestamp};
+use manifest_schema::{BundleId, LabelKey, LabelValue, LedgerId, OutsideText, Sequence, Stream, Timestamp};
 use registry::Registries;
 use registry::source::SourceRef;
 use scan::Gate;
@@ -25,7 +25,7 @@ use crate::layout::Cut;
 use crate::media::{Medium, Share, VolumeSize};
 use crate::planned::Planned;
 use crate::receipts::{Judge, Receipts};
-use crate::reports::{Attach, Noted, Reports};
+use crate::reports::{Attach, Reports};
 
 /// What to pack. Every flag is also a key of release.yaml.
 #[derive(Debug, Clone, Args)]
@@ -75,7 +75,7 @@ pub struct RequestArgs {
     pub release_signatures: Vec<String>,
     /// A report of a scanner, carried with the image that it names, or with IMAGE; several may be given
     #[arg(long, value_name = "FILE[=IMAGE]", env = "SEALIFT_ATTACH", value_delimiter = ',')]
-    pub attach: Vec<Attach>,
+    pub attach: Vec<String>,
     /// A file (YAML) with what reports must say, in place of `gate:` of the release file
     #[arg(long, value_name = "FILE", env = "SEALIFT_GATE")]
     pub gate: Option<PathBuf>,
@@ -260,7 +260,7 @@ struct Identity<'a> {
     sign_images: bool,
     release: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    reports: Vec<Noted>,
+    reports: Vec<(manifest_schema::Digest, OutsideText, Option<String>)>,
     labels: &'a BTreeMap<LabelKey, LabelValue>,
     expires: Option<Expiry>,
     volume_size: VolumeSize,
@@ -340,6 +340,8 @@ impl Request {
             Some(found) => (Some(found.bundle), Some(found.name), found.remarks, found.marks),
         };
         remarks.extend(receipts.foreseen(&stream, number, marks)?);
+        let here = args.attach.iter().map(|text| Attach::within(Path::new(""), text));
+        let attach: Vec<Attach> = release.attached.into_iter().chain(here).collect();
         let with_importer = args.with_importer.or(release.with_importer);
         let cut = Cut {
             volume_size: args.volume_size.or(release.volumes.size).unwrap_or_default(),
@@ -361,7 +363,7 @@ impl Request {
             sign_images: args.sign_images || release.sign_images,
             release: args.release || release.release,
             release_signatures: stores([release.release_signatures, args.release_signatures].concat())?,
-            reports: Reports::load(&[release.attach, args.attach].concat(), now)?,
+            reports: Reports::load(&attach, now)?,
             gate: gate(args.gate.as_deref(), release.gate)?,
             labels,
             expires,
@@ -533,7 +535,8 @@ impl Request {
             referrers: &self.referrers,
             sign_images: self.sign_images,
             release: self.release,
-            reports: self.reports.noted(),
+            // Not when they were made: of a file without a time of its own that is when it was copied here.
+            reports: self.reports.noted().into_iter().map(|noted| (noted.digest, noted.name, noted.image)).collect(),
             labels: &self.labels,
             expires: self.expires,
             volume_size: self.cut.volume_size,

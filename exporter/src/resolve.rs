@@ -89,6 +89,8 @@ pub struct ResolvedManifest {
     pub config: Digest,
     /// The platform, if the index says so.
     pub platform: Option<Platform>,
+    /// Whether it could be run.
+    pub may_run: bool,
 }
 
 impl ResolvedImage {
@@ -371,6 +373,7 @@ impl Walk {
             self.kept += bytes.bytes().len();
             self.documents.insert(descriptor.digest, bytes);
         }
+        let may_run = document.may_run();
         match document {
             Document::Index { children, .. } => {
                 for Child { descriptor: child, platform } in children {
@@ -391,6 +394,7 @@ impl Walk {
                     descriptor: descriptor.clone(),
                     config: config.digest,
                     platform: platform.clone(),
+                    may_run,
                 });
                 tree.platforms.push(PlatformManifest { platform, digest: descriptor.digest });
                 self.blob(tree, place, &config, Section::Admission)?;

@@ -2,7 +2,7 @@
 //! admission section. Signatures are held, within a limit, until the images were judged; bundles are judged as they stream
 //! by, and only what was found of them is kept.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use blobs::{Hasher, VerifiedBytes};
 use manifest_schema::{
@@ -43,7 +43,7 @@ pub struct Evidence<'r> {
 #[derive(Debug, Clone)]
 pub struct MayBeReports {
     /// The blobs, with their file names.
-    pub blobs: Vec<(Digest, Option<OutsideText>)>,
+    pub blobs: BTreeMap<Digest, Option<OutsideText>>,
     /// When the document says that it was made.
     pub dated: Option<Timestamp>,
 }
@@ -121,7 +121,7 @@ impl<'r> Evidence<'r> {
     fn take_referrer(&mut self, blob: &Blob, document: &[u8], under_sig: bool) -> Result<(), Error> {
         if let Ok(Document::Manifest { layers, attached, .. }) = Document::parse(document, &blob.media_type) {
             let may_be = layers.iter().filter(|l| scan::may_be_report(l.media_type.as_str(), l.size));
-            let blobs = may_be.map(|l| (l.digest, attached.titles.get(&l.digest).cloned())).collect();
+            let blobs = may_be.map(|l| (l.digest, attached.titles.get(&l.digest).cloned())).collect::<BTreeMap<_, _>>();
             self.reports.insert(blob.digest, MayBeReports { blobs, dated: attached.created });
             let bundles = layers.iter().filter(|l| is_bundle(&l.media_type) || is_envelope(&l.media_type));
             let mut bundles: Vec<Digest> = bundles.map(|l| l.digest).collect();

@@ -48,6 +48,7 @@ pub fn scanned(
     let mut carried = read(bundle, images, evidence, rules)?;
     let digest = rules_text(bundle.rules).map(|text| blobs::sha256(text.as_bytes()));
     let mut scanned = HashMap::new();
+    let mut recorded = 0;
     for (at, image) in images.iter().enumerate() {
         let reports = carried.remove(&at).unwrap_or_default();
         let facts = facts(image, graph, bundle.rules);
@@ -60,7 +61,13 @@ pub fn scanned(
                 scan::Dated { now: site.now, tolerance: site.clock_tolerance },
             ),
         };
-        scanned.insert(image.origin.clone(), Scanned { verdict, rules: digest, scanner: Vec::new() });
+        let found = Scanned { verdict, rules: digest, scanner: Vec::new() };
+        // Before anything is pushed: what is published must fit into the ledger.
+        recorded += found.recorded_size()?;
+        if recorded > LIMITS.ledger_entry / 4 {
+            return Err(Error::TooMuchToRecord { found: recorded, limit: LIMITS.ledger_entry / 4 });
+        }
+        scanned.insert(image.origin.clone(), found);
     }
     Ok(scanned)
 }
@@ -108,12 +115,12 @@ fn read(
             bundle,
             |blob| wanted.contains_key(&blob.digest) && scan::may_be_report(blob.media_type.as_str(), blob.size),
             |blob, bytes| {
+                let read = Carried::read(rules, blob.digest, blob.digest, None, None, bytes.bytes());
                 for Use { image, subject, name, dated } in wanted.get(&blob.digest).into_iter().flatten() {
-                    let (name, digest) = (name.cloned(), blob.digest);
-                    let Some(report) = Carried::read(rules, *subject, digest, name, *dated, bytes.bytes()) else {
-                        break;
-                    };
-                    weight += report.weight();
+                    let Some(report) = &read else { break };
+                    let report = report.used(*subject, name.cloned(), *dated);
+                    // With what it is said to be of.
+                    weight += report.weight() + 64 * images[*image].platforms.len();
                     if weight > LIMITS.reports {
                         return Err(Error::TooManyReports);
                     }
@@ -132,6 +139,7 @@ fn facts(image: &Image, graph: &Graph, rules: &StreamRules) -> ImageFacts {
         digest: p.digest,
         config: graph.config(&p.digest),
         platform: p.platform.clone(),
+        may_run: graph.may_run(&p.digest),
     };
     ImageFacts {
         names: std::iter::once(image.origin.repository().clone()).chain(production).collect(),
@@ -192,6 +200,12 @@ pub fn demand<'i>(
 const LISTED: usize = 1000;
 
 impl Scanned {
+    /// About how many bytes the ledger's entry has for it.
+    fn recorded_size(&self) -> Result<u64, Error> {
+        let record = self.clone().into_record()?;
+        Ok(record.map_or(0, |record| serde_json::to_vec(&record).map_or(0, |bytes| bytes.len() as u64)))
+    }
+
     /// What the ledger says of it; nothing if there were neither reports nor rules.
     ///
     /// # Errors
@@ -201,20 +215,12 @@ impl Scanned {
         if rules.is_none() && verdict.reports.is_empty() && scanner.is_empty() {
             return Ok(None);
         }
-        let excuse = |what: scan::Excused| {
-            Ok::<_, Error>(RecordedExcuse {
-                id: what.id,
-                package: what.package,
-                severity: word(what.severity.as_str())?,
-                because: OutsideText::new(what.by.to_string()),
-            })
-        };
         Ok(Some(RecordedScan {
             rules,
             reports: verdict.reports.into_iter().map(report).collect::<Result<_, _>>()?,
             findings: counts(&verdict.findings)?,
             failed: counts(&verdict.failed)?,
-            excused: verdict.excused.into_iter().take(LISTED).map(excuse).collect::<Result<_, _>>()?,
+            excused: excuses(verdict.excused)?,
             scanner,
             reasons: verdict.reasons.iter().map(|reason| OutsideText::new(reason.to_string())).collect(),
         }))
@@ -237,6 +243,22 @@ pub(crate) fn report(row: scan::ReportRow) -> Result<RecordedReport, Error> {
         failed: counts(&row.failed)?,
         unused: row.unused.map(|why| OutsideText::new(why.to_string())),
     })
+}
+
+/// What the ledger says of what was excused.
+///
+/// # Errors
+/// As [`report`].
+pub(crate) fn excuses(excused: Vec<scan::Excused>) -> Result<Vec<RecordedExcuse>, Error> {
+    let excuse = |what: scan::Excused| {
+        Ok(RecordedExcuse {
+            id: what.id,
+            package: what.package,
+            severity: word(what.severity.as_str())?,
+            because: OutsideText::new(what.by.to_string()),
+        })
+    };
+    excused.into_iter().take(LISTED).map(excuse).collect()
 }
 
 fn word(text: &str) -> Result<LabelKey, Error> {

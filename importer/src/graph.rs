@@ -31,6 +31,8 @@ struct Node {
     is_index: bool,
     /// Whether it has layers of a file system.
     is_image: bool,
+    /// Whether it could be run, as far as that can be told.
+    may_run: bool,
     /// The document that it says it refers to.
     subject: Option<Digest>,
     /// What it is, for people, if it is listed as a referrer.
@@ -78,8 +80,9 @@ impl Graph {
             Document::Manifest { layers, .. } => layers.iter().any(|l| l.media_type.is_image_layer()),
             Document::Index { .. } => false,
         };
-        let mut node =
-            Node { children: vec![], absent: false, blobs: vec![], is_index, is_image, subject, kind, depth: 0 };
+        let may_run = document.may_run();
+        let (children, blobs) = (vec![], vec![]);
+        let mut node = Node { children, absent: false, blobs, is_index, is_image, may_run, subject, kind, depth: 0 };
         match document {
             Document::Index { children, .. } => {
                 for child in children {
@@ -209,6 +212,11 @@ impl Graph {
         all.is_some_and(|all| !layers.is_empty() && all.ends_with(layers))
     }
 
+    /// Whether an image manifest could be run.
+    pub fn may_run(&self, manifest: &Digest) -> bool {
+        self.nodes.get(manifest).is_none_or(|node| node.may_run)
+    }
+
     /// The configuration of an image manifest.
     pub fn config(&self, manifest: &Digest) -> Option<Digest> {
         self.nodes.get(manifest).filter(|node| !node.is_index).and_then(|node| node.blobs.first()).copied()
@@ -275,6 +283,7 @@ mod tests {
             blobs,
             is_index: false,
             is_image: true,
+            may_run: true,
             subject: None,
             kind: None,
             depth: 0,

@@ -8,11 +8,12 @@
 //! | the step is left out | [`Vetted`] is made here only, and signing needs it |
 //! | the scanner fails or is killed | any end but exit code 0 refuses the image |
 //! | it cannot be started | nothing goes on ([`Scanner::is_ready`], [`Error::ScanStart`]) |
-//! | it hangs, or never stops writing | a time limit, after which it and all that it started is killed; a limit on what it writes |
+//! | it hangs, or never stops writing | a time limit, after which it and its process group are killed; a limit on what it writes |
 //! | it says nothing | missing output refuses the image |
 //! | it finds something and exits with 0 | a report in a known format is judged by the site's own gate |
 //! | it reports of another image | the digests in its report must be of the image that it was given |
 //! | it is given our keys | it starts with an empty environment, but for what is listed, and without our open files; that it cannot read key files is for the site to see to (docs/scanning.md) |
+//! | the sender calls an image something else | what a manifest consists of decides, not what its index calls it ([`Document::may_run`]) |
 //! | image data stays on the disk | only with `plaintext_dir`, in folders of this program that are removed afterwards, also after a crash |
 
 mod archive;
@@ -27,17 +28,18 @@ use std::path::PathBuf;
 use console::Progress;
 use ledger::{Ledger, RecordedScanner, Rule};
 use manifest_schema::document::Platform;
-use manifest_schema::{Digest, Document, OutsideText, PlatformManifest, Reference, Repository};
+use manifest_schema::{Digest, Document, OutsideText, PlatformManifest, Reference, Repository, Timestamp};
 use registry::RepositoryClient;
-use scan::{Carried, ImageFacts, PlatformFacts, Rules};
+use scan::{Carried, Dated, ImageFacts, PlatformFacts, Rules};
 
 use crate::admit::{Admitted, Placed};
 use crate::complete::Complete;
 use crate::config::ScannerConfig;
 use crate::error::Error;
+use crate::gate;
 use crate::media::Media;
 use crate::site::Site;
-use plaintext::Plaintext;
+use plaintext::{Plaintext, private_folder};
 use program::Program;
 
 /// A bundle whose images this site's scanner has let pass, if there is one.
@@ -83,8 +85,6 @@ pub(crate) struct Target<'a> {
     repository: &'a Repository,
     manifest: Digest,
     platform: Option<&'a Platform>,
-    /// The configuration, which is what some scanners call the image's id.
-    config: Digest,
     origin: &'a Reference,
 }
 
@@ -98,11 +98,15 @@ impl fmt::Display for Refused {
     }
 }
 
-/// What the scanner said of one image manifest.
-#[derive(Debug, Clone)]
-pub(crate) struct Said {
-    record: RecordedScanner,
-    refused: Option<String>,
+/// What a run came to.
+struct Ran {
+    /// Where the image manifest is.
+    repository: Repository,
+    /// Its configuration.
+    config: Digest,
+    ended: program::Ended,
+    /// When it ended.
+    at: Timestamp,
 }
 
 /// Has every image scanned, each image manifest once.
@@ -115,23 +119,26 @@ pub fn vet<'s>(site: &Site, complete: Complete<'s>, ledger: &Ledger, progress: &
     let Some(scanner) = &site.scanner else { return Ok(Vetted { admitted }) };
     let overridden = ledger.override_of(&admitted.subject, Rule::Scanner)?;
     let plaintext = scanner.plaintext.as_ref().map(|folder| Plaintext::open(folder)).transpose()?;
-    let mut known: HashMap<Digest, Option<Said>> = HashMap::new();
+    let mut known: HashMap<Digest, Option<Ran>> = HashMap::new();
     let mut of_images = Vec::new();
     let mut refused = Refused::default();
     for placed in &admitted.placement.images {
         let mut said = Vec::new();
         for platform in placed.image.platforms.iter().filter(|_| !placed.is_skipped()) {
-            let found = match known.entry(platform.digest) {
-                Entry::Occupied(known) => known.get().clone(),
+            let ran = match known.entry(platform.digest) {
+                Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(new) => {
-                    let found = scan_one(site, scanner, plaintext.as_ref(), &admitted, placed, platform, progress)?;
-                    if let Some(Said { refused: Some(why), .. }) = &found {
-                        refused.0.push((placed.image.origin.clone(), platform.digest, OutsideText::new(why)));
-                    }
-                    new.insert(found).clone()
+                    let ran = run_one(scanner, plaintext.as_ref(), &admitted, placed, platform, progress)?;
+                    new.insert(ran)
                 }
             };
-            said.extend(found);
+            let Some(ran) = ran else { continue };
+            // It runs once, and is judged for each image: exceptions are for names.
+            let found = judge(&admitted, placed, platform, scanner, ran)?;
+            if let Some(why) = &found.refused {
+                refused.0.push((placed.image.origin.clone(), platform.digest, why.clone()));
+            }
+            said.push(found);
         }
         of_images.push(said);
     }
@@ -142,22 +149,21 @@ pub fn vet<'s>(site: &Site, complete: Complete<'s>, ledger: &Ledger, progress: &
     }
     for (placed, said) in admitted.placement.images.iter_mut().zip(of_images) {
         if let Some(scanned) = &mut placed.scanned {
-            scanned.scanner = said.into_iter().map(|said| said.record).collect();
+            scanned.scanner = said;
         }
     }
     Ok(Vetted { admitted })
 }
 
-/// Scans one image manifest; `None` if it has no file system that could be scanned.
-fn scan_one(
-    site: &Site,
+/// Scans one image manifest; `None` if it is none that could be run.
+fn run_one(
     scanner: &Scanner,
     plaintext: Option<&Plaintext>,
     admitted: &Admitted<'_>,
     placed: &Placed,
     platform: &PlatformManifest,
     progress: &Progress,
-) -> Result<Option<Said>, Error> {
+) -> Result<Option<Ran>, Error> {
     let client = match &admitted.bundle.media {
         Media::Staged(staged) => staged.waits_at(&placed.image.origin),
         Media::Folders(_) | Media::Piped(_) => None,
@@ -166,31 +172,44 @@ fn scan_one(
     let fetched = client.fetch_document(&platform.digest)?;
     let document = Document::parse(fetched.document.bytes(), &fetched.media_type)
         .map_err(|source| Error::Document { digest: platform.digest, source })?;
-    let Document::Manifest { config, layers, .. } = &document else { return Ok(None) };
-    if !layers.iter().any(|layer| layer.media_type.is_image_layer()) {
-        return Ok(None);
-    }
+    let config = match &document {
+        Document::Manifest { config, .. } if document.may_run() => config.digest,
+        Document::Manifest { .. } | Document::Index { .. } => {
+            progress
+                .say(format_args!("not scanned, since it is no image: {} of {}", platform.digest, placed.image.origin));
+            return Ok(None);
+        }
+    };
     let target = Target {
         client,
         repository: client.repository(),
         manifest: platform.digest,
         platform: platform.platform.as_ref(),
-        config: config.digest,
         origin: &placed.image.origin,
     };
     progress.say(format_args!("scanning {}", target.reference()));
-    let ended = match plaintext.filter(|_| scanner.program.wants_archive()) {
-        None => scanner.program.run(&target, None)?,
+    // What the scanner unpacks lies where image data may lie, if that is said.
+    let ended = match plaintext {
+        None => {
+            let folder = private_folder("sealift-", &std::env::temp_dir()).map_err(|e| scanner.program.failed(e))?;
+            let ended = scanner.program.run(&target, folder.path(), None)?;
+            folder.close().map_err(|e| scanner.program.failed(e))?;
+            ended
+        }
         Some(plaintext) => {
             let folder = plaintext.folder()?;
             let archive = folder.path().join("image.tar");
-            archive::write(&archive, &target, &fetched, &document)?;
-            let ended = scanner.program.run(&target, Some(&archive))?;
+            let wants_archive = scanner.program.wants_archive();
+            if wants_archive {
+                archive::write(&archive, &target, &fetched, &document)?;
+            }
+            let ended = scanner.program.run(&target, folder.path(), wants_archive.then_some(archive.as_path()))?;
             folder.remove()?;
             ended
         }
     };
-    Ok(Some(judge(site, admitted, &target, scanner, ended)))
+    let repository = client.repository().clone();
+    Ok(Some(Ran { repository, config, ended, at: Timestamp::now() }))
 }
 
 impl Target<'_> {
@@ -200,28 +219,40 @@ impl Target<'_> {
     }
 }
 
-/// Whether what came of a run is enough, by its end and by the gate.
-fn judge(site: &Site, admitted: &Admitted<'_>, target: &Target<'_>, scanner: &Scanner, ended: program::Ended) -> Said {
+/// Whether what came of a run is enough for an image, by its end and by the gate.
+fn judge(
+    admitted: &Admitted<'_>,
+    placed: &Placed,
+    platform: &PlatformManifest,
+    scanner: &Scanner,
+    ran: &Ran,
+) -> Result<RecordedScanner, Error> {
+    let Ran { repository, config, ended, at } = ran;
+    let (origin, production) = (placed.image.origin.repository(), &placed.production.repository);
     let facts = ImageFacts {
-        names: vec![target.origin.repository().clone(), target.repository.clone()],
-        digest: target.manifest,
+        names: vec![origin.clone(), production.clone(), repository.clone()],
+        digest: platform.digest,
         platforms: vec![PlatformFacts {
-            digest: target.manifest,
-            config: Some(target.config),
-            platform: target.platform.cloned(),
+            digest: platform.digest,
+            config: Some(*config),
+            platform: platform.platform.clone(),
+            may_run: true,
         }],
     };
     let gate = admitted.bundle.rules.gate.as_ref();
     let output = ended.output.as_deref().unwrap_or_default();
     let rules = gate.map(|gate| gate.rules().clone()).unwrap_or_default();
-    let report = Carried::read(&rules, target.manifest, blobs::sha256(output), None, None, output);
+    let report = Carried::read(&rules, platform.digest, blobs::sha256(output), None, None, output);
+    // It may have run long after this run began.
+    let dated = Dated { now: *at, tolerance: signing::DEFAULT_CLOCK_TOLERANCE };
     let verdict = report.map(|report| {
         // Its own scanner is asked for what it can tell; what must be there besides was judged with what came along.
         let rules = Rules { required: Vec::new(), max_age: None, ..rules.clone() }.as_far_as(&report.report);
-        gate.map_or_else(
-            || rules.judge(&facts, std::slice::from_ref(&report), &Vec::new(), site.dated()),
-            |gate| gate.judge_by(&rules, &facts, std::slice::from_ref(&report), site.dated()),
-        )
+        let reports = std::slice::from_ref(&report);
+        match gate {
+            None => rules.judge(&facts, reports, &Vec::new(), dated),
+            Some(gate) => gate.judge_by(&rules, &facts, reports, dated),
+        }
     });
     let unused = verdict.as_ref().and_then(|v| v.reports.first()).and_then(|row| row.unused.as_ref());
     let refused = match (&ended.refused, unused, &verdict) {
@@ -232,13 +263,16 @@ fn judge(site: &Site, admitted: &Admitted<'_>, target: &Target<'_>, scanner: &Sc
         }
         (None, None, _) => None,
     };
-    let report = verdict.and_then(|verdict| verdict.reports.into_iter().next());
-    let record = RecordedScanner {
-        manifest: target.manifest,
+    let (report, excused) = match verdict {
+        None => (None, Vec::new()),
+        Some(verdict) => (verdict.reports.into_iter().next(), verdict.excused),
+    };
+    Ok(RecordedScanner {
+        manifest: platform.digest,
         command: OutsideText::new(scanner.program.to_string()),
         output: blobs::sha256(output),
-        report: report.and_then(|row| crate::gate::report(row).ok()),
-        refused: refused.as_ref().map(OutsideText::new),
-    };
-    Said { record, refused }
+        report: report.map(gate::report).transpose()?,
+        excused: gate::excuses(excused)?,
+        refused: refused.map(OutsideText::new),
+    })
 }

@@ -535,11 +535,15 @@ fn sigstore_keys(config: &SigstoreConfig) -> Result<Vec<SigstoreKey>, Error> {
     config.keys.iter().map(key).collect()
 }
 
-/// The scanner of a configuration, with the command of a flag in place of its own.
+/// The scanner of a configuration, or of a flag where there is none.
 fn scanner(command: Option<String>, configured: Option<ScannerConfig>) -> Result<Option<Scanner>, Error> {
     let words = |text: String| text.split_whitespace().map(String::from).collect::<Vec<_>>();
     let config = match (command.map(words), configured) {
-        (Some(command), configured) => Some(ScannerConfig { command, ..configured.unwrap_or_default() }),
+        (Some(_), Some(_)) => {
+            let why = "--scan-command is for sites without `scan:` in their configuration, and this one has it";
+            return Err(Error::ScanCommand(why));
+        }
+        (Some(command), None) => Some(ScannerConfig { command, ..ScannerConfig::default() }),
         (None, configured) => configured,
     };
     config.as_ref().map(Scanner::new).transpose()

@@ -30,6 +30,8 @@ impl MediaType {
     pub const DOCKER_MANIFEST: &'static str = "application/vnd.docker.distribution.manifest.v2+json";
     /// `application/vnd.oci.image.config.v1+json`
     pub const OCI_CONFIG: &'static str = "application/vnd.oci.image.config.v1+json";
+    /// `application/vnd.docker.container.image.v1+json`
+    pub const DOCKER_CONFIG: &'static str = "application/vnd.docker.container.image.v1+json";
     /// `application/vnd.oci.image.layer.v1.tar`
     pub const OCI_LAYER_TAR: &'static str = "application/vnd.oci.image.layer.v1.tar";
     /// A simple signature, as the bundle carries it. No registry has blobs of this type.
@@ -299,6 +301,21 @@ impl Document {
             Document::Index { children, .. } => children,
             Document::Manifest { .. } => &[],
         }
+    }
+
+    /// Whether it is a manifest that could be run: it has a layer of a file system, or an image's configuration and anything but
+    /// statements about images (in-toto, cosign) as layers. What its index calls its platform does not count.
+    pub fn may_run(&self) -> bool {
+        const STATEMENTS: [&str; 3] = [
+            "application/vnd.in-toto+json",
+            "application/vnd.dsse.envelope.v1+json",
+            "application/vnd.dev.cosign.simplesigning.v1+json",
+        ];
+        let Document::Manifest { config, layers, .. } = self else { return false };
+        let states = |layer: &Descriptor| STATEMENTS.contains(&layer.media_type.as_str());
+        let is_image = [MediaType::OCI_CONFIG, MediaType::DOCKER_CONFIG].contains(&config.media_type.as_str());
+        layers.iter().any(|layer| layer.media_type.is_image_layer())
+            || (is_image && (layers.is_empty() || !layers.iter().all(states)))
     }
 
     /// What it says of itself as a referrer.

@@ -56,6 +56,7 @@ impl OutsideText {
         if let Some((cut, _)) = text.char_indices().nth(LIMIT) {
             text.truncate(cut);
             text.push('…');
+            text.shrink_to_fit();
         }
         Self(text)
     }

@@ -33,6 +33,10 @@ impl ScanGate {
     pub fn load(rules: Rules) -> Result<Self, Error> {
         let mut own = OwnVex::new();
         for path in &rules.vex_files {
+            if path.to_str().is_none() {
+                let message = OutsideText::new("its name is not UTF-8, and the ledger could not name it");
+                return Err(Error::Config { path: path.clone(), message });
+            }
             let text = console::read_text(path, LIMITS.report)
                 .map_err(|source| Error::ReadConfig { path: path.clone(), source })?;
             let wrong = |message: String| Error::Config { path: path.clone(), message: OutsideText::new(message) };

@@ -375,6 +375,9 @@ pub struct RecordedScanner {
     /// What it wrote, if that was a report in a known format.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<RecordedReport>,
+    /// What it found and did not count.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub excused: Vec<RecordedExcuse>,
     /// Why it does not let the image pass, if it was let in all the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<OutsideText>,

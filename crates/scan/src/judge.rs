@@ -46,16 +46,13 @@ pub struct PlatformFacts {
     pub config: Option<Digest>,
     /// What it is for, if the index says so.
     pub platform: Option<Platform>,
+    /// Whether it could be run, by what it consists of: not what builders add to an index to vouch for its images.
+    pub may_run: bool,
 }
 
 impl PlatformFacts {
     fn name(&self) -> String {
         self.platform.as_ref().map_or_else(|| self.digest.to_string(), ToString::to_string)
-    }
-
-    /// Whether it is an image: what builders add to an index to vouch for its images is listed as `unknown/unknown`.
-    fn is_image(&self) -> bool {
-        self.platform.as_ref().is_none_or(|platform| platform.to_string() != "unknown/unknown")
     }
 }
 
@@ -79,6 +76,11 @@ pub struct Carried {
 }
 
 impl Carried {
+    /// The same for another use of it.
+    pub fn used(&self, subject: Digest, name: Option<OutsideText>, dated: Option<Timestamp>) -> Self {
+        Self { subject, name, dated, ..self.clone() }
+    }
+
     /// Reads something that came with an image; `None` if it is none of the known formats, or tells of
     /// nothing that is known. What is one and cannot be read
     /// does not count.
@@ -127,8 +129,10 @@ impl Carried {
             200 * (1 + s.products.len())
                 + s.vulnerability.iter().chain(&s.justification).chain(products).map(text).sum::<usize>()
         };
-        let Report { findings, failed, statements, about, .. } = &self.report;
-        findings.iter().map(finding).sum::<usize>()
+        let Report { findings, failed, statements, about, tool, .. } = &self.report;
+        // What is told of it, found or not.
+        let row = 1024 + tool.iter().chain(&self.name).map(text).sum::<usize>();
+        row + findings.iter().map(finding).sum::<usize>()
             + failed.iter().map(|check| 64 + text(&check.name)).sum::<usize>()
             + statements.iter().map(statement).sum::<usize>()
             + about.digests.len() * 100
@@ -157,8 +161,10 @@ impl Rules {
     /// Without the limits on what a report does not tell of.
     pub fn as_far_as(self, report: &Report) -> Self {
         let tells = |kind| report.kinds.contains(&kind);
-        let max = if tells(Kind::Vulnerabilities) { self.max } else { BTreeMap::new() };
-        let max_failed = if tells(Kind::Policy) || tells(Kind::Compliance) { self.max_failed } else { BTreeMap::new() };
+        let has_findings = tells(Kind::Vulnerabilities) || !report.findings.is_empty();
+        let has_rules = tells(Kind::Policy) || tells(Kind::Compliance) || !report.failed.is_empty();
+        let max = if has_findings { self.max } else { BTreeMap::new() };
+        let max_failed = if has_rules { self.max_failed } else { BTreeMap::new() };
         Self { max, max_failed, ..self }
     }
 
@@ -188,8 +194,8 @@ impl Rules {
         let mut excuses = Excuses { rules: self, image, now: at.now, excused: BTreeSet::new(), over: BTreeMap::new() };
 
         let mut vulnerabilities: BTreeMap<(&OutsideText, &OutsideText), Severity> = BTreeMap::new();
-        for finding in counted().flat_map(|report| &report.findings) {
-            if self.only_fixed && finding.fixed.is_none() {
+        for (format, finding) in counted().flat_map(|report| report.findings.iter().map(|f| (report.format, f))) {
+            if self.only_fixed && finding.fixed.is_none() && format.tells_fixes() {
                 continue;
             }
             if !excuses.finding(finding, &statements) {
@@ -255,12 +261,12 @@ impl Rules {
 
     /// What must be there and is not, platform by platform.
     fn missing(&self, image: &ImageFacts, examined: &[Examined<'_>]) -> Vec<Reason> {
-        let images: Vec<&PlatformFacts> = image.platforms.iter().filter(|p| p.is_image()).collect();
+        let images: Vec<&PlatformFacts> = image.platforms.iter().filter(|p| p.may_run).collect();
         let mut reasons = Vec::new();
         for demand in self.demands() {
             let meets = |e: &&Examined<'_>| demand.iter().any(|required| e.is(*required));
             let is_met_for = |p: &&&PlatformFacts| {
-                examined.iter().filter(meets).any(|e| e.unused.is_none() && e.covers.contains(&p.digest))
+                examined.iter().filter(meets).any(|e| e.is_there() && e.covers.contains(&p.digest))
             };
             let lacking: Vec<&&PlatformFacts> = images.iter().filter(|p| !is_met_for(p)).collect();
             let is_enough = match self.platforms {
@@ -271,7 +277,7 @@ impl Rules {
                 continue;
             }
             let could = |e: &&Examined<'_>| e.carried.unreadable.is_some() || meets(e);
-            let unused: Vec<String> = examined.iter().filter(could).filter_map(Examined::unused).collect();
+            let unused: Vec<String> = examined.iter().filter(could).filter_map(Examined::unused).take(LISTED).collect();
             let required = demand[0];
             let one = self.platforms == Platforms::Any || images.len() < 2;
             let platforms: Vec<Option<String>> =
@@ -378,6 +384,11 @@ impl<'c> Examined<'c> {
             Required::Kind(kind) => self.carried.report.kinds.contains(&kind),
             Required::Format(format) => self.carried.report.format == format,
         }
+    }
+
+    /// Whether it is there, as far as that is asked for: a statement that is not believed is.
+    fn is_there(&self) -> bool {
+        matches!(self.unused, None | Some(Unused::NotBelieved))
     }
 
     /// Why it does not count, in words.

@@ -75,6 +75,11 @@ impl Format {
         }
     }
 
+    /// Whether its reports say of a vulnerability that there is no version without it; those of others may just not tell.
+    pub fn tells_fixes(self) -> bool {
+        matches!(self, Self::Trivy | Self::Grype | Self::Clair | Self::RoxctlScan)
+    }
+
     /// The media type of such a report, where one is registered or its project names one.
     pub fn media_type(self) -> Option<&'static str> {
         Some(match self {

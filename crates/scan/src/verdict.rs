@@ -195,8 +195,8 @@ impl fmt::Display for Excuse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exception { reason, expires } => write!(f, "exception until {expires}: {}", reason.escaped()),
-            Self::Vex { own, justification, .. } => {
-                f.write_str(if *own { "VEX of this site" } else { "VEX that came with it" })?;
+            Self::Vex { own, justification, digest } => {
+                write!(f, "{} ({digest})", if *own { "VEX of this site" } else { "VEX that came with it" })?;
                 justification.as_ref().map_or(Ok(()), |why| write!(f, ": {}", why.escaped()))
             }
         }

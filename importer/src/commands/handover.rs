@@ -82,6 +82,9 @@ struct To {
     /// The folder; one that this command has written before is replaced
     #[arg(value_name = "DIR")]
     folder: PathBuf,
+    /// Show what would be written, and README.txt; write neither the folder nor an entry of the ledger
+    #[arg(long)]
+    dry_run: bool,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -97,8 +100,12 @@ struct Written<'a> {
     result: &'static str,
     folder: &'a PathBuf,
     /// The ledger's entry.
-    entry: EntryNumber,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entry: Option<EntryNumber>,
     files: Vec<&'a str>,
+    /// What README.txt would say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    readme: Option<&'a str>,
     #[serde(flatten)]
     report: &'a Report,
 }
@@ -149,7 +156,7 @@ impl Staging {
 }
 
 impl To {
-    /// Makes the files, records them, and writes the folder.
+    /// Makes the files, records them, and writes the folder; a dry run shows them.
     fn write(
         self,
         clusters: Clusters,
@@ -159,17 +166,41 @@ impl To {
     ) -> Result<(), Error> {
         let args = SiteArgs { config: self.config, ledger: self.ledger, ..SiteArgs::default() };
         let site = Site::resolve(args, ProductionArgs::default())?;
-        let mut ledger = site.open_ledger()?;
-        let Made { files, report } = make(&site, &ledger)?;
+        let (Made { files, report }, ledger) = match self.dry_run {
+            true => {
+                site.ledger()?;
+                (make(&site, &site.read_ledger()?.ok_or(Error::Missing("the ledger"))?)?, None)
+            }
+            false => {
+                let ledger = site.open_ledger()?;
+                (make(&site, &ledger)?, Some(ledger))
+            }
+        };
         let files = Complete::new(clusters.as_str(), files);
-        let prepared = folder::prepare(&self.folder, &files)?;
-        let entry = ledger.handed_over(&stamp()?, handed_over(clusters, &files, &report))?;
-        *state = Some(format!("ledger entry {entry} says what was made; the folder is what it was before"));
-        prepared.publish()?;
-        *state = Some(format!("the folder is written, as ledger entry {entry} says"));
+        let entry = match ledger {
+            None => {
+                folder::check(&self.folder, &files)?;
+                None
+            }
+            Some(mut ledger) => {
+                let prepared = folder::prepare(&self.folder, &files)?;
+                let entry = ledger.handed_over(&stamp()?, handed_over(clusters, &files, &report))?;
+                *state = Some(format!("ledger entry {entry} says what was made; the folder is what it was before"));
+                prepared.publish()?;
+                *state = Some(format!("the folder is written, as ledger entry {entry} says"));
+                Some(entry)
+            }
+        };
         warn(&report, progress);
-        let names = files.files().keys().map(String::as_str).collect();
-        let written = Written { result: "written", folder: &self.folder, entry, files: names, report: &report };
+        let written = Written {
+            result: if entry.is_some() { "written" } else { "would be written" },
+            // Without a `/` at the end.
+            folder: &self.folder.components().collect(),
+            entry,
+            files: files.files().keys().map(String::as_str).collect(),
+            readme: files.readme().filter(|_| entry.is_none()),
+            report: &report,
+        };
         let print = match self.json {
             true => console::print_json(&written),
             false => console::print(&text(&written)),
@@ -213,8 +244,17 @@ fn warn(report: &Report, progress: &Progress) {
     }
     if report.kinds.contains(&ClusterKind::OpenshiftCosign) {
         progress.warn(
-            "image policies of OpenShift know cosign keys only: production's OpenPGP signatures do not count there",
+            "image policies of OpenShift know cosign keys only: production's OpenPGP signatures do not count there; if images were signed before \
+             there was a cosign key, run `sealift-import resign` first",
         );
+    }
+    if report.kinds.contains(&ClusterKind::Openshift) {
+        for section in report.folders() {
+            let (scope, url) = (&section.scope, &section.lookaside);
+            progress.warn(format_args!(
+                "{scope}: nodes look for signatures in a folder of their own, {url}: without it they pull nothing of production"
+            ));
+        }
     }
     for left in &report.left_out {
         progress.warn(format_args!("left out: {left}"));
@@ -241,17 +281,28 @@ fn text(written: &Written<'_>) -> String {
     let mut text = console::table(&["SCOPE", "DEMANDS", "ORIGIN"], &rows);
     let folder = written.folder.display();
     if !written.report.denied.is_empty() {
-        text += &format!("\nmust not run: {}, in {folder}/deny.json\n", written.report.denied.len());
+        text += &format!("\nmust not run: {}, in {folder}/deny.json\n", count(written.report.denied.len(), "image"));
     }
     if let Some(merged) = &written.report.merged {
-        let (rules, file) = (merged.kept.len(), manifest_schema::text::escape(&merged.file));
-        text += &format!("\nkept of {file}: {rules} rules\n");
+        let (rules, file) = (count(merged.kept.len(), "rule"), manifest_schema::text::escape(&merged.file));
+        text += &format!("\nkept of {file}: {rules}\n");
     }
     if let Some(in_use) = &written.report.in_use {
-        text += &format!("\nin use, and accepted: {} images\n", in_use.images.len());
+        text += &format!("\nin use, and accepted: {}\n", count(in_use.images.len(), "image"));
     }
-    let (files, entry) = (written.files.len(), written.entry);
-    text +=
-        &format!("\nwritten: {folder}, {files} files, ledger entry {entry}; {folder}/README.txt says where they go\n");
+    let files = count(written.files.len(), "file");
+    text += &match (written.entry, written.readme) {
+        (Some(entry), _) => {
+            format!("\nwritten: {folder}, {files}, ledger entry {entry}; {folder}/README.txt says where they go\n")
+        }
+        (None, readme) => {
+            let readme = readme.unwrap_or_default();
+            format!("\nwould be written: {folder}, {files}; nothing was written or recorded. README.txt:\n\n{readme}")
+        }
+    };
     text
+}
+
+fn count(number: usize, of: &str) -> String {
+    format!("{number} {of}{}", if number == 1 { "" } else { "s" })
 }

@@ -146,10 +146,14 @@ struct Said {
 
 fn add(said: &mut BTreeMap<Digest, BTreeMap<String, Said>>, image: &RecordedImage, recorded: Timestamp) {
     let Some(scan) = &image.scan else { return };
-    let compliant = scan.rules.as_ref().map(|_| scan.reasons.is_empty());
+    let passed = scan.reasons.is_empty() && scan.scanner.iter().all(|said| said.refused.is_none());
+    let compliant = (scan.rules.is_some() || !scan.scanner.is_empty()).then_some(passed);
+    // Where a report is in the registry, or the image manifest that it is of.
     let carried = scan.reports.iter().filter(|report| report.unused.is_none());
-    let own = scan.scanner.iter().filter_map(|said| said.report.as_ref());
-    for report in carried.chain(own) {
+    let carried = carried.map(|report| (report, format!("blobs/{}", report.digest)));
+    let own =
+        scan.scanner.iter().filter_map(|said| Some((said.report.as_ref()?, format!("manifests/{}", said.manifest))));
+    for (report, at) in carried.chain(own) {
         let tells = |kinds: &[&str]| report.kinds.iter().any(|kind| kinds.contains(&kind.to_string().as_str()));
         let kinds = [
             ("vulnerability", &report.findings, tells(&["vulnerabilities"])),
@@ -158,7 +162,7 @@ fn add(said: &mut BTreeMap<Digest, BTreeMap<String, Said>>, image: &RecordedImag
         for (kind, counts, _) in kinds.into_iter().filter(|(.., tells)| *tells) {
             let key = format!("quality.images.openshift.io/{kind}.{}", report.format);
             for digest in report.covers.iter().chain([&image.digest]).collect::<BTreeSet<_>>() {
-                let new = Said::new(report, counts, &image.production.repository, compliant, recorded);
+                let new = Said::new(report, counts, &image.production.repository, &at, compliant, recorded);
                 let of_image = said.entry(*digest).or_default();
                 match of_image.get_mut(&key) {
                     Some(known) => known.join(new),
@@ -174,6 +178,7 @@ impl Said {
         report: &RecordedReport,
         counts: &BTreeMap<LabelKey, u64>,
         repository: &Repository,
+        at: &str,
         compliant: Option<bool>,
         recorded: Timestamp,
     ) -> Self {
@@ -183,7 +188,7 @@ impl Said {
             format: report.format.to_string(),
             made: report.made.unwrap_or(recorded),
             tool: report.tool.clone(),
-            reference: format!("https://{}/v2{path}/blobs/{}", repository.registry(), report.digest),
+            reference: format!("https://{}/v2{path}/{at}", repository.registry()),
             compliant,
             counts: counts.iter().map(|(severity, count)| (severity.to_string(), *count)).collect(),
         }

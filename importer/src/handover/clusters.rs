@@ -96,15 +96,35 @@ impl Wanted {
         if self.images_in_use.is_none() { Err(HandOverError::NoImagesInUse.into()) } else { Ok(()) }
     }
 
+    /// Whether clusters can get at the signatures; `given` says whether somebody named where they are.
+    ///
+    /// # Errors
+    /// [`HandOverError::FolderForCluster`].
+    pub fn check_urls<'u>(&self, urls: impl Iterator<Item = &'u str>, given: bool) -> Result<(), HandOverError> {
+        let (folders, served): (Vec<&str>, Vec<&str>) = urls.partition(|url| url.starts_with("file:"));
+        let Some(&found) = folders.first() else { return Ok(()) };
+        let found = found.to_string();
+        if self.has(ClusterKind::Openshift) && !given {
+            let expected = "to be told where nodes find them";
+            return Err(HandOverError::FolderForCluster { kind: "openshift", expected, found, of: "this machine" });
+        }
+        if self.has(ClusterKind::Portieris) && served.is_empty() {
+            let expected = "http://... or https://...";
+            return Err(HandOverError::FolderForCluster { kind: "portieris", expected, found, of: "a machine" });
+        }
+        Ok(())
+    }
+
     /// Makes the files.
     ///
     /// # Errors
-    /// Those of [`in_use::judge`] and [`Site::cosign_public_key`].
+    /// Those of [`in_use::judge`], [`Accepted::with_others`] and [`Site::cosign_public_key`].
     pub fn files(&self, site: &Site, material: &Material<'_>) -> Result<Files, Error> {
         let mut made = Files::default();
         if let Some(list) = &self.images_in_use {
             let policy = material.keys.written_into(material.policy);
             let nodes = Nodes {
+                merged: self.merge_policy.as_deref(),
                 policy: policy.as_bytes(),
                 registries_d: (REGISTRIES_D, material.registries_d.as_bytes()),
                 others: &self.registries_d,
@@ -113,7 +133,8 @@ impl Wanted {
             };
             let accepted = in_use::judge(list, &nodes, site)?;
             if self.has(ClusterKind::Openshift) {
-                made.files.extend(machine_config::files(&self.roles, self.ignition, &on_nodes(material), &accepted));
+                let tried = accepted.with_others()?;
+                made.files.extend(machine_config::files(&self.roles, self.ignition, &on_nodes(material), &tried));
             }
             made.in_use = Some(accepted);
         }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use manifest_schema::OutsideText;
+use signing::PolicyError;
 
 /// Files for clusters cannot be made, or not as they were asked for.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +106,45 @@ pub enum HandOverError {
     /// A MachineConfig that nobody tried.
     #[error("no MachineConfig without a list of the images in use: the new policy must accept all of them")]
     NoImagesInUse,
+    /// A MachineConfig that only production's images were tried with.
+    #[error(
+        "{}: expected images of others than production too, as those that the platform runs; found only production's ({images})",
+        .file.escaped()
+    )]
+    OnlyOwnImages {
+        /// The list.
+        file: OutsideText,
+        /// How many there are.
+        images: usize,
+    },
+    /// Signatures that a cluster cannot get at.
+    #[error("signatures for --for {kind}: expected {expected}; found {found}, a folder of {of}")]
+    FolderForCluster {
+        /// The kind of cluster.
+        kind: &'static str,
+        /// What it needs.
+        expected: &'static str,
+        /// The URL.
+        found: String,
+        /// Whose folder that is.
+        of: &'static str,
+    },
+    /// A flag that does nothing by itself.
+    #[error("{flag}: it has no effect without {without}")]
+    NoEffect {
+        /// The flag.
+        flag: &'static str,
+        /// What it belongs to.
+        without: &'static str,
+    },
+    /// The new policy cannot be read as nodes would.
+    #[error("{}: the new policy cannot be used on this machine to judge the images in use", .file.escaped())]
+    NodePolicy {
+        /// The file whose rules were kept, or else policy.json.
+        file: OutsideText,
+        /// Why.
+        source: Box<PolicyError>,
+    },
     /// Two ways that stop each other.
     #[error(
         "files for OpenShift by simple signatures and by cosign's: a node that gets both pulls nothing, since registries.d then names a scope twice"

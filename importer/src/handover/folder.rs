@@ -39,6 +39,11 @@ impl Complete {
         Self { kind, files }
     }
 
+    /// What README.txt says.
+    pub fn readme(&self) -> Option<&str> {
+        self.files.get(README).and_then(|bytes| std::str::from_utf8(bytes).ok())
+    }
+
     /// The files, by their names in the folder.
     pub fn files(&self) -> &BTreeMap<String, Vec<u8>> {
         &self.files
@@ -67,6 +72,14 @@ fn place(folder: &Path, kind: &'static str) -> Result<(PathBuf, bool), HandOverE
         ours(folder, kind)?;
     }
     Ok((place, is_there))
+}
+
+/// Whether a folder may be written, as far as that can be told without writing.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn check(folder: &Path, complete: &Complete) -> Result<(), HandOverError> {
+    place(folder, complete.kind).map(|_| ())
 }
 
 /// A folder that is complete, and has not got its name yet. It goes away if it never does.

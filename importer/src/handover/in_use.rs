@@ -20,6 +20,8 @@ use crate::trust::{Cluster, Counted, ImageVerdict};
 
 /// What nodes would judge by.
 pub struct Nodes<'a> {
+    /// The file whose rules were kept.
+    pub merged: Option<&'a Path>,
     /// policy.json
     pub policy: &'a [u8],
     /// What is written for registries.d: the name of the file, and its text.
@@ -50,6 +52,24 @@ pub struct Accepted {
     pub images: Vec<Judged>,
     /// How many of them are not this site's: the platform's, where the list has them.
     pub others: usize,
+}
+
+/// Images in use, some of them of others: the policy was tried with more than what production signs.
+#[derive(Debug)]
+#[must_use]
+pub struct WithOthers(());
+
+impl Accepted {
+    /// What a MachineConfig is written with.
+    ///
+    /// # Errors
+    /// [`HandOverError::OnlyOwnImages`].
+    pub fn with_others(&self) -> Result<WithOthers, HandOverError> {
+        match self.others {
+            0 => Err(HandOverError::OnlyOwnImages { file: self.file.clone(), images: self.images.len() }),
+            _ => Ok(WithOthers(())),
+        }
+    }
 }
 
 /// An image that is accepted.
@@ -153,7 +173,10 @@ fn cluster(nodes: &Nodes<'_>, site: &Site) -> Result<Cluster, Error> {
         }
     }
     let registries_d = settings::registries_d(&[folder.path().into()])?;
-    let failed = |source| PolicyError::File { path: "policy.json".into(), source: Box::new(source) };
+    let failed = |source: PolicyError| {
+        let file = nodes.merged.unwrap_or(Path::new("policy.json")).display().to_string();
+        HandOverError::NodePolicy { file: OutsideText::new(file), source: Box::new(source) }
+    };
     let policy = ImagePolicy::parse(nodes.policy, Path::new("/etc/containers")).map_err(failed)?;
     Ok(Cluster { policy, registries_d, counted: Counted::default(), now: site.now })
 }

@@ -2,7 +2,7 @@
 //!
 //! The keys are in policy.json itself (`keyData`): a key file anywhere else would have every node drained and rebooted, while
 //! for these two places CRI-O is reloaded. A policy that refuses what the platform runs would stop the cluster, so it is written
-//! only with what makes that unlikely: rules of the platform, and [`Accepted`].
+//! only with what makes that unlikely: rules of the platform, and [`WithOthers`].
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use manifest_schema::OutsideText;
 use serde_json::{Value, json};
 
 use super::error::HandOverError;
-use super::in_use::Accepted;
+use super::in_use::WithOthers;
 use super::yaml;
 use crate::config::Ignition;
 
@@ -64,7 +64,7 @@ pub fn files(
     roles: &[Role],
     ignition: Ignition,
     on_nodes: &[NodeFile<'_>],
-    _accepted: &Accepted,
+    _accepted: &WithOthers,
 ) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     for role in roles {

@@ -94,6 +94,13 @@ pub struct Report {
     pub annotated_denied: usize,
 }
 
+impl Report {
+    /// The sections whose signatures lie in a folder of the node itself.
+    pub fn folders(&self) -> impl Iterator<Item = &Section> {
+        self.lookaside.iter().filter(|section| section.lookaside.starts_with("file:"))
+    }
+}
+
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_none(count: &usize) -> bool {
     *count == 0
@@ -165,6 +172,7 @@ impl fmt::Display for LeftOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let streams = self.streams.join(", ");
         match &self.scope {
+            Some(scope) if self.streams.is_empty() => write!(f, "{scope}: {}", self.reason),
             Some(scope) => write!(f, "{scope} (stream {streams}): {}", self.reason),
             None if self.streams.is_empty() => f.write_str(&self.reason),
             None => write!(f, "stream {streams}: {}", self.reason),

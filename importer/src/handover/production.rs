@@ -75,7 +75,7 @@ pub struct Asked<'a> {
 /// Makes the files.
 ///
 /// # Errors
-/// [`super::HandOverError::KeyDir`], [`Error::Missing`], those of [`Urls::of`], [`Present::merge`] and [`Wanted::files`], and of reading the ledger.
+/// [`super::HandOverError::KeyDir`], [`Error::Missing`], those of [`Urls::of`], [`Wanted::check_urls`], [`Present::merge`] and [`Wanted::files`], and of reading the ledger.
 pub fn make(site: &Site, ledger: &Ledger, asked: &Asked<'_>) -> Result<Made, Error> {
     let Asked { certificates, wanted, .. } = asked;
     wanted.check()?;
@@ -85,6 +85,7 @@ pub fn make(site: &Site, ledger: &Ledger, asked: &Asked<'_>) -> Result<Made, Err
     let registries: BTreeSet<&str> = parts.iter().map(|part| part.registry()).collect();
     let registries: Vec<&str> = registries.into_iter().collect();
     let urls = asked.urls.of(&registries, |registry| places.root(registry))?;
+    wanted.check_urls(urls.iter().map(String::as_str), asked.urls.are_given())?;
     let urls: BTreeMap<&str, String> = registries.into_iter().zip(urls).collect();
     let denied = denied(ledger)?;
     let found = if asked.mirrors == Mirrors::None { Found::default() } else { mirrors::of(site) };
@@ -161,12 +162,17 @@ pub fn make(site: &Site, ledger: &Ledger, asked: &Asked<'_>) -> Result<Made, Err
         annotated: annotations.len(),
         annotated_denied: annotations.denied(),
     };
-    files.insert("README.txt".into(), readme::production(&report).into_bytes());
+    let written: BTreeSet<&str> = files.keys().map(String::as_str).collect();
+    let readme = readme::production(&report, &written);
+    files.insert("README.txt".into(), readme.into_bytes());
     Ok(Made { files, report })
 }
 
+/// Where the signatures of release images are.
+pub const RELEASES: &str = "openshift/release-signatures/";
+
 fn releases_file(release: &Digest) -> String {
-    format!("openshift/release-signatures/{}-{}.yaml", release.algorithm().name(), release.hex())
+    format!("{RELEASES}{}-{}.yaml", release.algorithm().name(), release.hex())
 }
 
 /// The rules of this site, and what they are for people.

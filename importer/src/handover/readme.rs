@@ -1,11 +1,14 @@
 //! README.txt: what each file is, where it goes, and what was left out.
 
+use std::collections::BTreeSet;
+
 use manifest_schema::text::escape;
 use signing::MovedIdentity;
 
 use super::mirrors::{self, Mirror};
 use super::production::Denied;
 use super::{OriginRow, Report, ScopeRow, readme_clusters};
+use crate::config::ClusterKind;
 
 /// For clusters that pull from staging. No date and no path of this machine but those that nodes need: the same configuration
 /// gives the same text.
@@ -14,7 +17,7 @@ pub fn staging(report: &Report) -> String {
         stream accepts it under the name that it had at its origin, and refuse every other.\n\n\
         On every node, in this order:\n\n"
         .to_string();
-    text += &steps(report, "registries.d/sealift-staging.yaml");
+    text += &steps(report, "registries.d/sealift-staging.yaml", false);
     text += "\npolicy.json comes last: a policy whose keys are missing refuses every pull. It takes the place of the node's own policy, and\n\
         refuses every registry that it does not name. If nodes pull from others too, their policy needs all of its scopes under\n\
         `transports: docker:`, also those that say `reject`: each may stand below one that accepts.\n\n\
@@ -27,25 +30,28 @@ pub fn staging(report: &Report) -> String {
     text
 }
 
-/// For clusters that run what is in production. The same configuration and the same withdrawals give the same text.
-pub fn production(report: &Report) -> String {
+/// For clusters that run what is in production. The same configuration and the same withdrawals give the same text. It names
+/// no file but those that were `written`.
+pub fn production(report: &Report, written: &BTreeSet<&str>) -> String {
     let mut text = "For clusters that pull from production. With these files their nodes accept an image if a production key has signed it\n\
-        under the name by which it is pulled, and refuse every other.\n\n\
-        On every node, in this order:\n\n"
+        under the name by which it is pulled, and refuse every other.\n"
         .to_string();
-    text += &steps(report, "registries.d/sealift-production.yaml");
+    let is_openshift = |kind: &ClusterKind| matches!(kind, ClusterKind::Openshift | ClusterKind::OpenshiftCosign);
+    if report.kinds.contains(&ClusterKind::Openshift) {
+        text += &folders(report);
+    }
+    // What would break every pull of a cluster does not stand before what the cluster is to get.
+    if report.kinds.iter().any(is_openshift) {
+        text += &readme_clusters::clusters(report, written);
+        text += &nodes(report, written);
+    } else {
+        text += &nodes(report, written);
+        text += &readme_clusters::clusters(report, written);
+        text += &readme_clusters::other_openshift(written);
+    }
     if !report.mirrors.is_empty() {
         text += &mirrored(report);
     }
-    text += "\npolicy.json comes last: a policy whose keys are missing refuses every pull. It takes the place of the node's own policy";
-    text += match &report.merged {
-        Some(_) => ",\nwhose rules for others it has too.\n",
-        None => {
-            ", and\nrefuses every registry that it does not name, those of the platform too. If nodes pull from others, give the command their\n\
-             policy with --merge-policy, or name what they pull with --platform-scope.\n"
-        }
-    };
-    text += &readme_clusters::clusters(report);
     if report.annotated > 0 {
         text += &readme_clusters::annotations(report);
     }
@@ -95,22 +101,62 @@ fn mirrored(report: &Report) -> String {
     let row = |mirror: &Mirror| vec![mirror.origin.to_string(), mirror.production.to_string(), mirror.stream.clone()];
     text +=
         &console::table(&["ASKED FOR", "COMES FROM", "STREAM"], &report.mirrors.iter().map(row).collect::<Vec<_>>());
-    text += &format!(
-        "\nOn nodes with podman {} goes to /etc/containers/registries.conf.d/. In OpenShift apply the mirror sets in openshift/\n\
-         instead (`oc apply -f`): they are rolled out node by node, and nodes may be drained for it. Without the scopes of the\n\
-         origins in policy.json, or without the mirrors, nothing is pulled by these names.\n",
-        mirrors::CONF
-    );
+    text += "\nWithout the scopes of the origins in policy.json, or without the mirrors, nothing is pulled by these names.\n";
     text
 }
 
+/// What nodes get that no cluster writes files for.
+fn nodes(report: &Report, written: &BTreeSet<&str>) -> String {
+    let has = |kind| report.kinds.contains(&kind);
+    let mut text = match (has(ClusterKind::Openshift), has(ClusterKind::OpenshiftCosign)) {
+        (_, true) => {
+            "\nNodes outside OpenShift\n\nThese files are not for the cluster's nodes: there registries.d would name a scope twice, and every pull would fail. \
+             On every\nother node, in this order:\n\n"
+        }
+        (true, _) => {
+            "\nNodes outside OpenShift\n\nThe cluster's nodes get these from the MachineConfigs: do not copy them there. On every other node, in this order:\n\n"
+        }
+        _ => "\nOn every node, in this order:\n\n",
+    }
+    .to_string();
+    text += &steps(report, "registries.d/sealift-production.yaml", written.contains(mirrors::CONF));
+    text += "\npolicy.json comes last: a policy whose keys are missing refuses every pull. It takes the place of the node's own policy";
+    text += match &report.merged {
+        Some(_) => ",\nwhose rules for others it has too.\n",
+        None => {
+            ", and\nrefuses every registry that it does not name, those of the platform too. If nodes pull from others, give the command their\n\
+             policy with --merge-policy, or name what they pull with --platform-scope.\n"
+        }
+    };
+    if written.contains(mirrors::CONF) {
+        text += "What it says of the origins fits only what comes from the mirrors, so these come before it.\n";
+    }
+    text
+}
+
+/// Where nodes look for signatures without asking anybody.
+fn folders(report: &Report) -> String {
+    let urls: BTreeSet<&str> = report.folders().map(|section| section.lookaside.as_str()).collect();
+    if urls.is_empty() {
+        return String::new();
+    }
+    let urls: String = urls.into_iter().map(|url| format!("    {url}\n")).collect();
+    format!(
+        "\nAttention: nodes look for signatures in a folder of their own, and without it pull nothing of production:\n\n{urls}\n\
+         Mount it on every node first, or give the command the URL of a server with --lookaside-url.\n"
+    )
+}
+
 /// What goes where.
-fn steps(report: &Report, registries_d: &str) -> String {
+fn steps(report: &Report, registries_d: &str, has_mirrors: bool) -> String {
     let mut steps = Vec::new();
     if report.keys.iter().any(|key| key.file.is_some()) {
         steps.push(vec!["keys/*".into(), format!("{}/", report.key_dir)]);
     }
     steps.push(vec![registries_d.into(), "/etc/containers/registries.d/".into()]);
+    if has_mirrors {
+        steps.push(vec![mirrors::CONF.into(), "/etc/containers/registries.conf.d/".into()]);
+    }
     steps.push(vec!["policy.json".into(), "/etc/containers/policy.json".into()]);
     console::table(&["FILE", "GOES TO"], &steps)
 }
@@ -174,7 +220,7 @@ fn lookaside(report: &Report, of: &str) -> String {
         let cosign = if section.use_sigstore_attachments { ", and cosign's in the registry" } else { "" };
         text += &format!("{}\n    {}{cosign}\n", section.scope, section.lookaside);
     }
-    if report.lookaside.iter().any(|section| section.lookaside.starts_with("file:")) {
+    if report.folders().next().is_some() {
         text += &format!(
             "\nfile:// is a folder of the node itself: mount it there, or serve it and name the URL with `{of}: lookaside_url:`.\n"
         );

@@ -59,6 +59,11 @@ impl Urls {
         }
     }
 
+    /// Whether somebody named any.
+    pub fn are_given(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// The URL of each registry's tree; `root` says where it is on this machine.
     ///
     /// # Errors

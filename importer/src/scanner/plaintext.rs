@@ -36,6 +36,10 @@ impl Plaintext {
             let mode = found.mode() & 0o777;
             return Err(fail(std::io::Error::other(format!("others can reach it (mode {mode:o}, expected 700)"))));
         }
+        let (owner, user) = (found.uid(), rustix::process::geteuid().as_raw());
+        if owner != user {
+            return Err(fail(std::io::Error::other(format!("it is user {owner}'s, expected {user}'s"))));
+        }
         for entry in std::fs::read_dir(folder).map_err(fail)? {
             let entry = entry.map_err(fail)?;
             let is_ours = entry.file_name().to_string_lossy().starts_with(PREFIX);

@@ -13,19 +13,17 @@ use manifest_schema::{LIMITS, OutsideText};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::Target;
-use super::plaintext::private_folder;
 use crate::config::ScannerConfig;
 use crate::error::Error;
 
 /// Variables that every program needs; none of them holds a key.
-const PASSED: [&str; 15] = [
+const PASSED: [&str; 14] = [
     "PATH",
     "HOME",
     "USER",
     "LANG",
     "LC_ALL",
     "TZ",
-    "TMPDIR",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
     "HTTPS_PROXY",
@@ -95,6 +93,11 @@ impl Program {
         }
     }
 
+    /// What stops a run that is neither the image's fault nor the scanner's.
+    pub(super) fn failed(&self, source: std::io::Error) -> Error {
+        Error::ScanRun { program: OutsideText::new(&self.command[0]), source }
+    }
+
     /// Whether it is given a file.
     pub(super) fn wants_archive(&self) -> bool {
         self.has("{archive}")
@@ -104,14 +107,12 @@ impl Program {
         self.command.iter().any(|argument| argument.contains(place))
     }
 
-    /// Runs it to its end.
+    /// Runs it to its end, in a folder of its own.
     ///
     /// # Errors
-    /// [`Error::ScanStart`]; [`Error::ScanRun`] if its working folder cannot be made or removed.
-    pub(super) fn run(&self, target: &Target<'_>, archive: Option<&Path>) -> Result<Ended, Error> {
-        let fail = |source| Error::ScanRun { program: OutsideText::new(self.command[0].clone()), source };
-        let folder = private_folder("sealift-", &std::env::temp_dir()).map_err(fail)?;
-        let report = folder.path().join("report");
+    /// [`Error::ScanStart`]; [`Error::ScanRun`] if it cannot be watched, or its report cannot be read.
+    pub(super) fn run(&self, target: &Target<'_>, folder: &Path, archive: Option<&Path>) -> Result<Ended, Error> {
+        let report = folder.join("report");
         let filled = |argument: &String| {
             let mut text = argument.replace("{reference}", &target.reference().to_string());
             text = text.replace("{digest}", &target.manifest.to_string());
@@ -126,7 +127,8 @@ impl Program {
             .args(&arguments[1..])
             .env_clear()
             .envs(passed.filter_map(|name| Some((name, std::env::var_os(name)?))))
-            .current_dir(folder.path())
+            .env("TMPDIR", folder)
+            .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -135,16 +137,16 @@ impl Program {
             Ok(child) => child,
             Err(source) => return Err(Error::ScanStart { program: OutsideText::new(&arguments[0]), source }),
         };
-        let Watched { status, stdout, stderr, stopped } = watch(child, self.timeout).map_err(fail)?;
+        let Watched { status, stdout, stderr, stopped } = watch(child, self.timeout).map_err(|e| self.failed(e))?;
         // Some say on one what is wrong, some on the other.
         let said = if stderr.trim_ascii().is_empty() { stdout.clone().unwrap_or_default() } else { stderr };
-        let output = match self.has("{report}") {
-            true => read_report(&report).map_err(fail)?,
-            false => stdout,
+        let (output, unread) = match self.has("{report}") {
+            true => read_report(&report).map_err(|e| self.failed(e))?,
+            false => (stdout, None),
         };
-        folder.close().map_err(fail)?;
         let refused = match (stopped, status.code()) {
             (Some(why), _) => Some(why),
+            (None, Some(0)) if unread.is_some() => unread,
             (None, Some(0)) if output.as_ref().is_none_or(Vec::is_empty) => Some("it wrote nothing".to_string()),
             (None, Some(0)) => None,
             (None, Some(code)) => Some(format!("it ended with exit code {code}{}", last_lines(&said))),
@@ -174,7 +176,6 @@ struct Watched {
 fn watch(mut child: Child, timeout: Duration) -> std::io::Result<Watched> {
     let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let kill = || group.map(|group| kill_process_group(group, Signal::KILL));
-    let too_much = || format!("it wrote more than {} bytes", LIMITS.report);
     let stdout = apart(child.stdout.take(), |stdout| {
         let mut bytes = Vec::new();
         let _ = stdout.take(LIMITS.report + 1).read_to_end(&mut bytes);
@@ -196,7 +197,13 @@ fn watch(mut child: Child, timeout: Duration) -> std::io::Result<Watched> {
         };
         if stopped.is_some() {
             kill();
-            break child.wait()?;
+            match ended_within(&mut child, GRACE)? {
+                Some(status) => break status,
+                None => {
+                    let stopped = stopped.map(|why| format!("{why}, and cannot be ended"));
+                    return Ok(Watched { status: ExitStatus::default(), stdout: None, stderr: Vec::new(), stopped });
+                }
+            }
         }
         std::thread::sleep(PAUSE);
     };
@@ -210,6 +217,17 @@ fn watch(mut child: Child, timeout: Duration) -> std::io::Result<Watched> {
         Some(_) => None,
     });
     Ok(Watched { status, stdout: written.filter(|_| stopped.is_none()), stderr, stopped })
+}
+
+/// How a program ended, if it does within a time.
+fn ended_within(child: &mut Child, time: Duration) -> std::io::Result<Option<ExitStatus>> {
+    let began = Instant::now();
+    loop {
+        match child.try_wait()? {
+            None if began.elapsed() < time => std::thread::sleep(PAUSE),
+            status => return Ok(status),
+        }
+    }
 }
 
 /// Reads in a thread of its own, which nobody waits for if somebody keeps the pipe open.
@@ -243,15 +261,23 @@ fn last_lines(stderr: &[u8]) -> String {
     if last.is_empty() { String::new() } else { format!(": {}", escape(&last)) }
 }
 
-/// The report, if there is one; a link is none.
-fn read_report(path: &Path) -> std::io::Result<Option<Vec<u8>>> {
-    match path.symlink_metadata() {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(e),
-        Ok(found) if !found.is_file() || found.len() > LIMITS.report => return Ok(None),
-        Ok(_) => {}
+/// The report, if there is one; or why it is not taken. A link is not followed.
+fn read_report(path: &Path) -> std::io::Result<(Option<Vec<u8>>, Option<String>)> {
+    let found = match path.symlink_metadata() {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok((None, None)),
+        other => other?,
+    };
+    if !found.is_file() {
+        return Ok((None, Some("its report is no regular file".into())));
     }
     let mut bytes = Vec::new();
     std::fs::File::open(path)?.take(LIMITS.report + 1).read_to_end(&mut bytes)?;
-    Ok(Some(bytes))
+    match bytes.len() as u64 > LIMITS.report {
+        true => Ok((None, Some(too_much()))),
+        false => Ok((Some(bytes), None)),
+    }
+}
+
+fn too_much() -> String {
+    format!("it wrote more than {} bytes", LIMITS.report)
 }

@@ -12,7 +12,7 @@ use testkit::{Site, need};
 
 use crate::crd;
 use crate::merge::nothing_was_made;
-use crate::production::{NAME, folder, handover, image, import};
+use crate::production::{NAME, folder, handover, image, import, names_what_is_there, readme};
 use crate::staging::attach;
 
 fn site() -> Site {
@@ -68,7 +68,8 @@ fn image_policies_accept_what_production_signed_in_the_form_of_cosign() {
     let bundle = site.packed(1);
     site.receive(&bundle, &[]).expect_code(0);
     let ran = handover(&site, &["--for", "openshift-cosign", "--mirrors", "both"]).expect_code(0);
-    ran.expect_stderr("production's OpenPGP signatures do not count there");
+    ran.expect_stderr("production's OpenPGP signatures do not count there")
+        .expect_stderr("`sealift-import resign` first");
     let (text, policy) = document(&site, "cluster-image-policy-production.yaml");
     let (_, single) = document(&site, "image-policy-production.yaml");
     let (mirrored_text, mirror) = document(&site, "cluster-image-policy-mirror-1.yaml");
@@ -107,7 +108,12 @@ fn image_policies_accept_what_production_signed_in_the_form_of_cosign() {
         }
         check(&at_origin.to_string()).expect_code(code);
     }
-    let readme = fs::read_to_string(folder(&site).join("README.txt")).unwrap();
+    let readme = readme(&site);
+    names_what_is_there(&site);
+    let at = |text: &str| readme.find(text).unwrap_or_else(|| panic!("{text}: {readme}"));
+    assert!(at("openshift/cluster-image-policy-production.yaml") < at("Nodes outside OpenShift"));
+    assert!(at("These files are not for the cluster's nodes") < at("/etc/containers/policy.json\n"));
+    assert!(readme.contains("from OpenShift 4.20 on"), "{readme}");
     assert!(readme.contains("Image policies know cosign keys only, no OpenPGP keys"), "{readme}");
 }
 

@@ -9,7 +9,7 @@ use testkit::layout::{API, closure, digest, fixtures};
 use testkit::{Node, Site, need};
 
 use crate::crd;
-use crate::production::{NAME, NEEDS, folder, handover, image, import, node};
+use crate::production::{NAME, NEEDS, folder, handover, image, import, names_what_is_there, node, readme};
 
 /// A node with the mirrors that were handed over.
 fn mirrored(site: &Site) -> Node {
@@ -72,6 +72,13 @@ fn pulls_by_tag_or_by_digest_alone_are_mirrored() {
     handover(&site, &["--mirrors", "digest"]).expect_code(0);
     assert!(folder(&site).join("openshift/image-digest-mirror-set.yaml").exists());
     assert!(!folder(&site).join("openshift/image-tag-mirror-set.yaml").exists());
+    names_what_is_there(&site);
+    // The mirrors come before the policy that is about what comes from them.
+    let readme = readme(&site);
+    let at = |text: &str| readme.find(text).unwrap_or_else(|| panic!("{text}: {readme}"));
+    let order = ["/etc/containers/registries.d/", "/etc/containers/registries.conf.d/", "/etc/containers/policy.json"];
+    assert!(order.map(at).is_sorted(), "{readme}");
+    assert!(readme.contains("image-digest-mirror-set.yaml  registries.conf"), "{readme}");
     mirrored(&site).takes(&at_origin(&site, &pinned())).expect_code(0);
     mirrored(&site).takes(&at_origin(&site, NAME)).expect_code(1).expect_stderr("blocked");
     site.import["production"]["mirrors"] = "tag".into();

@@ -10,14 +10,14 @@ use testkit::layout::{API, digest, fixtures};
 use testkit::{Node, Ran, Site, need, run};
 
 use crate::merge::nothing_was_made;
-use crate::production::{NAME, NEEDS, folder, handover, image};
+use crate::production::{NAME, NEEDS, folder, handover, image, names_what_is_there, readme};
 use crate::{crd, ignition};
 
 const POLICY: &str = "/etc/containers/policy.json";
 const REGISTRIES_D: &str = "/etc/containers/registries.d/sealift-production.yaml";
 
-/// A stock policy, and a list of images in use.
-fn inputs(site: &Site, in_use: &str) -> [String; 4] {
+/// A stock policy, a list of images in use, and where nodes find signatures.
+fn inputs(site: &Site, in_use: &str) -> [String; 6] {
     let folder = site.scratch("nodes");
     let platform = format!("{}/platform", site.origin.host());
     let anything = json!([{ "type": "insecureAcceptAnything" }]);
@@ -26,7 +26,18 @@ fn inputs(site: &Site, in_use: &str) -> [String; 4] {
     fs::write(folder.join("policy.json"), policy.to_string()).unwrap();
     fs::write(folder.join("images.txt"), in_use).unwrap();
     let at = |name: &str| folder.join(name).display().to_string();
-    ["--merge-policy".into(), at("policy.json"), "--images-in-use".into(), at("images.txt")]
+    let [lookaside, url] = lookaside(site);
+    ["--merge-policy".into(), at("policy.json"), "--images-in-use".into(), at("images.txt"), lookaside, url]
+}
+
+/// A folder, which nodes have where it is here.
+fn lookaside(site: &Site) -> [String; 2] {
+    ["--lookaside-url".into(), format!("file://{}", site.lookaside().display())]
+}
+
+/// An image of others.
+fn platform(site: &Site) -> String {
+    format!("{}/platform/api:1", site.origin.host())
 }
 
 #[track_caller]
@@ -90,7 +101,13 @@ fn a_machine_config_has_all_that_a_node_needs() {
         site.production.load_layout(&fixtures(), API, "payments/api", "9");
         node.refuses(&image(&site, "payments/api:9"));
     }
-    let readme = fs::read_to_string(folder(&site).join("README.txt")).unwrap();
+    let readme = readme(&site);
+    names_what_is_there(&site);
+    // What the cluster gets stands before what would break it.
+    let at = |text: &str| readme.find(text).unwrap_or_else(|| panic!("{text}: {readme}"));
+    assert!(at("Attention: nodes look for signatures in a folder of their own") < at("oc apply"));
+    assert!(at("openshift/machine-config-worker.yaml") < at("Nodes outside OpenShift"));
+    assert!(at("Nodes outside OpenShift") < at("/etc/containers/policy.json\n"));
     for said in ["reloads CRI-O on each node", &image(&site, NAME), "insecureAcceptAnything", "in policy.json"] {
         assert!(readme.contains(said), "{said}: {readme}");
     }
@@ -98,12 +115,13 @@ fn a_machine_config_has_all_that_a_node_needs() {
     let before = fs::read(folder(&site).join("policy.json")).unwrap();
     fs::write(site.scratch("nodes").join("merged.json"), &before).unwrap();
     let merged = site.scratch("nodes").join("merged.json").display().to_string();
-    openshift(&site, &image(&site, NAME), &[]).expect_code(0).expect_stderr("lists no image of others");
     let told = openshift(&site, &in_use, &[]).expect_code(0);
     assert!(told.stdout.contains("kept of ") && told.stdout.contains("in use, and accepted: 2 images"), "{told}");
-    assert_eq!(told.stderr, "", "nothing to warn of");
+    let folder_alone = |line: &str| line.contains("nodes look for signatures in a folder of their own, file:///");
+    assert!(told.stderr.lines().all(folder_alone) && !told.stderr.is_empty(), "{told}");
     let images = site.scratch("nodes").join("images.txt").display().to_string();
-    let args = ["--for", "openshift", "--merge-policy", &merged, "--images-in-use", &images];
+    let [flag, url] = &lookaside(&site);
+    let args = ["--for", "openshift", "--merge-policy", &merged, "--images-in-use", &images, flag, url];
     handover(&site, &args).expect_code(0);
     assert_eq!(fs::read(folder(&site).join("policy.json")).unwrap(), before);
     // While another key takes the place of the first, the rule with the first one is known again.
@@ -124,7 +142,7 @@ fn butane_has_the_same_files() {
         return;
     }
     let mut site = received();
-    let in_use = image(&site, NAME);
+    let in_use = format!("{}\n{}\n", image(&site, NAME), platform(&site));
     for (args, ignition, butane) in
         [(&[][..], "3.2.0", "4.8.0"), (&["--ignition", "3.4.0", "--role", "infra"], "3.4.0", "4.14.0")]
     {
@@ -150,6 +168,7 @@ fn butane_has_the_same_files() {
     assert!(!folder(&site).join("openshift/machine-config-master.yaml").exists());
     // By configuration.
     let inputs = inputs(&site, &in_use);
+    site.import["production"]["lookaside_url"] = inputs[5].clone().into();
     site.import["production"]["handover"] = json!({
         "for": ["openshift"], "roles": ["edge"], "ignition": "3.4.0", "merge_policy": inputs[1], "images_in_use": inputs[3],
     });
@@ -172,7 +191,7 @@ fn a_machine_config_that_could_stop_the_cluster_is_not_made() {
     let (platform, unsigned) =
         (format!("{}/platform/api:1", site.origin.host()), format!("{}/elsewhere/api:1", site.origin.host()));
     site.origin.load_layout(&fixtures(), API, "elsewhere/api", "1");
-    let [merge, policy, in_use, list] = &inputs(&site, &format!("{platform}\n"));
+    let [merge, policy, in_use, list, ..] = &inputs(&site, &format!("{platform}\n"));
     refused(&["--for", "openshift"], 2, "no MachineConfig without rules for the platform");
     refused(&["--for", "openshift", in_use, list], 2, "no MachineConfig without rules for the platform");
     refused(&["--for", "openshift", merge, policy], 2, "no MachineConfig without a list of the images in use");
@@ -187,11 +206,33 @@ fn a_machine_config_that_could_stop_the_cluster_is_not_made() {
     // Signed for another tag.
     site.production.load_layout(&fixtures(), API, "payments/api", "9");
     with(&image(&site, "payments/api:9"), 3, "signedBy");
-    with(&format!("{}/platform/none:1", site.origin.host()), 1, "cannot be judged");
+    let ran = with(&format!("{}/platform/none:1", site.origin.host()), 1, "cannot be judged");
+    ran.expect_stderr("say behind it in the list where it is: IMAGE MIRROR");
+    // Production's images alone say nothing about the platform's, though production has a mirror for them.
+    let ran = with(&image(&site, NAME), 3, "found only production's (1)");
+    ran.expect_stderr("initContainers").expect_stderr("jobs that do not run at the moment");
+    // Nodes have no folder of this machine unless somebody says so.
+    let both = format!("{platform}\n{}\n", image(&site, NAME));
+    let [merge, policy, in_use, list, ..] = &inputs(&site, &both);
+    refused(
+        &["--for", "openshift", merge, policy, in_use, list],
+        2,
+        "to be told where nodes find them; found file:///",
+    )
+    .expect_stderr("--lookaside-url");
     with("# nothing\n", 2, "it lists no image");
     let args = inputs(&site, &platform);
     let args: Vec<&str> = args.iter().map(String::as_str).chain(["--for", "openshift", "--role", "../x"]).collect();
     refused(&args, 2, "--role ../x: expected a name");
+    // A key that is on the nodes alone.
+    let args = inputs(&site, &platform);
+    let mut nodes: Value = serde_json::from_slice(&fs::read(&args[1]).unwrap()).unwrap();
+    nodes["transports"]["docker"]["quay.example"] =
+        json!([{ "type": "signedBy", "keyType": "GPGKeys", "keyPath": "/nowhere/vendor.asc" }]);
+    fs::write(&args[1], nodes.to_string()).unwrap();
+    refused(&args.each_ref().map(String::as_str), 2, &format!("{}: the new policy cannot be used", args[1]))
+        .expect_stderr("/nowhere/vendor.asc")
+        .expect_stderr("copy it from a node to the same path");
     // Images in use are judged without a MachineConfig, too.
     let args = inputs(&site, &unsigned);
     refused(&args.iter().map(String::as_str).collect::<Vec<_>>(), 3, "refuses 1 of 1 images in use");
@@ -207,7 +248,7 @@ fn rules_that_the_cluster_made_of_image_policies_are_told() {
     let data = base64::engine::general_purpose::STANDARD.encode(key);
     let cosign =
         json!([{ "type": "sigstoreSigned", "keyData": data, "signedIdentity": { "type": "matchRepository" } }]);
-    let inputs = inputs(&site, &image(&site, NAME));
+    let inputs = inputs(&site, &platform(&site));
     let mut policy: Value = serde_json::from_slice(&fs::read(&inputs[1]).unwrap()).unwrap();
     policy["transports"]["docker"]["quay.example/release"] = cosign.clone();
     fs::write(&inputs[1], policy.to_string()).unwrap();
@@ -228,8 +269,13 @@ fn images_in_use_are_found_where_nodes_find_them() {
     let origin = format!("{}/payments/api", site.origin.host());
     let by_digest = format!("{origin}@{}", digest(&fixtures(), API));
     // The origin has no signatures; production, which stands in for it, has.
-    let in_use = format!("{origin}:2.3.1\n{by_digest}\n");
+    let platform = platform(&site);
+    let in_use = format!("{origin}:2.3.1\n{by_digest}\n{platform}\n");
     openshift(&site, &in_use, &["--mirrors", "both"]).expect_code(0);
+    // The same without the image of others.
+    openshift(&site, &format!("{origin}:2.3.1\n"), &["--mirrors", "both"])
+        .expect_code(3)
+        .expect_stderr("found only production's");
     openshift(&site, &in_use, &[]).expect_code(3);
     // Where it is can be said: the name decides, and the signatures are where the image is.
     let (named, there) = (format!("{}/platform/gone:1", site.origin.host()), image(&site, NAME));
@@ -252,7 +298,7 @@ fn what_nodes_have_in_registries_d_is_where_signatures_are_looked_for() {
     let others = site.scratch("registries.d");
     let run = |extra: &[&Path]| {
         let mut command = site.import(&["handover", "production", "--for", "openshift", "--platform-scope", &scope]);
-        command.arg("--images-in-use").arg(&in_use).arg(folder(&site));
+        command.arg("--images-in-use").arg(&in_use).arg(folder(&site)).args(lookaside(&site));
         for folder in extra {
             command.arg("--node-registries-d").arg(folder);
         }
@@ -263,7 +309,7 @@ fn what_nodes_have_in_registries_d_is_where_signatures_are_looked_for() {
     // What a hand-over before this one wrote is replaced on the nodes.
     let before = json!({ "docker": { image(&site, "payments"): { "lookaside": "file:///nowhere" } } });
     fs::write(others.join("sealift-production.yaml"), before.to_string()).unwrap();
-    fs::write(&in_use, image(&site, NAME)).unwrap();
+    fs::write(&in_use, format!("{}\n{}/{NAME}\n", image(&site, NAME), site.origin.host())).unwrap();
     run(&[&others]).expect_code(0);
     run(&[&site.scratch("nodes").join("none")]).expect_code(2).expect_stderr("the folder cannot be read");
 }
@@ -288,6 +334,8 @@ fn release_signatures_come_as_config_maps() {
     fs::write(site.import_dir().join("releases/notes.txt"), "mine").unwrap();
     let report = handover(&site, &["--json"]).expect_code(0).json();
     assert_eq!(report["releases"], json!([release]));
+    names_what_is_there(&site);
+    assert!(readme(&site).contains("openshift/release-signatures/  nothing on nodes"), "{}", readme(&site));
     let hex = release.hex();
     let (_, map) = document(&site, &format!("release-signatures/sha256-{hex}.yaml"));
     assert_eq!(map["metadata"]["namespace"], "openshift-config-managed");

@@ -9,7 +9,8 @@ use testkit::layout::{API, digest, fixtures};
 use testkit::{Node, Site, need};
 
 use crate::crd;
-use crate::production::{NAME, NEEDS, folder, handover, image, import};
+use crate::merge::nothing_was_made;
+use crate::production::{NAME, NEEDS, folder, handover, image, import, names_what_is_there};
 
 fn document(site: &Site, name: &str) -> Value {
     serde_saphyr::from_str(&fs::read_to_string(folder(site).join("portieris").join(name)).unwrap()).unwrap()
@@ -101,8 +102,24 @@ fn a_folder_is_no_place_where_portieris_finds_signatures() {
     if !need(Site::NEEDS) {
         return;
     }
-    let site = Site::new();
-    let ran = handover(&site, &["--for", "portieris", "--mirrors", "both"]).expect_code(0);
-    ran.expect_stderr("left out: ").expect_stderr("not for Portieris, which reads signatures over HTTP only: file://");
-    assert!(!folder(&site).join("portieris").exists());
+    let mut site = Site::new();
+    for extra in [&[][..], &["--lookaside-url", "file:///srv/signatures"]] {
+        handover(&site, &[&["--for", "portieris", "--mirrors", "both"], extra].concat())
+            .expect_code(2)
+            .expect_stderr("for portieris: expected http://... or https://...; found file:///")
+            .expect_stderr("--lookaside-url URL");
+        nothing_was_made(&site);
+    }
+    // One of two registries is served.
+    site.import["streams"]["payments"]["to"][0]["to"] = "other.example/payments".into();
+    let beside = json!({ "from": "registry.dev.example/beside", "to": "prod.example/beside" });
+    site.import["streams"]["payments"]["to"].as_array_mut().unwrap().push(beside);
+    site.import["production"]["lookaside"] = json!({ "other.example": "a", "prod.example": "b" });
+    let urls = "other.example=file:///srv/signatures,prod.example=https://s.example";
+    let ran = handover(&site, &["--for", "portieris", "--lookaside-url", urls]).expect_code(0);
+    ran.expect_stderr(
+        "left out: other.example/payments: not for Portieris, which reads signatures over HTTP only: file:",
+    );
+    assert!(folder(&site).join("portieris/key.yaml").exists());
+    names_what_is_there(&site);
 }

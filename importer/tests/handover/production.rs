@@ -41,6 +41,28 @@ pub(crate) fn import(site: &Site, args: &[&str]) -> Ran {
     run(&mut site.import(args))
 }
 
+pub(crate) fn readme(site: &Site) -> String {
+    fs::read_to_string(folder(site).join("README.txt")).unwrap()
+}
+
+/// README.txt names no file that is not in the folder, and its lines are no longer than people like to read.
+#[track_caller]
+pub(crate) fn names_what_is_there(site: &Site) {
+    let text = readme(site);
+    let there = files(&folder(site));
+    for word in text.split(|c: char| c.is_whitespace() || "(),;:`".contains(c)) {
+        let folders = ["openshift/", "portieris/", "keys/", "registries.d/", "registries.conf.d/"];
+        if folders.iter().any(|folder| word.starts_with(folder)) {
+            let word = word.trim_end_matches('.');
+            let (start, end) = word.split_once('*').unwrap_or((word, ""));
+            assert!(there.keys().any(|name| name.starts_with(start) && name.ends_with(end)), "{word}: {text}");
+        }
+    }
+    // Tables, names and digests are as long as they are.
+    let prose = text.lines().filter(|line| !line.contains("  "));
+    assert_eq!(prose.filter(|line| line.chars().count() > 125).collect::<Vec<_>>(), [""; 0]);
+}
+
 fn handed_over(site: &Site) -> Vec<HandedOver> {
     let ledger = Ledger::open_read_only(&site.import_dir().join("ledger.db"), None).unwrap();
     let acts = ledger.entries(EntryNumber::FIRST).map(|stored| stored.unwrap().entry.act);
@@ -105,6 +127,56 @@ fn a_cluster_takes_what_production_signed_under_its_name_and_nothing_else() {
     let shown = import(&site, &["ledger", "log"]).expect_code(0).stdout;
     assert!(shown.contains(&entry) && shown.contains("5 files for the clusters of production"), "{shown}");
     run_ok(&mut site.import(&["ledger", "verify"]));
+    names_what_is_there(&site);
+}
+
+#[test]
+fn a_dry_run_shows_everything_and_leaves_no_trace() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let site = Site::new();
+    let ran = handover(&site, &["--dry-run"]).expect_code(0);
+    for said in ["would be written: ", "nothing was written or recorded", "GOES TO", "SHA-256 of the other files"] {
+        assert!(ran.stdout.contains(said), "{said}: {ran}");
+    }
+    let tried = handover(&site, &["--dry-run", "--json"]).expect_code(0).json();
+    assert_eq!((&tried["result"], tried.get("entry")), (&json!("would be written"), None));
+    assert!(!folder(&site).exists() && handed_over(&site).is_empty());
+    // It says what would be refused, and needs no ledger key.
+    let list = site.scratch("nodes").join("images.txt");
+    fs::write(&list, format!("{}/nobodys:1\n", site.production.host())).unwrap();
+    handover(&site, &["--dry-run", "--images-in-use", list.to_str().unwrap()]).expect_code(1);
+    fs::create_dir_all(folder(&site)).unwrap();
+    fs::write(folder(&site).join("notes"), "mine").unwrap();
+    handover(&site, &["--dry-run"]).expect_code(2).expect_stderr("notes");
+    fs::remove_file(folder(&site).join("notes")).unwrap();
+    assert_eq!(files(&folder(&site)).len(), 0);
+    // What is written then is what was shown; a `/` behind the folder's name is no part of it.
+    let mut command = site.import(&["handover", "production"]);
+    command.arg(format!("{}/", folder(&site).display())).arg("--key-dir").arg(folder(&site).join("keys"));
+    let ran = run(&mut command).expect_code(0);
+    assert!(ran.stdout.contains("production/README.txt") && !ran.stdout.contains("//README.txt"), "{ran}");
+    assert_eq!(tried["readme"], json!(readme(&site)));
+    assert_eq!(handed_over(&site).len(), 1);
+}
+
+#[test]
+fn a_flag_that_would_do_nothing_is_refused() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let site = Site::new();
+    for (args, reason) in [
+        (["--role", "infra"], "--role: it has no effect without --for openshift"),
+        (["--ignition", "3.4.0"], "--ignition: it has no effect without --for openshift"),
+        (["--merge-default", "keep"], "--merge-default: it has no effect without --merge-policy"),
+        (["--node-registries-d", "."], "--node-registries-d: it has no effect without --images-in-use"),
+        (["--cosign-public-key", "c.pub"], "--cosign-public-key: it has no effect without --for openshift-cosign"),
+    ] {
+        handover(&site, &args).expect_code(2).expect_stderr(reason);
+        assert_eq!(handed_over(&site), []);
+    }
 }
 
 #[test]
@@ -129,7 +201,7 @@ fn what_was_withdrawn_is_refused_by_digest_even_if_its_signatures_come_back() {
         }
     }
     let ran = handover(&site, &[]).expect_code(0);
-    assert!(ran.stdout.contains("must not run: 3, in "), "{ran}");
+    assert!(ran.stdout.contains("must not run: 3 images, in "), "{ran}");
     node(&site).refuses(&pinned);
     // By its tag nobody can tell: that is for what reads deny.json.
     node(&site).takes(&name.to_string()).expect_code(0);

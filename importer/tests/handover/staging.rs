@@ -88,6 +88,24 @@ impl Qa {
     }
 }
 
+#[test]
+fn a_dry_run_writes_no_folder_and_no_entry() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let qa = Qa::new();
+    let ledger = qa.site.import_dir().join("ledger.db");
+    let entries = || {
+        let ledger = ledger::Ledger::open_read_only(&ledger, None).unwrap();
+        ledger.entries(ledger::EntryNumber::FIRST).count()
+    };
+    let before = entries();
+    let ran = qa.handover(&["--dry-run"]).expect_code(0);
+    assert!(ran.stdout.contains("would be written: ") && ran.stdout.contains("On every node, in this order"), "{ran}");
+    assert!(!qa.folder().join("policy.json").exists());
+    assert_eq!(entries(), before);
+}
+
 /// Copies a folder of signatures: what whoever may write into staging's tree can do.
 fn copy_signatures(tree: &Lookaside, from: &Reference, to: &Reference, digest: &Digest) {
     for signature in tree.read(from.repository(), digest).unwrap() {

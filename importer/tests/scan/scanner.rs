@@ -100,7 +100,7 @@ fn what_fails_or_says_nothing_refuses_the_image_and_nothing_is_signed() {
         ("echo Eicar FOUND; echo > $2; exit 1", "it ended with exit code 1: Eicar FOUND"),
         ("exit 0", "it wrote nothing"),
         (": > $2", "it wrote nothing"),
-        ("ln -s /etc/passwd $2", "it wrote nothing"),
+        ("ln -s /etc/passwd $2", "its report is no regular file"),
         ("echo good > $2; sleep 60", "it took longer than 2 seconds"),
         ("echo good > $2; kill -9 $$", "signal 9 ended it"),
         ("echo '{' > $2", "its report does not count: it cannot be read: line"),
@@ -161,11 +161,93 @@ fn what_it_finds_is_judged_by_the_gate() {
     other["Metadata"] = json!({ "ImageID": format!("sha256:{}", "7".repeat(64)) });
     write(&site, "found.json", &other);
     receive(&mut site, &text).expect_code(3).expect_stderr("it names another image's digest");
+    // What it found counts, whatever it says that it looked at.
+    let mut folder = trivy(&api(), 0, &[("CVE-2026-7", "CRITICAL")]);
+    folder["ArtifactType"] = "filesystem".into();
+    folder["Metadata"] = json!({});
+    write(&site, "found.json", &folder);
+    receive(&mut site, &text).expect_code(3).expect_stderr("CVE-2026-7 in openssl");
+    // A report that is made while this goes on is not in the future, however long it takes.
+    let mut later = trivy(&api(), -1, &[]);
+    later["Metadata"] = json!({});
+    write(&site, "found.json", &later);
+    receive(&mut site, &text).expect_code(3).expect_stderr("its time is in the future");
     // What it tells nothing of is not asked of it.
     let sbom = json!({ "bomFormat": "CycloneDX", "specVersion": "1.5", "version": 1, "components": [] });
     write(&site, "found.json", &sbom);
     receive(&mut site, &text).expect_code(0);
     assert_eq!(recorded(&site).scanner[0].report.as_ref().unwrap().format.to_string(), "cyclone-dx");
+}
+
+#[test]
+fn it_runs_once_for_an_image_and_is_judged_for_each_of_its_names() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    site.list_api_as("payments/web", "1.0");
+    let mut found = trivy(&api(), 0, &[("CVE-2026-7", "CRITICAL")]);
+    found["Metadata"] = json!({});
+    let file = write(&site, "found.json", &found);
+    let runs = site.scratch("runs").join("count");
+    let text = format!("echo >> {}; cat {}", runs.display(), file.display());
+    let command = script(&site, &text, &["{reference}"]);
+    site.import["scan"] = json!({ "command": command });
+    let api_only = format!("{}/payments/api", site.production.host());
+    let exception =
+        |images: Vec<String>| json!([{ "id": "CVE-2026-7", "images": images, "expires": "2999-01-01", "reason": "r" }]);
+    // What came along says nothing: the gate asks for none of it.
+    let rules = |images| json!({ "scan": { "max": { "critical": 0 }, "exceptions": exception(images) } });
+    write(&site, "good.json", &trivy(&api(), 0, &[]));
+    site.import["gate"] = rules(vec![api_only.clone()]);
+    site.release["attach"] = json!(["good.json"]);
+    let with_report = site.packed(2);
+    let refused = site.receive(&with_report, &[]).expect_code(3);
+    assert!(
+        refused.stderr.contains("payments/web:1.0 (sha256:") && !refused.stderr.contains("payments/api:2.3.1 ("),
+        "{refused}"
+    );
+    assert_eq!(fs::read_to_string(&runs).unwrap().lines().count(), 2, "once for each image manifest");
+    let web = format!("{}/payments/web", site.production.host());
+    site.import["gate"] = rules(vec![api_only, web]);
+    site.receive(&with_report, &[]).expect_code(0);
+    let excused = recorded(&site).scanner[0].excused.clone();
+    assert_eq!(excused[0].id.raw(), "CVE-2026-7");
+}
+
+#[test]
+fn an_image_is_scanned_whatever_its_layers_are_called() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let mut layout = testkit::Layout::new();
+    let config = layout.blob("application/vnd.oci.image.config.v1+json", br#"{"architecture":"amd64","os":"linux"}"#);
+    let layer = layout.blob("application/x-tar-gzip", b"layer");
+    let image = layout.manifest("application/vnd.oci.image.manifest.v1+json", &config, &[layer]);
+    layout.name("registry.dev.example/payments/odd:1", &image);
+    site.origin.load_layout(layout.path(), "registry.dev.example/payments/odd:1", "payments/odd", "1");
+    site.release["images"] = json!([format!("{}/payments/odd:1", site.origin.host())]);
+    site.packed(1);
+    receive(&mut site, "exit 1").expect_code(3).expect_stderr("it ended with exit code 1");
+    assert_nothing_is_published(&site);
+}
+
+#[test]
+fn what_it_unpacks_lies_where_image_data_may_lie() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let bundle = site.packed(1);
+    let folder = plaintext(&site);
+    let seen = site.scratch("seen").join("folders");
+    let command = script(&site, &format!("pwd >> {0}; echo $TMPDIR | tee -a {0}", seen.display()), &["{reference}"]);
+    site.import["scan"] = json!({ "command": command, "plaintext_dir": folder });
+    site.receive(&bundle, &[]).expect_code(0);
+    let seen = fs::read_to_string(seen).unwrap();
+    assert!(seen.lines().count() == 4 && seen.lines().all(|line| line.starts_with(folder.to_str().unwrap())), "{seen}");
+    assert!(is_empty(&folder));
 }
 
 #[test]
@@ -176,7 +258,8 @@ fn it_is_given_no_keys() {
     let mut site = Site::new();
     let bundle = site.packed(1);
     let seen = site.scratch("seen").join("environment");
-    let text = format!("env | tee {}; ls /proc/self/fd | wc -l", seen.display());
+    // The shell's own, and that of the folder that `ls` reads.
+    let text = format!("env | tee {}; [ $(ls /proc/self/fd | wc -l) -eq 4 ]", seen.display());
     let command = script(&site, &text, &["{reference}"]);
     site.import["scan"] = json!({ "command": command, "environment": ["ROX_API_TOKEN"] });
     let mut import = site.import(&["receive"]);
@@ -209,7 +292,8 @@ fn a_command_that_cannot_work_is_refused_at_once() {
     site.import["scan"] = json!({ "command": ["cat", "{archive}"], "plaintext_dir": folder });
     site.receive(&bundle, &[]).expect_code(2).expect_stderr("others can reach it (mode 755, expected 700)");
     assert_nothing_is_published(&site);
-    // On the command line.
+    // On the command line, where the configuration has none.
+    site.receive(&bundle, &["--scan-command", "echo {reference}"]).expect_code(2).expect_stderr("and this one has it");
     site.import.as_object_mut().unwrap().remove("scan");
     site.receive(&bundle, &["--scan-command", "echo {reference}"]).expect_code(0);
     assert_eq!(recorded(&site).scanner.len(), 2);

@@ -33,7 +33,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Report, ReadError> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     refuse_other_encodings(bytes)?;
     match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
-        Some(b'{' | b'[') => read_json(utf8(bytes)?),
+        Some(b'{') => read_json(utf8(bytes)?),
         Some(b'<') => read_xml(utf8(bytes)?),
         _ => match utf8(bytes) {
             Ok(text) if spdx::is_tag_value(text) => spdx::read_tag_value(text),

@@ -8,6 +8,10 @@ use quick_xml::reader::NsReader;
 use super::{malformed, position};
 use crate::report::ReadError;
 
+/// How many attributes one element may have.
+const ATTRIBUTES: usize = 256;
+/// How many namespaces may be declared around an element.
+const NAMESPACES: usize = 512;
 /// The most elements inside one another.
 const DEPTH: usize = 64;
 
@@ -16,6 +20,8 @@ pub(crate) struct Xml<'a> {
     text: &'a str,
     reader: NsReader<&'a [u8]>,
     depth: usize,
+    /// How many namespaces each element that is open declares.
+    declared: Vec<usize>,
     is_begun: bool,
     has_root: bool,
 }
@@ -45,7 +51,7 @@ impl<'a> Xml<'a> {
     pub(crate) fn new(text: &'a str) -> Self {
         let mut reader = NsReader::from_str(text);
         reader.config_mut().expand_empty_elements = true;
-        Self { text, reader, depth: 0, is_begun: false, has_root: false }
+        Self { text, reader, depth: 0, declared: Vec::new(), is_begun: false, has_root: false }
     }
 
     /// The outermost element.
@@ -127,6 +133,7 @@ impl<'a> Xml<'a> {
                 }
                 Event::End(_) => {
                     self.depth -= 1;
+                    self.declared.pop();
                     return Ok(Item::End);
                 }
                 Event::Text(text) => {
@@ -175,11 +182,23 @@ impl<'a> Xml<'a> {
         if self.depth > DEPTH {
             return Err(self.error(format!("more than {DEPTH} elements are inside one another")));
         }
-        let mut attributes = Vec::new();
-        for attribute in start.attributes() {
+        let mut attributes: Vec<(String, String)> = Vec::new();
+        // The reader's own check looks at every one before it; here they are few.
+        for attribute in start.attributes().with_checks(false) {
             let attribute = attribute.map_err(|error| self.error(error.to_string()))?;
+            if attributes.len() == ATTRIBUTES {
+                return Err(self.error(format!("an element has more than {ATTRIBUTES} attributes")));
+            }
             let value = attribute.unescape_value().map_err(|error| self.error(error.to_string()))?;
-            attributes.push((String::from_utf8_lossy(attribute.key.as_ref()).into_owned(), value.into_owned()));
+            let key = String::from_utf8_lossy(attribute.key.as_ref()).into_owned();
+            if attributes.iter().any(|(known, _)| *known == key) {
+                return Err(self.error("an element has an attribute twice"));
+            }
+            attributes.push((key, value.into_owned()));
+        }
+        self.declared.push(attributes.iter().filter(|(key, _)| key.starts_with("xmlns")).count());
+        if self.declared.iter().sum::<usize>() > NAMESPACES {
+            return Err(self.error(format!("more than {NAMESPACES} namespaces are declared at once")));
         }
         let name = String::from_utf8_lossy(start.local_name().as_ref()).into_owned();
         Ok(Element { namespace, name, attributes })

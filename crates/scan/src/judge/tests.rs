@@ -29,6 +29,7 @@ fn image() -> ImageFacts {
         digest: digest(manifest),
         config: Some(digest(config)),
         platform: Some(name.parse().expect("a platform")),
+        may_run: manifest != 4,
     };
     ImageFacts {
         names: vec!["registry.dev.example/payments/api".parse().expect("a repository")],
@@ -114,6 +115,16 @@ fn what_is_required_must_be_there_for_each_platform() {
     assert_eq!(why(&judge(&kind, vec![(INDEX, report(vec![]))])), ["no report of sbom"]);
     let grype = Report { format: Format::Grype, ..report(vec![]) };
     assert!(!judge(&one, vec![(INDEX, grype)]).is_accepted(), "another format is not the one");
+}
+
+#[test]
+fn what_an_index_calls_a_platform_exempts_nothing() {
+    let limit = rules(r#"{"required":["trivy"]}"#);
+    let mut image = image();
+    image.platforms[2].may_run = true;
+    let reports = [AMD64, ARM64].map(|subject| attached(&limit, subject, report(vec![])));
+    let verdict = limit.judge(&image, &reports, &Vec::new(), at());
+    assert_eq!(why(&verdict), ["no report of format trivy for unknown/unknown"]);
 }
 
 #[test]
@@ -257,6 +268,10 @@ fn limits_count_what_is_as_bad_or_worse_once() {
     let unfixed = Finding { fixed: None, ..finding("CVE-1", Severity::Critical) };
     assert!(judge(&fixed, vec![(INDEX, report(vec![unfixed]))]).is_accepted());
     assert!(!judge(&fixed, vec![(INDEX, found(&some))]).is_accepted());
+    // Who does not say that there is no fix may just not tell.
+    let unfixed = Finding { fixed: None, ..finding("CVE-1", Severity::Critical) };
+    let silent = Report { format: Format::CycloneDx, ..report(vec![unfixed]) };
+    assert!(!judge(&fixed, vec![(INDEX, silent)]).is_accepted());
 }
 
 #[test]
@@ -337,10 +352,20 @@ fn own_statements_count_and_carried_ones_if_it_is_said() {
     assert!(!verdict(&own, Some(not_affected()), None).is_accepted());
     let brought = verdict(&carried, Some(not_affected()), None);
     assert!(brought.is_accepted());
-    assert_eq!(brought.excused[0].by.to_string(), "VEX that came with it: vulnerable_code_not_present");
+    assert_eq!(
+        brought.excused[0].by.to_string(),
+        format!("VEX that came with it ({}): vulnerable_code_not_present", digest(99))
+    );
+    // That it is there can be asked for without believing it.
+    let there = rules(r#"{"required":["vex"]}"#);
+    assert!(judge(&there, vec![(INDEX, vex(not_affected()))]).is_accepted());
+    assert!(!judge(&there, vec![]).is_accepted());
     let of_site = verdict(&own, None, Some(not_affected()));
     assert!(of_site.is_accepted());
-    assert_eq!(of_site.excused[0].by.to_string(), "VEX of this site: vulnerable_code_not_present");
+    assert_eq!(
+        of_site.excused[0].by.to_string(),
+        format!("VEX of this site ({}): vulnerable_code_not_present", digest(98))
+    );
     // This site knows better, however old its word is.
     let affected = || says(Status::Affected, "pkg:deb/debian/openssl", &[], Some("2020-01-01T00:00:00Z"));
     let later = says(Status::NotAffected, "pkg:deb/debian/openssl", &[], Some(NOW));
@@ -405,5 +430,6 @@ fn what_cannot_matter_is_not_kept() {
     assert_eq!(carried.findings.values().sum::<u64>(), 2);
     let all = attached(&rules(r#"{"max":{"low":0,"unknown":0}}"#), INDEX, found);
     assert_eq!(all.report.findings.len(), 2);
-    assert!(all.weight() > 2 * 200 && all.weight() < 2000, "{}", all.weight());
+    assert!(all.weight() > 2 * 200 && all.weight() < 4000, "{}", all.weight());
+    assert!(carried.weight() >= 1024, "a report without findings is told of, too");
 }

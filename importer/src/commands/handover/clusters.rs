@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::config::{ClusterKind, HandoverConfig, Ignition, MergeDefault};
 use crate::error::Error;
+use crate::handover::HandOverError;
 use crate::handover::clusters::Wanted;
 use crate::handover::machine_config::Role;
 use crate::handover::platform::Platform;
@@ -52,6 +53,7 @@ impl ClusterArgs {
         let several = |given: Vec<PathBuf>, configured: &[PathBuf]| {
             if given.is_empty() { configured.to_vec() } else { given }
         };
+        self.check(configured)?;
         let kinds = if self.kinds.is_empty() { configured.kinds.clone() } else { self.kinds };
         let roles = if self.role.is_empty() { &configured.roles } else { &self.role };
         let roles = match roles.as_slice() {
@@ -69,5 +71,25 @@ impl ClusterArgs {
             registries_d: several(self.node_registries_d, &configured.registries_d),
             cosign_public_key: self.cosign_public_key,
         })
+    }
+
+    /// Whether every flag does something.
+    fn check(&self, configured: &HandoverConfig) -> Result<(), HandOverError> {
+        let kinds = if self.kinds.is_empty() { &configured.kinds } else { &self.kinds };
+        let (openshift, cosign) =
+            (kinds.contains(&ClusterKind::Openshift), kinds.contains(&ClusterKind::OpenshiftCosign));
+        let merges = self.merge_policy.is_some() || configured.merge_policy.is_some();
+        let judges = self.images_in_use.is_some() || configured.images_in_use.is_some();
+        let idle = [
+            (!self.role.is_empty() && !openshift, "--role", "--for openshift"),
+            (self.ignition.is_some() && !openshift, "--ignition", "--for openshift"),
+            (self.merge_default.is_some() && !merges, "--merge-default", "--merge-policy"),
+            (!self.node_registries_d.is_empty() && !judges, "--node-registries-d", "--images-in-use"),
+            (self.cosign_public_key.is_some() && !cosign, "--cosign-public-key", "--for openshift-cosign"),
+        ];
+        match idle.into_iter().find(|(is_idle, ..)| *is_idle) {
+            Some((_, flag, without)) => Err(HandOverError::NoEffect { flag, without }),
+            None => Ok(()),
+        }
     }
 }
