@@ -90,15 +90,9 @@ fn portieris(written: &BTreeSet<&str>) -> String {
 /// What image objects of OpenShift are told.
 pub fn annotations(report: &Report) -> String {
     format!(
-<<<<<<< HEAD
-        "\n{} is for OpenShift: with `sh`, and logged in as somebody who may\n\
-         annotate images, it tells the cluster's image objects what scanners said of them, and which must not run ({} digests, {} of\n\
-         them denied). Images that the cluster does not know are passed over: run it again when it has new ones.\n",
-=======
         "\n{} is for OpenShift: with `sh`, and logged in as somebody who may annotate images, it tells the\n\
-         cluster's image objects what scanners said of them, and which of them must not run ({} digests). Images that the\n\
-         cluster does not know are passed over: run it again when it has new ones.\n",
->>>>>>> work-a
+         cluster's image objects what scanners said of them, and which must not run ({} digests, {} of them denied).\n\
+         Images that the cluster does not know are passed over: run it again when it has new ones.\n",
         annotations::FILE,
         report.annotated,
         report.annotated_denied
