@@ -100,9 +100,7 @@ impl fmt::Display for Refused {
 
 /// What a run came to.
 struct Ran {
-    /// Where the image manifest is.
-    repository: Repository,
-    /// Its configuration.
+    /// The image manifest's configuration.
     config: Digest,
     ended: program::Ended,
     /// When it ended.
@@ -208,8 +206,7 @@ fn run_one(
             ended
         }
     };
-    let repository = client.repository().clone();
-    Ok(Some(Ran { repository, config, ended, at: Timestamp::now() }))
+    Ok(Some(Ran { config, ended, at: Timestamp::now() }))
 }
 
 impl Target<'_> {
@@ -227,10 +224,10 @@ fn judge(
     scanner: &Scanner,
     ran: &Ran,
 ) -> Result<RecordedScanner, Error> {
-    let Ran { repository, config, ended, at } = ran;
+    let Ran { config, ended, at } = ran;
     let (origin, production) = (placed.image.origin.repository(), &placed.production.repository);
     let facts = ImageFacts {
-        names: vec![origin.clone(), production.clone(), repository.clone()],
+        names: vec![origin.clone(), production.clone()],
         digest: platform.digest,
         platforms: vec![PlatformFacts {
             digest: platform.digest,
