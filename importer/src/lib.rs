@@ -140,6 +140,7 @@ pub fn receive(
         Stage::Production => {
             let production = production(site, &ledger, progress)?;
             git::settle(site, &ledger, When::Before, progress)?;
+            admit::registries_keep_signatures(site, &authenticated, progress)?;
             Some(production)
         }
         Stage::Staging | Stage::Held => None,
@@ -240,6 +241,7 @@ pub fn promote(
         let mut unlocked = None;
         if !overrides.is_empty() {
             unlocked = Some(production(site, ledger, progress)?);
+            registry_signatures::are_kept(site, wanted.iter().map(|(image, _)| &image.repository), progress)?;
             overrides.record(ledger, &asked.subject, progress)?;
         }
         let promoter = promoter.map(|key| key.states(ledger, &asked.subject, &wanted)).transpose()?;
