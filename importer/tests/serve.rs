@@ -344,7 +344,10 @@ fn folders_that_cannot_be_read_are_named_before_anything_is_served() {
         return;
     }
     let mut site = Site::new();
-    let serve = |site: &Site| run(&mut site.import(&["serve", "--listen", "127.0.0.1:0"]));
+    // Where nothing can be served, so that it ends in any case.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let serve = |site: &Site| run(&mut site.import(&["serve", "--listen", &address]));
     let (tree, releases) = (site.lookaside(), site.scratch("srv").join("releases"));
     serve(&site).expect_code(2).expect_stderr("sigstore: signatures cannot be read there");
     fs::create_dir_all(&tree).unwrap();
