@@ -65,7 +65,11 @@ BINDING = {
     "name": str, "subPath": str, "configMap": {"name": str}, "secret": {"secretName": str},
     "persistentVolumeClaim": {"claimName": str},
 }
-RUN = {"pipelineRef": {"name": str}, "params": [VALUE], "workspaces": [BINDING]}
+TEMPLATE = {
+    "serviceAccountName": str,
+    "podTemplate": {"securityContext": {"runAsUser": int, "runAsGroup": int, "fsGroup": int}},
+}
+RUN = {"pipelineRef": {"name": str}, "taskRunTemplate": TEMPLATE, "params": [VALUE], "workspaces": [BINDING]}
 METADATA = {"name": str, "generateName": str, "labels": dict}
 
 
@@ -119,6 +123,12 @@ def tekton(folder, parameters, workspaces):
         same(names(run[what]), names(outer[what]), f"{what} of the run")
     same([w["workspace"] for w in only["workspaces"]], names(outer["workspaces"]), "workspaces of the pipeline")
     same(names(only["workspaces"]), names(spec["workspaces"]), "workspaces of the task")
+    claims = {w["persistentVolumeClaim"]["claimName"] for w in run["workspaces"] if "persistentVolumeClaim" in w}
+    if len(claims) > 1:
+        fail(f"tekton: a default installation refuses a task with several volumes: {sorted(claims)}")
+    places = [w.get("subPath") for w in run["workspaces"] if "persistentVolumeClaim" in w]
+    if len(places) != len(set(places)):
+        fail("tekton: two workspaces in one place")
     same(names(outer["results"]), names(spec["results"]), "results")
 
     known = {f"workspaces.{w['name']}.path": workspaces.get(w["name"], "") for w in spec["workspaces"]}

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use commands::{check, keygen};
-use console::args::TalkArgs;
+use console::args::{TalkArgs, parse};
 use exporter::commands::{init, pack, plan, receipts, sign};
 
 /// Packs container images, with a signed manifest, into an encrypted bundle that a courier carries across an air gap.
@@ -30,7 +30,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = parse::<Cli>();
     cli.talk.start();
     let quiet = cli.talk.quiet;
     console::run("sealift-export", || match cli.command {

@@ -54,6 +54,27 @@ fn a_plan_says_what_would_be_packed_and_writes_nothing() {
 }
 
 #[test]
+fn a_variable_that_is_empty_counts_as_none() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    site.list_fixtures(&[API]);
+    let help = run(&mut site.export(&["plan", "--help"])).expect_code(0).stdout;
+    let variables: Vec<_> = help.split("[env: ").skip(1).filter_map(|rest| rest.split_once('=')).map(|v| v.0).collect();
+    assert!(variables.contains(&"SEALIFT_LABEL") && variables.contains(&"SEALIFT_ATTACH"), "{variables:?}");
+    let empty = || variables.iter().map(|name| (*name, "")).chain([("SEALIFT_LOG", "")]);
+    run(site.export(&["plan", "--sequence", "42"]).envs(empty())).expect_code(0);
+    run(site.export(&["pack", "--sequence", "42"]).arg("--output").arg(site.media()).envs(empty())).expect_code(0);
+    // What is given empty is not left out.
+    run(&mut site.export(&["plan", "--sequence", "42", "--label", ""])).expect_code(2);
+
+    let help = run(&mut site.import(&["receive", "--help"])).expect_code(0).stdout;
+    let variables = help.split("[env: ").skip(1).filter_map(|rest| rest.split_once('=')).map(|v| (v.0, ""));
+    run(site.import(&["receive"]).arg(site.media().join("payments-42")).envs(variables)).expect_code(0);
+}
+
+#[test]
 fn a_locked_plan_packs_what_it_saw_although_the_tag_has_moved() {
     if !need(Site::NEEDS) {
         return;

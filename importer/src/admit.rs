@@ -150,6 +150,17 @@ pub fn admit<'s>(
     Ok(admitted)
 }
 
+/// Whether production's registries keep signatures, if they are to: of the images that have a place there. Admission asks once more,
+/// and names what has none.
+///
+/// # Errors
+/// As [`registry_signatures::are_kept`].
+pub fn registries_keep_signatures(site: &Site, bundle: &Authenticated<'_>, progress: &Progress) -> Result<(), Error> {
+    let images = bundle.manifest.get().images.iter();
+    let places: Vec<TagRef> = images.filter_map(|image| destination(image, &bundle.rules.to).ok()).collect();
+    registry_signatures::are_kept(site, places.iter().map(|place| &place.repository), progress)
+}
+
 /// Admits images of a bundle that waits for its promotion: all of step 3 once more, by the rules of now. Its number was
 /// reserved when it was received.
 ///

@@ -819,6 +819,9 @@ pub enum Error {
     /// Signatures that are published and recorded.
     #[error("the signatures are not committed")]
     NotCommitted(#[source] crate::git::GitError),
+    /// Signatures that are published, recorded and committed.
+    #[error("the signatures are committed, and not pushed")]
+    NotPushed(#[source] crate::git::GitError),
     /// The ledger.
     #[error(transparent)]
     Ledger(#[from] ledger::Error),
@@ -855,6 +858,14 @@ pub enum Error {
     Serve {
         /// Where.
         address: std::net::SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// A folder of signatures, when serving begins.
+    #[error("{}: signatures cannot be read there", .path.display())]
+    ServedFolder {
+        /// The folder.
+        path: PathBuf,
         /// Why.
         source: io::Error,
     },

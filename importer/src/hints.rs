@@ -55,6 +55,7 @@ impl Explain for Error {
             | Error::ApproverThreshold { .. }
             | Error::NoStatement(_)
             | Error::TlsFile { .. }
+            | Error::ServedFolder { .. }
             | Error::SourceRef(_)
             | Error::NoPlatform { .. }
             | Error::LedgerCertificate { .. }
@@ -156,7 +157,7 @@ impl Explain for Error {
             | Error::Proof(_)
             | Error::Stdout(_) => Fault::Failed,
             Error::Git(e) => git_fault(e),
-            Error::NotCommitted(_) => Fault::Failed,
+            Error::NotCommitted(_) | Error::NotPushed(_) => Fault::Failed,
             Error::Registry(e) => commands::registry_fault(e),
             Error::Ledger(e) => ledger_fault(e),
         }
@@ -259,6 +260,7 @@ impl Explain for Error {
             }
             Error::SharedDestination { .. } => "give each stream destinations of its own",
             Error::Role(_) => "make another key with `sealift-import keygen`",
+            Error::Passphrase(e) if e.hint().is_some() => return e.hint(),
             Error::Passphrase(_) => {
                 "use --sign-passphrase-file or --identity-passphrase-file, SEALIFT_SIGN_PASSPHRASE or SEALIFT_IDENTITY_PASSPHRASE"
             }
@@ -421,7 +423,7 @@ impl Explain for Error {
                 "each line above that begins with REFUSED names the rule; have the image signed as that rule demands, or change the \
                  policy"
             }
-            Error::Git(e) | Error::NotCommitted(e) => return git_hint(e),
+            Error::Git(e) | Error::NotCommitted(e) | Error::NotPushed(e) => return git_hint(e),
             Error::Registry(e) => return commands::registry_hint(e),
             Error::Ledger(e) => return ledger_hint(e),
             Error::Audit(e) => return audit_hint(e),
@@ -432,6 +434,9 @@ impl Explain for Error {
             Error::OutputExists(_) => "choose another name, or move the file away",
             Error::Missing("a file for the ledger key's certificate") => {
                 "name it with `ledger: {certificate: FILE}` or --ledger-certificate"
+            }
+            Error::ServedFolder { .. } => {
+                "make the folder, and let the user that serves read it (mode 755); `receive` makes it like that"
             }
             Error::TlsFile { .. } => "give a certificate chain and its key, both in PEM",
             Error::Serve { .. } => "choose another address with --listen, or end what has it",

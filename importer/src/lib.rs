@@ -142,6 +142,7 @@ pub fn receive(
         Stage::Production => {
             let production = production(site, &ledger, progress)?;
             git::settle(site, &ledger, When::Before, progress)?;
+            admit::registries_keep_signatures(site, &authenticated, progress)?;
             Some(production)
         }
         Stage::Staging | Stage::Held => None,
@@ -243,6 +244,7 @@ pub fn promote(
         let mut unlocked = None;
         if !overrides.is_empty() {
             unlocked = Some(production(site, ledger, progress)?);
+            registry_signatures::are_kept(site, wanted.iter().map(|(image, _)| &image.repository), progress)?;
             overrides.record(ledger, &asked.subject, progress)?;
         }
         let promoter = promoter.map(|key| key.states(ledger, &asked.subject, &wanted)).transpose()?;

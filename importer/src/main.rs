@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use commands::check;
-use console::args::TalkArgs;
+use console::args::{TalkArgs, parse};
 use importer::commands::{
     approve, handover, init, inspect, keygen, ledger, promote, receipt, receive, reject, resign, serve, trust, verify,
     withdraw,
@@ -42,7 +42,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = parse::<Cli>();
     cli.talk.start();
     let quiet = cli.talk.quiet;
     console::run("sealift-import", || match cli.command {

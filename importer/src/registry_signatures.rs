@@ -10,6 +10,7 @@ use manifest_schema::{Digest, OutsideText, Reference, Repository};
 use registry::RepositoryClient;
 
 use crate::error::Error;
+use crate::site::Site;
 
 /// Whether all these registries keep signatures, if they are to. One that does, and is given none, is warned of.
 ///
@@ -32,6 +33,22 @@ pub fn check<'c>(
         }
     }
     Ok(())
+}
+
+/// Whether the registries of these repositories keep signatures, if they are to: before a run leaves anything behind.
+///
+/// # Errors
+/// As [`check`].
+pub fn are_kept<'r>(
+    site: &Site,
+    repositories: impl Iterator<Item = &'r Repository>,
+    progress: &Progress,
+) -> Result<(), Error> {
+    if !site.registry_signatures {
+        return Ok(());
+    }
+    let clients: Vec<_> = repositories.map(|repository| site.registries.repository(repository)).collect();
+    check(true, &clients, progress)
 }
 
 /// Gives the registry a signature, unless it keeps it.

@@ -94,6 +94,18 @@ fn digest(folder: &str) -> Option<Digest> {
 }
 
 impl Trees {
+    /// Whether all folders are there and can be read: later, what cannot be read is a 404, and looks as if nothing were signed.
+    ///
+    /// # Errors
+    /// [`Error::ServedFolder`] names the first that is not.
+    pub fn are_readable(&self) -> Result<(), Error> {
+        self.images.roots().into_iter().chain(&self.releases).try_for_each(|root| {
+            // The name in it takes the leave to search, too.
+            let read = std::fs::read_dir(root.join("."));
+            read.map(|_| ()).map_err(|source| Error::ServedFolder { path: root.clone(), source })
+        })
+    }
+
     /// What is there for a path.
     fn find(&self, path: &str) -> Option<Vec<u8>> {
         let has_hosts = matches!(self.images, LookasideConfig::PerHost(_));

@@ -4,7 +4,7 @@ mod places;
 mod production;
 mod roles;
 
-pub use places::{ProductionPlaces, Staging};
+pub use places::{ProductionPlaces, Staging, make_root};
 pub use production::Production;
 
 use std::collections::BTreeMap;

@@ -205,7 +205,7 @@ fn changes_of_somebody_else_are_refused_by_name_before_anything_is_signed() {
             vec!["resign"],
             vec!["withdraw", &image, "--reason", "CVE-2026-1"],
         ] {
-            let ran = repository.import(&command).expect_code(2).expect_stderr("the ledger says nothing of it: ");
+            let ran = repository.import(&command).expect_code(3).expect_stderr("the ledger says nothing of it: ");
             assert!(ran.stderr.contains(*name), "{number}: {name}\n{ran}");
         }
         assert_eq!((site.traces(), repository.there()), before, "{number}");
@@ -282,7 +282,7 @@ fn a_receive_that_was_killed_while_it_signed_ends_in_one_commit() {
     // With another signature among them, they do not.
     let another = repository.path.join(TREE).join(repository.folder()).join("signature-2");
     fs::write(&another, repository.signature_by(&Key::new(&repository.site.import_dir(), "foreign"))).unwrap();
-    repository.site.receive(&bundle, &[]).expect_code(2).expect_stderr("signature-2");
+    repository.site.receive(&bundle, &[]).expect_code(3).expect_stderr("signature-2");
     fs::remove_file(&another).unwrap();
     repository.site.receive(&bundle, &[]).expect_code(0);
     assert_eq!(repository.commits(), ["Import payments-1: 3 signatures"]);
@@ -321,11 +321,11 @@ fn what_resign_adds_and_withdraw_removes_is_committed_and_what_stays_moves_up() 
     fs::remove_file(&lock).unwrap();
     // What nobody has withdrawn does not go with it.
     fs::remove_dir_all(&folder).unwrap();
-    repository.import(&["resign"]).expect_code(2).expect_stderr("signature-2");
+    repository.import(&["resign"]).expect_code(3).expect_stderr("signature-2");
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join("signature-1"), &kept).unwrap();
     repository.import(&["resign"]).expect_code(0);
-    assert_eq!(repository.commits().last().unwrap(), "Withdraw 3 images");
+    assert_eq!(repository.commits().last().unwrap(), "Withdraw 1 image");
     let message = repository.message();
     assert!(message.contains("Sealift-Reason: CVE-2026-1\\u{a}Sealift-Entry: 1\n"), "{message}");
     assert!(message.contains(&format!("Sealift-Image: {image}@{}\n", digest(&fixtures(), API))), "{message}");
@@ -361,7 +361,7 @@ fn a_withdrawal_that_was_interrupted_is_one_commit_once_it_has_ended() {
     repository.import(&["resign"]).expect_code(0);
     assert_eq!(repository.commits().len(), 1, "not yet");
     repository.import(&["withdraw", &image, "--reason", "again"]).expect_code(0);
-    assert_eq!(repository.commits()[1..], ["Withdraw 3 images"]);
+    assert_eq!(repository.commits()[1..], ["Withdraw 1 image"]);
     assert_eq!((repository.committed(), repository.state()), (vec![], String::new()));
 }
 
@@ -383,7 +383,7 @@ fn a_promotion_is_a_commit_and_what_waits_is_none() {
     fs::write(&lock, "").unwrap();
     fs::create_dir_all(repository.path.join(TREE)).unwrap();
     fs::write(repository.path.join(TREE).join("notes"), "mine").unwrap();
-    repository.import(&["promote", "payments-1"]).expect_code(2).expect_stderr("sigstore/notes");
+    repository.import(&["promote", "payments-1"]).expect_code(3).expect_stderr("sigstore/notes");
     assert_eq!(repository.site.production.tags().len(), 0);
     fs::remove_file(repository.path.join(TREE).join("notes")).unwrap();
     let ran = repository.import(&["promote", "payments-1"]).expect_code(1);
@@ -494,6 +494,7 @@ fn each_import_has_a_branch_at_a_remote_repository_and_one_that_is_down_is_pushe
     for _ in 0..2 {
         let ran = repository.site.receive(&bundle, &[]).expect_code(1).expect_stderr("`git push` failed");
         assert!(ran.stderr.contains("published and recorded; its signatures are not committed and pushed"), "{ran}");
+        assert!(ran.stderr.contains("the signatures are committed, and not pushed"), "{ran}");
     }
     assert_eq!(repository.commits().len(), 1);
     repository.site.receive(&repository.site.packed(2), &[]).expect_code(1).expect_stderr("warning: ");
@@ -556,6 +557,9 @@ fn a_repository_that_cannot_take_a_commit_is_refused_before_anything_is_publishe
         repository.site.import["production"]["lookaside_git"] = settings;
         refused(&repository, says);
     }
+    // git says that over several lines, some of them empty.
+    let ran = repository.site.receive(&bundle, &[]).expect_code(2);
+    assert!(ran.stderr.contains("Please tell me who you are") && !ran.stderr.contains("; ;"), "{ran}");
     repository.site.import["production"] = good.clone();
     repository.site.import["production"]["lookaside"] = json!("sigstore/");
     refused(&repository, "expected a folder in a git working tree");

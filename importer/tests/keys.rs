@@ -74,13 +74,17 @@ fn passphrases_come_from_a_file_or_the_environment() {
     site.import["production"]["sign"]["key"] = "keys/production.secret.asc".into();
 
     // No terminal, no file, no variable; a wrong one.
-    site.pack(42, &[]).expect_code(2).expect_stderr("a passphrase for");
+    site.pack(42, &[]).expect_code(2).expect_stderr("a passphrase for").expect_stderr("SEALIFT_SIGN_PASSPHRASE_FILE");
     fs::create_dir(site.export_dir().join("out")).unwrap();
     let pack = ["pack", "--sequence", "42", "--output", "out"];
     run(site.export(&pack).env("SEALIFT_SIGN_PASSPHRASE", "wrong")).expect_code(2).expect_stderr("wrong passphrase");
     run(site.export(&pack).env("SEALIFT_SIGN_PASSPHRASE", "correct horse")).expect_code(0);
     let bundle = site.export_dir().join("out/payments-42");
 
+    // Which one, if there are several.
+    site.receive(&bundle, &[]).expect_code(2).expect_stderr("SEALIFT_IDENTITY_PASSPHRASE_FILE");
+    let ran = run(site.import(&["receive"]).arg(&bundle).env("SEALIFT_IDENTITY_PASSPHRASE", "correct horse"));
+    ran.expect_code(2).expect_stderr("SEALIFT_SIGN_PASSPHRASE_FILE");
     fs::write(site.import_dir().join("passphrase"), "correct horse\n").unwrap();
     site.import["production"]["sign"]["passphrase_file"] = "passphrase".into();
     let ran = run(site.import(&["receive"]).arg(&bundle).env("SEALIFT_IDENTITY_PASSPHRASE", "wrong"));

@@ -109,6 +109,9 @@ fn a_registry_without_the_extension_is_refused_before_anything_is_pushed() {
     let says = format!("{host} keeps no signatures");
     site.receive(&bundle, &["--registry-signatures"]).expect_code(2).expect_stderr(&says);
     site.receive(&bundle, &["--registry-signatures", "--dry-run"]).expect_code(2).expect_stderr(&says);
+    // Nor does anything pass in a run that cannot start.
+    let allowed = ["--registry-signatures", "--override", "withdrawn", "--reason", "a trial"];
+    site.receive(&bundle, &allowed).expect_code(2).expect_stderr(&says);
     assert_eq!((site.traces(), acts(&site)), before);
     assert!(site.production.uploaded_blobs().is_empty());
     site.receive(&bundle, &[]).expect_code(0);
@@ -126,6 +129,14 @@ fn a_registry_without_the_extension_is_refused_before_anything_is_pushed() {
     site.receive(&site.packed(1), &[]).expect_code(0);
     import(&site, &["promote", "payments-1"]).expect_code(0);
     assert_eq!(kept(&site, &modern), tree(&site));
+    let (mut site, _staging) = Site::staged();
+    site.receive(&site.packed(1), &[]).expect_code(0);
+    site.import["production"]["registry_signatures"] = true.into();
+    let before = acts(&site);
+    let says = format!("{} keeps no signatures", site.production.host());
+    let command = ["promote", "payments-1", "--override", "scan", "--reason", "a trial"];
+    import(&site, &command).expect_code(2).expect_stderr(&says);
+    assert_eq!(acts(&site), before);
 }
 
 #[test]

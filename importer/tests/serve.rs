@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::process::{Child, ChildStderr, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use manifest_schema::Reference;
@@ -294,6 +294,7 @@ fn it_ends_when_it_is_told_to_and_says_when_it_cannot_begin() {
         return;
     }
     let site = Site::new();
+    fs::create_dir_all(site.lookaside()).unwrap();
     let mut server = Server::start(&site, &[]);
     let taken = server.url.strip_prefix("http://").unwrap().to_string();
     run(&mut site.import(&["serve", "--listen", &taken]))
@@ -303,4 +304,57 @@ fn it_ends_when_it_is_told_to_and_says_when_it_cannot_begin() {
     let mut kill = testkit::command("kill", &site.scratch("kill"));
     testkit::run_ok(kill.args(["-TERM", &server.child.id().to_string()]));
     assert!(server.child.wait().unwrap().success());
+}
+
+/// A command under a umask that lets nobody else read.
+fn umask(command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "umask 077; exec \"$0\" \"$@\""]).arg(command.get_program()).args(command.get_args());
+    shell.current_dir(command.get_current_dir().unwrap()).env_clear();
+    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell
+}
+
+#[test]
+fn what_receive_makes_can_be_served_by_another_user() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let parent = site.scratch("srv");
+    let (tree, releases) = (parent.join("sealift/sigstore"), parent.join("sealift/releases"));
+    site.import["production"]["lookaside"] = json!(tree);
+    site.import["production"]["release_signatures"] = json!(releases);
+    let bundle = site.packed(1);
+    run(umask(&site.import(&["receive"])).arg(&bundle)).expect_code(0);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    for folder in [&parent.join("sealift"), &tree, &tree.join("payments"), &releases] {
+        assert_eq!(mode(folder), 0o755, "{}", folder.display());
+    }
+    assert_eq!(mode(&tree.join(&path(&site)[1..])), 0o644);
+    // What was there stays as it is.
+    fs::set_permissions(&tree, fs::Permissions::from_mode(0o750)).unwrap();
+    run(umask(&site.import(&["receive"])).arg(site.packed(2))).expect_code(0);
+    assert_eq!(mode(&tree), 0o750);
+}
+
+#[test]
+fn folders_that_cannot_be_read_are_named_before_anything_is_served() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    // Where nothing can be served, so that it ends in any case.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let serve = |site: &Site| run(&mut site.import(&["serve", "--listen", &address]));
+    let (tree, releases) = (site.lookaside(), site.scratch("srv").join("releases"));
+    serve(&site).expect_code(2).expect_stderr("sigstore: signatures cannot be read there");
+    fs::create_dir_all(&tree).unwrap();
+    drop(Server::start(&site, &[]));
+    site.import["production"]["release_signatures"] = json!(releases);
+    serve(&site).expect_code(2).expect_stderr(&format!("{}: signatures cannot be read there", releases.display()));
+    // A file is no folder.
+    fs::write(&releases, "").unwrap();
+    serve(&site).expect_code(2).expect_stderr("mode 755");
 }

@@ -199,6 +199,7 @@ impl Explain for Error {
                 Some("name another folder with --statements".into())
             }
             Error::KeyExists(_) => Some("choose another folder, or move the file away".into()),
+            Error::Passphrase(e) if e.hint().is_some() => e.hint(),
             Error::Passphrase(_) => Some(
                 "name a passphrase file or set the variable that --help names for it; new keys can do with --no-passphrase".into(),
             ),

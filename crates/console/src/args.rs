@@ -3,8 +3,24 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args};
+use clap::builder::Resettable;
+use clap::{ArgAction, Args, Command, Parser};
 use tracing_subscriber::EnvFilter;
+
+/// Reads the command line. A variable that is empty counts as one that is not set: pipelines set one for each parameter, also if
+/// nobody has filled it in.
+pub fn parse<C: Parser>() -> C {
+    let matches = without_empty_variables(C::command()).get_matches();
+    C::from_arg_matches(&matches).unwrap_or_else(|e| e.format(&mut C::command()).exit())
+}
+
+fn without_empty_variables(command: Command) -> Command {
+    let command = command.mut_args(|arg| match arg.get_env().and_then(std::env::var_os) {
+        Some(value) if value.is_empty() => arg.env(Resettable::Reset),
+        _ => arg,
+    });
+    command.mut_subcommands(without_empty_variables)
+}
 
 /// How much to say.
 #[derive(Debug, Clone, Args)]
@@ -26,7 +42,8 @@ impl TalkArgs {
             2 => "debug,ureq=info,rustls=info",
             _ => "trace",
         };
-        let filter = EnvFilter::try_from_env("SEALIFT_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+        let given = std::env::var("SEALIFT_LOG").ok().filter(|text| !text.is_empty());
+        let filter = given.and_then(|text| EnvFilter::try_new(text).ok()).unwrap_or_else(|| EnvFilter::new(level));
         let _ = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_writer(std::io::stderr)

@@ -30,6 +30,8 @@ pub enum PassphraseError {
     NoTerminal {
         /// What it is for.
         what: String,
+        /// The environment variable that it may be in; none if empty.
+        variable: &'static str,
     },
     /// The prompt failed.
     #[error("the passphrase cannot be read from the terminal")]
@@ -42,6 +44,18 @@ pub enum PassphraseError {
     Empty,
 }
 
+impl PassphraseError {
+    /// What to do next, if it is known which passphrase it is.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoTerminal { variable, .. } if !variable.is_empty() => {
+                Some(format!("name a file whose first line it is with {variable}_FILE, or put it into {variable}"))
+            }
+            _ => None,
+        }
+    }
+}
+
 impl PassphraseSource {
     /// Gets the passphrase of something that exists: file, environment, prompt, in this order.
     ///
@@ -50,7 +64,7 @@ impl PassphraseSource {
     pub fn get(&self, what: &str) -> Result<SecretString, PassphraseError> {
         match self.given()? {
             Some(passphrase) => Ok(passphrase),
-            None => prompt(&format!("Passphrase for {what}: "), what),
+            None => prompt(&format!("Passphrase for {what}: "), what, self.variable),
         }
     }
 
@@ -82,17 +96,17 @@ pub fn new_passphrase(source: &PassphraseSource, what: &str) -> Result<SecretStr
     if let Some(passphrase) = source.given()? {
         return Ok(passphrase);
     }
-    let first = prompt(&format!("New passphrase for {what}: "), what)?;
-    let second = prompt("The same again: ", what)?;
+    let first = prompt(&format!("New passphrase for {what}: "), what, source.variable)?;
+    let second = prompt("The same again: ", what, source.variable)?;
     if first.expose_secret() != second.expose_secret() {
         return Err(PassphraseError::Differ);
     }
     Ok(first)
 }
 
-fn prompt(text: &str, what: &str) -> Result<SecretString, PassphraseError> {
+fn prompt(text: &str, what: &str, variable: &'static str) -> Result<SecretString, PassphraseError> {
     if !std::io::stderr().is_terminal() && !std::io::stdin().is_terminal() {
-        return Err(PassphraseError::NoTerminal { what: what.into() });
+        return Err(PassphraseError::NoTerminal { what: what.into(), variable });
     }
     let entered = rpassword::prompt_password(text).map_err(PassphraseError::Prompt)?;
     if entered.is_empty() { Err(PassphraseError::Empty) } else { Ok(entered.into()) }

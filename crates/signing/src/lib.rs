@@ -54,7 +54,7 @@ pub use error::Error;
 pub use fetch::{FetchSignaturesError, FetchSmall, fetch_release_signatures, fetch_signatures};
 pub use fingerprint::{Fingerprint, FingerprintError};
 pub use generate::{Algorithm, GeneratedKey, KeyRequest, generate};
-pub use lookaside::{Lookaside, LookasideError};
+pub use lookaside::{Lookaside, LookasideError, make_readable};
 pub use packets::join_signatures;
 pub use policy::{
     Demand, ImagePolicy, KeyFile, KeySource, Moved, MovedIdentity, PolicyError, PolicyImage, PolicyName, PolicyVerdict,

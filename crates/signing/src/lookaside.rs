@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -287,7 +288,7 @@ impl Lookaside {
         const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
         let mut path = self.root.clone();
         if create {
-            std::fs::create_dir_all(&path).map_err(|source| LookasideError::Io {
+            make_readable(&path).map_err(|source| LookasideError::Io {
                 path: path.clone(),
                 what: "cannot be made",
                 source,
@@ -317,6 +318,24 @@ impl Lookaside {
         }
         Ok(Some(directory))
     }
+}
+
+/// Makes a directory and those above it, as far as they are not there. A web server must be able to read them, whatever this
+/// process's umask.
+///
+/// # Errors
+/// If one cannot be made, or is something else.
+pub fn make_readable(path: &Path) -> io::Result<()> {
+    let missing: Vec<_> = path.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).collect();
+    for directory in missing.into_iter().rev() {
+        match std::fs::create_dir(directory) {
+            Ok(()) => std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755))?,
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e),
+        }
+    }
+    // Another process may have made it, or something else in its place.
+    std::fs::create_dir_all(path)
 }
 
 /// Waits for a directory's lock.

@@ -58,6 +58,7 @@ impl Serve {
             true => Trees { images: config.staging.ok_or(Error::NoStaging)?.lookaside, releases: None },
             false => Trees { images: config.production.lookaside, releases: config.production.release_signatures },
         };
+        trees.are_readable()?;
         let tls = match (&self.tls_certificate, &self.tls_key) {
             (Some(certificate), Some(key)) => Some(tls(certificate, key)?),
             _ => None,

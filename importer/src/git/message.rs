@@ -38,7 +38,9 @@ impl Message {
             }
             Some(Act::Withdrawn(withdrawn)) => {
                 let images: BTreeSet<_> = withdrawn.images.iter().map(|i| image(&i.reference, &i.digest)).collect();
-                let what = format!("Withdraw {}", count(images.len(), "image"));
+                // An image has a digest for its index and one for each platform.
+                let references: BTreeSet<_> = withdrawn.images.iter().map(|i| &i.reference).collect();
+                let what = format!("Withdraw {}", count(references.len(), "image"));
                 (what, vec![("Reason", withdrawn.reason.escaped().to_string())], "withdrawn".into(), images)
             }
             _ => return Err(GitError::Entry(entry).into()),

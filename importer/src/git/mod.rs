@@ -22,10 +22,10 @@ use console::Progress;
 use ledger::{EntryNumber, Ledger};
 
 use crate::error::Error;
-use crate::site::Site;
+use crate::site::{Site, make_root};
 use changes::{Change, Tree};
 use message::Message;
-use program::{Commit, Git, PushTo};
+use program::{Commit, Git, PUSH, PushTo};
 
 /// When missing commits are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +50,7 @@ struct Repository {
 pub fn settle(site: &Site, ledger: &Ledger, when: When, progress: &Progress) -> Result<(), Error> {
     let Some(settings) = site.git() else { return Ok(()) };
     match (settle_as(settings, site, ledger, when, progress), when) {
+        (Err(Error::Git(e @ GitError::Failed { what: PUSH, .. })), When::After) => Err(Error::NotPushed(e)),
         (Err(Error::Git(e)), When::After) => Err(Error::NotCommitted(e)),
         (result, _) => result,
     }
@@ -64,7 +65,7 @@ fn settle_as(
 ) -> Result<(), Error> {
     let mut repositories: BTreeMap<PathBuf, Repository> = BTreeMap::new();
     for (host, root) in site.signature_trees()? {
-        std::fs::create_dir_all(root).map_err(|source| Error::LookasideRoot { path: root.into(), source })?;
+        make_root(root)?;
         let git = Git::around(root, settings.author.as_ref())?;
         let tree = Tree { host: host.into(), prefix: git.prefix(root)? };
         let top = git.top().to_path_buf();

@@ -41,6 +41,9 @@ const PASSED_ON: [&str; 10] = [
 /// Commits that another repository does not have yet: below it a reference for each branch there.
 const TO_PUSH: &str = "refs/sealift/to-push/";
 
+/// The command that pushes.
+pub(super) const PUSH: &str = "push";
+
 /// The name of content, a tree or a commit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Id(String);
@@ -292,7 +295,7 @@ impl Git {
             let (id, name, branch) = parts.ok_or_else(|| self.unexpected("for-each-ref"))?;
             // After a rebase the commit that was noted is not the one that is checked out.
             let from = if to == PushTo::BranchOfEach { id } else { "HEAD" };
-            self.output("push", &["--quiet", "--", remote, &format!("{from}:refs/heads/{branch}")], b"")?;
+            self.output(PUSH, &["--quiet", "--", remote, &format!("{from}:refs/heads/{branch}")], b"")?;
             self.output("update-ref", &["-d", name, id], b"")?;
             progress.say(format_args!("pushed to {branch}"));
         }
@@ -365,7 +368,8 @@ impl Git {
 /// What a program said that failed; of several lines the last ones matter as much as the first.
 fn says(output: &Output) -> OutsideText {
     let text = String::from_utf8_lossy(&output.stderr);
-    let text = text.trim().replace('\n', "; ");
+    let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let text = lines.join("; ");
     OutsideText::new(if text.is_empty() { output.status.to_string() } else { text })
 }
 

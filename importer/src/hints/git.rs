@@ -7,7 +7,6 @@ use crate::git::GitError;
 pub(super) fn git_fault(error: &GitError) -> Fault {
     match error {
         GitError::NoWorkingTree { .. }
-        | GitError::Foreign { .. }
         | GitError::Converted { .. }
         | GitError::Busy { .. }
         | GitError::NoIdentity { .. }
@@ -15,6 +14,8 @@ pub(super) fn git_fault(error: &GitError) -> Fault {
         | GitError::BranchName(_)
         | GitError::Author(_)
         | GitError::Remote(_) => Fault::Usage,
+        // Somebody has changed what clusters are to believe.
+        GitError::Foreign { .. } => Fault::Refused,
         GitError::Run(_)
         | GitError::Failed { .. }
         | GitError::Output { .. }

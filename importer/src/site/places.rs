@@ -119,9 +119,15 @@ impl Site {
 }
 
 pub(super) fn make_roots(lookaside: &LookasideConfig) -> Result<(), Error> {
-    lookaside.roots().into_iter().try_for_each(|root| {
-        std::fs::create_dir_all(root).map_err(|source| Error::LookasideRoot { path: root.clone(), source })
-    })
+    lookaside.roots().into_iter().try_for_each(|root| make_root(root))
+}
+
+/// Makes a folder for signatures, if it is not there.
+///
+/// # Errors
+/// [`Error::LookasideRoot`].
+pub fn make_root(root: &Path) -> Result<(), Error> {
+    signing::make_readable(root).map_err(|source| Error::LookasideRoot { path: root.into(), source })
 }
 
 fn root<'l>(lookaside: &'l LookasideConfig, registry: &str) -> Result<&'l Path, Error> {

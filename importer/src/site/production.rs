@@ -9,7 +9,7 @@ use signing::sigstore::{SigstoreKey, SigstoreSecretKey};
 use signing::{Certificates, Fingerprint, Lookaside, RoleConflict, SecretKey, Trust};
 
 use super::Site;
-use super::places::{ProductionPlaces, make_roots, tree};
+use super::places::{ProductionPlaces, make_root, make_roots, tree};
 use crate::access::{beside_key, to_ledger};
 use crate::config::LookasideConfig;
 use crate::error::Error;
@@ -51,6 +51,7 @@ impl Site {
         let key = file.unlock(self.now)?;
         // Now, and not when everything has been pushed.
         make_roots(&lookaside)?;
+        self.release_signatures.as_deref().map_or(Ok(()), make_root)?;
         let own = key.certificates();
         self.suits("production", &own)?;
         is_no_ledger_key(ledger, &own)?;
