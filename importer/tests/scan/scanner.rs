@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use testkit::{Ran, Site, command, need, run};
+use testkit::{Ran, Site, need, run};
 
 use super::{api, attached, recorded, trivy, write};
 
@@ -269,7 +269,7 @@ fn it_is_given_no_keys() {
     assert!(seen.contains("ROX_API_TOKEN=token") && seen.contains("PATH="), "{seen}");
     assert!(!seen.contains("secret"), "{seen}");
     // None but those that anything started here would have.
-    let here = run(command("ls", &site.scratch("home")).arg("/proc/self/fd")).expect_code(0).stdout;
+    let here = run(testkit::command("ls", &site.scratch("home")).arg("/proc/self/fd")).expect_code(0).stdout;
     assert_eq!(fs::read_to_string(files).unwrap(), here);
 }
 
