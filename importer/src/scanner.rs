@@ -19,6 +19,7 @@ mod plaintext;
 mod program;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::PathBuf;
 
 use console::Progress;
@@ -98,11 +99,13 @@ pub fn vet<'s>(site: &Site, complete: Complete<'s>, ledger: &Ledger, progress: &
     for placed in &admitted.placement.images {
         let mut said = Vec::new();
         for platform in placed.image.platforms.iter().filter(|_| !placed.is_skipped()) {
-            if !known.contains_key(&platform.digest) {
-                let found = scan_one(site, scanner, plaintext.as_ref(), &admitted, placed, platform, progress)?;
-                known.insert(platform.digest, found);
-            }
-            said.extend(known.get(&platform.digest).cloned().flatten());
+            let found = match known.entry(platform.digest) {
+                Entry::Occupied(found) => found.into_mut(),
+                Entry::Vacant(place) => {
+                    place.insert(scan_one(site, scanner, plaintext.as_ref(), &admitted, placed, platform, progress)?)
+                }
+            };
+            said.extend(found.clone());
         }
         if let Some(Said { record, refused: Some(why) }) = said.iter().find(|s| s.refused.is_some())
             && !is_overridden

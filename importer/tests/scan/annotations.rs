@@ -78,7 +78,7 @@ fn clusters_show_what_scanners_said_and_what_must_not_run() {
             .unwrap()
             .contains("openshift/image-annotations.sh is for OpenShift")
     );
-    let annotated = annotate(&site, &folder, &[image.clone()]);
+    let annotated = annotate(&site, &folder, std::slice::from_ref(&image));
     assert_eq!(annotated.keys().collect::<Vec<_>>(), [&image], "those that the cluster knows");
     let value: Value =
         serde_json::from_str(&annotated[&image]["quality.images.openshift.io/vulnerability.trivy"]).unwrap();
@@ -100,7 +100,7 @@ fn clusters_show_what_scanners_said_and_what_must_not_run() {
 
     let tag = format!("{}/payments/api:2.3.1", site.production.host());
     run(&mut site.import(&["withdraw", &tag, "--reason", "it isn't good"])).expect_code(0);
-    let annotated = annotate(&site, &hand_over(&site, "two"), &[image.clone()]);
+    let annotated = annotate(&site, &hand_over(&site, "two"), std::slice::from_ref(&image));
     assert_eq!(annotated[&image], BTreeMap::from([(DENY.to_string(), "true".to_string())]));
 }
 
@@ -113,13 +113,13 @@ fn images_of_a_rejected_bundle_must_not_run_unless_another_brought_them() {
     site.receive(&site.packed(1), &[]).expect_code(0);
     run(&mut site.import(&["reject", "payments-1", "--reason", "no"])).expect_code(0);
     let image = api().to_string();
-    let annotated = annotate(&site, &hand_over(&site, "one"), &[image.clone()]);
+    let annotated = annotate(&site, &hand_over(&site, "one"), std::slice::from_ref(&image));
     assert_eq!(annotated[&image][DENY], "true");
     super::write(&site, "trivy.json", &trivy(&api(), 1, &[]));
     site.release["attach"] = serde_json::json!(["trivy.json"]);
     site.receive(&site.packed(2), &[]).expect_code(0);
     run(&mut site.import(&["promote", "payments-2"])).expect_code(0);
-    let annotated = annotate(&site, &hand_over(&site, "two"), &[image.clone()]);
+    let annotated = annotate(&site, &hand_over(&site, "two"), std::slice::from_ref(&image));
     assert!(!annotated[&image].contains_key(DENY), "{annotated:?}");
     let value: Value =
         serde_json::from_str(&annotated[&image]["quality.images.openshift.io/vulnerability.trivy"]).unwrap();
