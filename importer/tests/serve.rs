@@ -349,7 +349,7 @@ fn folders_that_cannot_be_read_are_named_before_anything_is_served() {
     let address = taken.local_addr().unwrap().to_string();
     let serve = |site: &Site| run(&mut site.import(&["serve", "--listen", &address]));
     let (tree, releases) = (site.lookaside(), site.scratch("srv").join("releases"));
-    serve(&site).expect_code(2).expect_stderr("sigstore: signatures cannot be read there");
+    serve(&site).expect_code(2).expect_stderr("sigstore/: signatures cannot be read there");
     fs::create_dir_all(&tree).unwrap();
     drop(Server::start(&site, &[]));
     site.import["production"]["release_signatures"] = json!(releases);

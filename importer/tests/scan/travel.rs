@@ -101,7 +101,7 @@ fn a_report_finds_its_image_or_nothing_is_packed() {
     write(&site, "nameless.json", &nameless);
     for name in [busybox.clone(), format!("docker://{busybox}"), busybox.replace(":1.36", "")] {
         let to = attached_to(plan(&site, &format!("nameless.json={name}")).expect_code(0).json());
-        assert_eq!(to, [busybox.clone()], "{name}");
+        assert_eq!(to, std::slice::from_ref(&busybox), "{name}");
     }
     plan(&site, "nameless.json")
         .expect_code(2)
