@@ -178,7 +178,11 @@ fn changes_of_somebody_else_are_refused_by_name_before_anything_is_signed() {
     let (second, elsewhere) = (repository.folder().join("signature-2"), elsewhere.as_path());
     let names = |path: &Path| path.display().to_string();
     let (signature_name, second_name, elsewhere_name) = (names(&signature), names(&second), names(elsewhere));
-    let changes: [Change<'_>; 8] = [
+    // A signature of ours, where nodes do not look for it.
+    let recorded = fs::read(tree.join(&signature)).unwrap();
+    let unread_name = signature_name.replace("sha256=", "sha256:");
+    let changes: [Change<'_>; 9] = [
+        (&unread_name, Box::new(|| write(&tree.join(&unread_name), &recorded))),
         ("notes", Box::new(|| write(&tree.join("notes"), b"mine"))),
         (&signature_name, Box::new(|| write(&tree.join(&signature), b"changed"))),
         (&signature_name, Box::new(|| write(&tree.join(&signature), &ours))),
@@ -233,6 +237,15 @@ fn a_commit_that_failed_hides_nothing_and_the_same_command_makes_it() {
     assert_eq!(acts(site), ["created", "begun", "signing", "recorded"]);
     assert!(site.production.tags().contains_key(NAME));
     assert!(repository.commits().is_empty());
+    // Only files with the names of signatures are.
+    let (folder, beside) = (repository.path.join(TREE).join(repository.folder()), site.scratch("beside"));
+    let (signature, away) = (folder.join("signature-1"), beside.join("signature-1"));
+    fs::rename(&signature, folder.join("signature-01")).unwrap();
+    repository.import(&["resign"]).expect_code(2).expect_stderr("signature-01");
+    fs::rename(folder.join("signature-01"), &away).unwrap();
+    std::os::unix::fs::symlink(&away, &signature).unwrap();
+    repository.import(&["resign"]).expect_code(2).expect_stderr("signature-1");
+    fs::rename(&away, &signature).unwrap();
     fs::remove_file(&lock).unwrap();
     let ran = site.receive(&bundle, &[]).expect_code(0);
     assert!(ran.stdout.contains("already received"), "{ran}");
@@ -290,6 +303,100 @@ fn a_receive_that_was_killed_while_it_signed_ends_in_one_commit() {
 }
 
 #[test]
+fn only_what_an_interrupted_run_announced_is_its_own() {
+    if !need(NEEDS) {
+        return;
+    }
+    let mut repository = Repository::new();
+    let site = &mut repository.site;
+    // The same image elsewhere, and another one beside it.
+    site.list_api_as("payments/web", "1.0");
+    site.release["images"].as_array_mut().unwrap().push(format!("{}/payments/api:other", site.origin.host()).into());
+    site.origin.load_layout(&fixtures(), BUSYBOX, "payments/api", "other");
+    let bundle = site.packed(1);
+    let proxy = Proxy::before(&site.production);
+    site.import["streams"]["payments"]["to"][0]["to"] = format!("{}/payments", proxy.host()).into();
+    proxy.rule(Rule::new(Fault::status(403)).method("PUT").path("/manifests/2.3.1"));
+    site.receive(&bundle, &[]).expect_code(1);
+    assert_eq!(acts(site), ["created", "begun", "signing"]);
+    let another = repository.path.join(TREE).join(repository.folder()).join("signature-2");
+    let sign = |name: &str, of: &str| {
+        let reference: Reference = format!("{}/{name}", proxy.host()).parse().unwrap();
+        let digest = digest(&fixtures(), of);
+        repository.site.production_key.secret.sign_simple(&reference, &digest, Timestamp::now(), "test").unwrap()
+    };
+    for signature in [
+        sign(NAME, BUSYBOX),
+        sign("payments/api:other", API),
+        sign("payments/web:1.0", API),
+        sign("payments/api:9", API),
+    ] {
+        fs::write(&another, signature).unwrap();
+        repository.import(&["resign"]).expect_code(2).expect_stderr("signature-2");
+    }
+    fs::remove_file(&another).unwrap();
+    // What is about to be written is left alone.
+    fs::write(another.with_file_name(".signature.x"), "").unwrap();
+    repository.import(&["resign"]).expect_code(0);
+    proxy.clear();
+    repository.site.receive(&bundle, &[]).expect_code(0);
+    assert_eq!(repository.commits().len(), 1);
+}
+
+#[test]
+fn without_the_key_what_a_run_announced_is_left_alone_and_nothing_else() {
+    if !need(NEEDS) {
+        return;
+    }
+    let mut repository = Repository::new();
+    let site = &mut repository.site;
+    let proxy = Proxy::before(&site.production);
+    site.import["streams"]["payments"]["to"][0]["to"] = format!("{}/payments", proxy.host()).into();
+    site.list_fixtures(&[BUSYBOX]);
+    site.receive(&site.packed(1), &[]).expect_code(0);
+    site.list_fixtures(&[API]);
+    proxy.rule(Rule::new(Fault::status(403)).method("PUT").path("/manifests/2.3.1"));
+    site.receive(&site.packed(2), &[]).expect_code(1);
+    site.import["production"]["sign"]["key"] = "away.secret.asc".into();
+    let busybox = format!("{}/payments/busybox:1.36", proxy.host());
+    let elsewhere = Lookaside::path_for(repository.image().repository(), &blobs::sha256(b"x"));
+    let elsewhere = repository.path.join(TREE).join(elsewhere);
+    fs::create_dir(&elsewhere).unwrap();
+    fs::write(elsewhere.join("signature-1"), repository.signature_by(&repository.site.production_key)).unwrap();
+    let withdraw = ["withdraw", &busybox, "--reason", "CVE-2026-1"];
+    repository.import(&withdraw).expect_code(2).expect_stderr("signature-1");
+    fs::remove_dir_all(&elsewhere).unwrap();
+    repository.import(&withdraw).expect_code(0);
+    assert_eq!(repository.commits().len(), 2);
+}
+
+#[test]
+fn what_is_withdrawn_under_one_name_is_one_commit_and_does_not_stand_for_others() {
+    if !need(NEEDS) {
+        return;
+    }
+    let mut repository = Repository::new();
+    repository.site.list_api_as("payments/api", "alias");
+    repository.site.list_api_as("payments/web", "1.0");
+    repository.site.receive(&repository.site.packed(1), &[]).expect_code(0);
+    let host = repository.site.production.host().to_string();
+    let withdraw = |name: &str| {
+        repository.import(&["withdraw", &format!("{host}/{name}"), "--reason", "a mistake"]).expect_code(0);
+        assert!(repository.commits().last().unwrap().starts_with("Withdraw "), "{:?}", repository.commits());
+        assert_eq!(repository.state(), "");
+    };
+    let by_hand = repository.path.join(TREE).join(repository.folder()).join("signature-1");
+    withdraw("payments/web:1.0");
+    fs::remove_file(&by_hand).unwrap();
+    repository.import(&["resign"]).expect_code(2).expect_stderr("signature-1");
+    repository.git(&["checkout", "--quiet", "--", "."]);
+    withdraw("payments/api:alias");
+    // Its content is as it was committed.
+    fs::set_permissions(&by_hand, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    repository.import(&["resign"]).expect_code(2).expect_stderr("signature-1");
+}
+
+#[test]
 fn what_resign_adds_and_withdraw_removes_is_committed_and_what_stays_moves_up() {
     if !need(NEEDS) {
         return;
@@ -305,13 +412,18 @@ fn what_resign_adds_and_withdraw_removes_is_committed_and_what_stays_moves_up() 
     repository.git(&["add", TREE]);
     repository.git(&["commit", "--quiet", "-m", "By hand"]);
 
-    Key::new(&repository.site.import_dir(), "second");
+    let second = Key::new(&repository.site.import_dir(), "second");
     repository.site.import["production"]["sign"]["key"] = "second.secret.asc".into();
     let files = repository.there().len() - 1;
     repository.import(&["resign"]).expect_code(0);
     assert_eq!(repository.commits().last().unwrap(), &format!("Sign payments-1 again: {files} signatures"));
     assert!(repository.message().contains(&format!("Sealift-Entry: {}", repository.last_entry())));
     assert_eq!((repository.committed(), repository.state()), (repository.there(), String::new()));
+
+    // What was signed again has ended: one more by the same key is somebody else's.
+    fs::write(folder.join("signature-4"), repository.signature_by(&second)).unwrap();
+    repository.import(&["resign"]).expect_code(2).expect_stderr("signature-4");
+    fs::remove_file(folder.join("signature-4")).unwrap();
 
     let image = repository.image().to_string();
     let before = repository.there();
@@ -534,6 +646,26 @@ fn each_import_has_a_branch_at_a_remote_repository_and_one_that_is_down_is_pushe
 }
 
 #[test]
+fn the_branch_of_an_import_ends_with_it() {
+    if !need(NEEDS) {
+        return;
+    }
+    let mut repository = Repository::new();
+    let remote = repository.site.scratch("remote").join("signatures.git");
+    repository.site.import["production"]["lookaside_git"] =
+        json!({ "author": "Sealift <sealift@prod.example>", "remote": remote, "branch": "review/*" });
+    repository.site.receive(&repository.site.packed(1), &[]).expect_code(1);
+    repository.site.list_fixtures(&[BUSYBOX]);
+    repository.site.receive(&repository.site.packed(2), &[]).expect_code(1);
+    run_ok(repository.command().args(["init", "--quiet", "--bare"]).arg(&remote));
+    repository.import(&["resign"]).expect_code(0);
+    let heads = ["HEAD~1", "HEAD"].map(|commit| repository.git(&["rev-parse", commit]));
+    let mut list = repository.command();
+    let list = run_ok(list.arg("-C").arg(&remote).args(["for-each-ref", "--format=%(objectname)"])).stdout;
+    assert_eq!(list.lines().collect::<Vec<_>>(), heads);
+}
+
+#[test]
 fn a_repository_that_cannot_take_a_commit_is_refused_before_anything_is_published() {
     if !need(NEEDS) {
         return;
@@ -550,6 +682,7 @@ fn a_repository_that_cannot_take_a_commit_is_refused_before_anything_is_publishe
         (json!({ "author": "Sealift" }), "expected NAME <ADDRESS>"),
         (json!({ "remote": "--upload-pack=x" }), "is not a remote repository"),
         (json!({ "author": "S <s@x>", "remote": "origin", "branch": "a..b/*" }), "is not the name of a branch"),
+        (json!({ "author": "S <s@x>", "remote": "origin", "branch": "-x" }), "is not the name of a branch"),
         (json!({}), "git does not know who the author is"),
     ];
     run_ok(repository.command().args(["config", "user.useConfigOnly", "true"]));
@@ -571,10 +704,13 @@ fn a_repository_that_cannot_take_a_commit_is_refused_before_anything_is_publishe
     }
     let good = "* text=auto filter=lfs\nsignature-* -filter -ident -text -working-tree-encoding\n";
     repository.by_hand("production/.gitattributes", good);
-    let merge = repository.path.join(".git/MERGE_HEAD");
-    fs::write(&merge, repository.git(&["rev-parse", "HEAD"])).unwrap();
-    refused(&repository, "is in progress");
-    fs::remove_file(merge).unwrap();
+    let head = repository.git(&["rev-parse", "HEAD"]);
+    for name in ["MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "rebase-merge", "rebase-apply"] {
+        let path = repository.path.join(".git").join(name);
+        fs::write(&path, &head).unwrap();
+        refused(&repository, "is in progress");
+        fs::remove_file(path).unwrap();
+    }
     repository.git(&["checkout", "--quiet", "--detach"]);
     repository.site.import["production"]["lookaside_git"]["remote"] = json!("origin");
     refused(&repository, "no branch is checked out");

@@ -58,6 +58,16 @@ fn tree(site: &Site) -> Vec<(String, Vec<Vec<u8>>)> {
     found
 }
 
+/// Somebody else's signature of the image, which the registry is given.
+fn by_somebody_else(site: &Site, modern: &Modern) -> Vec<u8> {
+    let (image, key) = (digest(&fixtures(), API), Key::new(&site.scratch("keys"), "foreign"));
+    let name: manifest_schema::Reference = format!("{}/payments/api:2.3.1", modern.host()).parse().unwrap();
+    let signature = key.secret.sign_simple(&name, &image, manifest_schema::Timestamp::now(), "test").unwrap();
+    let client = registry::Registries::new(Config::default()).unwrap().repository(name.repository());
+    client.put_signature(&image, &signature).unwrap();
+    signature
+}
+
 #[test]
 fn the_registry_keeps_what_the_folder_has_and_clusters_read_it_there() {
     if !need(&[NEEDS, &["skopeo", "podman"]].concat()) {
@@ -150,10 +160,14 @@ fn what_was_not_given_is_told_and_given_later() {
     let warning = format!("warning: {} keeps signatures itself", modern.host());
     site.receive(&bundle, &[]).expect_code(0).expect_stderr(&warning);
     assert!(kept(&site, &modern).iter().all(|(_, signatures)| signatures.is_empty()));
+    // What it keeps of somebody else is none of ours.
+    let foreign = by_somebody_else(&site, &modern);
     site.import["production"]["registry_signatures"] = true.into();
     let before = site.traces().lookaside;
     import(&site, &["resign"]).expect_code(0);
-    assert_eq!(kept(&site, &modern), tree(&site));
+    let mut given = kept(&site, &modern);
+    given.iter_mut().for_each(|(_, signatures)| signatures.retain(|signature| *signature != foreign));
+    assert_eq!(given, tree(&site));
     assert_eq!(site.traces().lookaside, before, "the same signatures");
 
     // A registry that fails in between: the same command again gives the rest.
@@ -175,6 +189,7 @@ fn a_withdrawal_says_what_the_registry_does_not_give_up() {
     }
     let (site, modern) = site();
     site.receive(&site.packed(1), &[]).expect_code(0);
+    by_somebody_else(&site, &modern);
     let image = format!("{}/payments/api:2.3.1", modern.host());
     let ran = import(&site, &["withdraw", &image, "--reason", "CVE-2026-1"]).expect_code(0);
     assert!(ran.stdout.contains("3 signatures taken away"), "{ran}");
