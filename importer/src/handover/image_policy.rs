@@ -99,12 +99,13 @@ mod tests {
         let scope = |text: String| -> Scope { text.parse().expect("a scope") };
         let mut parts: Vec<Scope> = (0..300).map(|n| scope(format!("prod.example/{n}"))).collect();
         parts.extend(["registry/a", "registry:5000/a", "localhost/a", "localhost:5000/a"].map(|s| scope(s.into())));
-        let mirror = Mirror {
-            origin: scope("dev:5000/x".into()),
-            production: scope("prod.example/1".into()),
+        let mirror = |origin: &str, production: &str| Mirror {
+            origin: scope(origin.into()),
+            production: scope(production.into()),
             stream: "a".into(),
         };
-        let (files, left_out) = files(&key, &parts, &[mirror]);
+        let mirrors = [mirror("dev:5000/x", "prod.example/1"), mirror("dev.example/y", "prod:5000/1")];
+        let (files, left_out) = files(&key, &parts, &mirrors);
         assert_eq!(files.len(), 4, "{:?}", files.keys());
         let count = |name: &str| {
             let document: Value = serde_saphyr::from_slice(&files[name]).expect("YAML");
@@ -113,6 +114,6 @@ mod tests {
         assert_eq!(count("openshift/cluster-image-policy-production.yaml"), 256);
         assert_eq!(count("openshift/cluster-image-policy-production-2.yaml"), 300 + 2 - 256);
         let left_out: Vec<_> = left_out.iter().map(|left| left.scope.clone().expect("a scope")).collect();
-        assert_eq!(left_out, ["registry/a", "registry:5000/a", "dev:5000/x"]);
+        assert_eq!(left_out, ["registry/a", "registry:5000/a", "dev:5000/x", "dev.example/y"]);
     }
 }

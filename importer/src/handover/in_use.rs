@@ -213,7 +213,7 @@ mod tests {
             production: production.parse().expect("a scope"),
             stream: "a".into(),
         };
-        let mirrors = [mirror("dev.example", "prod.example/dev"), mirror("dev.example/x", "prod.example/y")];
+        let mirrors = [mirror("dev.example/x", "prod.example/y"), mirror("dev.example", "prod.example/dev")];
         let file = OutsideText::new("list");
         let read = |text: &str| -> Result<Vec<String>, String> {
             let lines = lines(text.as_bytes(), &file, &mirrors).map_err(|e| e.to_string())?;

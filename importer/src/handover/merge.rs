@@ -212,3 +212,35 @@ fn decides<'r>(docker: &'r BTreeMap<String, Value>, default: &'r Value, scope: &
     let found = outer.or_else(|| wildcards.max_by_key(|(name, _)| name.len())).map(|(_, rule)| rule);
     found.or_else(|| docker.get("")).unwrap_or(default)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_innermost_scope_decides_then_a_wildcard_then_the_whole() {
+        let anything = json!([{ "type": "insecureAcceptAnything" }]);
+        let mut docker = BTreeMap::from([
+            ("a.example".to_string(), anything.clone()),
+            ("a.example/x".to_string(), reject()),
+            ("*.example".to_string(), reject()),
+            ("*.b.example".to_string(), anything.clone()),
+            (String::new(), anything),
+        ]);
+        let refused =
+            |docker: &BTreeMap<String, Value>, scope: &str| accepts_nothing(decides(docker, &reject(), scope));
+        for (scope, is_refused) in [
+            ("a.example/x/y", true),
+            ("a.example/x:1", true),
+            ("a.example/xy", false),
+            ("a.example:5000/z", true),
+            ("c.example/z", true),
+            ("c.b.example:5000/z", false),
+            ("a.test/z", false),
+        ] {
+            assert_eq!(refused(&docker, scope), is_refused, "{scope}");
+        }
+        docker.remove("");
+        assert!(refused(&docker, "a.test/z"), "the default");
+    }
+}

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use base64::Engine;
 use ledger::{Act, EntryNumber, Ledger};
 use manifest_schema::Reference;
 use serde_json::{Value, json};
@@ -106,19 +107,30 @@ fn rules_of_an_earlier_hand_over_go_when_they_are_no_longer_said() {
     import(&site, &["withdraw", &image(&site, NAME), "--reason", "CVE-2026-1"]).expect_code(0);
     let pinned = image(&site, &format!("payments/api@{}", digest(&fixtures(), API)));
     let somebodys = image(&site, &format!("payments/api@sha256:{}", "ab".repeat(32)));
-    merged(&site, &file, &[]).expect_code(0);
+    let mirrored = ["--mirrors", "both", "--json"];
+    merged(&site, &file, &mirrored).expect_code(0);
     let mut nodes = policy(&site);
+    let at_origin = format!("{}/payments/api@{}", site.origin.host(), digest(&fixtures(), API));
+    let neighbours = image(&site, &format!("others/api@{}", digest(&fixtures(), API)));
     assert_eq!(nodes["transports"]["docker"][&pinned], reject());
-    nodes["transports"]["docker"][&somebodys] = reject();
+    assert_eq!(nodes["transports"]["docker"][&at_origin], reject());
+    let tagged = image(&site, &format!("payments/api:2.3.1@{}", digest(&fixtures(), API)));
+    for scope in [&somebodys, &neighbours, &tagged] {
+        nodes["transports"]["docker"][scope] = reject();
+    }
     fs::write(&file, nodes.to_string()).unwrap();
 
     // It may run again: the refusal goes, that of somebody else stays.
     let next = site.packed(2);
     site.receive(&next, &["--override", "withdrawn", "--reason", "the report was wrong"]).expect_code(0);
-    let report = merged(&site, &file, &["--json"]).expect_code(0).json();
-    assert!(report["merged"]["removed"].as_array().unwrap().contains(&json!(pinned)), "{report:#}");
+    let report = merged(&site, &file, &mirrored).expect_code(0).json();
+    let removed = report["merged"]["removed"].as_array().unwrap();
+    assert!(removed.contains(&json!(pinned)) && removed.contains(&json!(at_origin)), "{report:#}");
+    assert!(!removed.contains(&json!(somebodys)) && !removed.contains(&json!(neighbours)), "{report:#}");
     assert_eq!(policy(&site)["transports"]["docker"].get(&pinned), None);
-    assert_eq!(policy(&site)["transports"]["docker"][&somebodys], reject());
+    for scope in [&somebodys, &neighbours, &tagged] {
+        assert_eq!(policy(&site)["transports"]["docker"][scope], reject());
+    }
     node(&site).takes(&pinned).expect_code(0);
 
     // What a mapping brought that is no longer there is refused, although the platform's own rule around it accepts.
@@ -136,9 +148,23 @@ fn a_rule_of_others_does_not_decide_about_production() {
     }
     let site = Site::new();
     let ours = image(&site, "payments");
-    let other = json!([{ "type": "signedBy", "keyType": "GPGKeys", "keyPath": "/etc/pki/other.asc" }]);
+    let signed_by = |path: String| json!([{ "type": "signedBy", "keyType": "GPGKeys", "keyPath": path }]);
+    let other = signed_by("/etc/pki/other.asc".into());
+    // Neither a file elsewhere nor one that is not named by its digest is one of a hand-over.
+    let elsewhere = signed_by(format!("/etc/pki/{}.asc", "ab".repeat(32)));
+    let unnamed = signed_by(format!("{}/keys/other.asc", folder(&site).display()));
+    // Nor is every key in the file itself.
+    let foreign = Key::new(&site.scratch("keys"), "foreign");
+    let data = base64::engine::general_purpose::STANDARD.encode(fs::read(foreign.certificate_file).unwrap());
+    let inside = json!([{ "type": "signedBy", "keyType": "GPGKeys", "keyData": data }]);
     for scope in [&ours, &format!("{ours}/api"), &format!("{ours}/api:1"), &format!("{ours}:1")] {
-        for (rule, kind) in [(anything(), "insecureAcceptAnything"), (other.clone(), "signedBy")] {
+        for (rule, kind) in [
+            (&anything(), "insecureAcceptAnything"),
+            (&other, "signedBy"),
+            (&elsewhere, "signedBy"),
+            (&unnamed, "signedBy"),
+            (&inside, "signedBy"),
+        ] {
             let file = present(&site, &reject(), &json!({ scope: rule }));
             let ran = merged(&site, &file, &[]).expect_code(2);
             ran.expect_stderr(&format!("docker scope `{scope}`: ")).expect_stderr(&format!("({kind})"));
@@ -167,7 +193,8 @@ fn what_becomes_of_a_default_that_accepts_must_be_said() {
             .expect_code(2)
             .expect_stderr("what it does not name is accepted")
             .expect_stderr("--merge-default reject");
-        merged(&site, &file, &["--merge-default", "reject"]).expect_code(0);
+        let closed = merged(&site, &file, &["--merge-default", "reject"]).expect_code(0);
+        assert!(!closed.stderr.contains("any image of a registry"), "{closed}");
         node(&site).refuses(&elsewhere);
         node(&site).takes(&image(&site, NAME)).expect_code(0);
         let kept = merged(&site, &file, &["--merge-default", "keep"]).expect_code(0);
@@ -176,6 +203,11 @@ fn what_becomes_of_a_default_that_accepts_must_be_said() {
         site.production.load_layout(&fixtures(), API, "payments/api", "9");
         node(&site).refuses(&image(&site, "payments/api:9"));
     }
+    // It decides about more than registries.
+    let file = present(&site, &anything(), &json!({ "": reject() }));
+    merged(&site, &file, &[]).expect_code(2).expect_stderr("what it does not name is accepted");
+    merged(&site, &file, &["--merge-default", "reject"]).expect_code(0);
+    assert_eq!(policy(&site)["default"], reject());
 }
 
 #[test]
@@ -229,10 +261,12 @@ fn platform_scopes_are_accepted_by_their_own_keys() {
     handover(&site, &[]).expect_code(0);
     assert_eq!(policy(&site), by_flag);
     // Not for names of production, and not without a key.
-    for name in ["payments", "payments/api"] {
-        let flag = format!("{}={file}", image(&site, name));
-        handover(&site, &["--platform-scope", &flag]).expect_code(2).expect_stderr("where production's keys decide");
+    for part in ["payments", "payments/api"] {
+        let part = format!("{}={file}", image(&site, part));
+        handover(&site, &["--platform-scope", &part]).expect_code(2).expect_stderr("where production's keys decide");
     }
+    let nothing = format!("{scope}=");
+    handover(&site, &["--platform-scope", &nothing]).expect_code(2).expect_stderr("expected SCOPE=FILE");
     handover(&site, &["--platform-scope", &scope]).expect_code(2).expect_stderr("expected SCOPE=FILE");
     let secret = format!("{scope}={}", vendor.secret_file.display());
     handover(&site, &["--platform-scope", &secret]).expect_code(2).expect_stderr("secret");

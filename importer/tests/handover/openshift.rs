@@ -221,9 +221,11 @@ fn a_machine_config_that_could_stop_the_cluster_is_not_made() {
     )
     .expect_stderr("--lookaside-url");
     with("# nothing\n", 2, "it lists no image");
-    let args = inputs(&site, &platform);
-    let args: Vec<&str> = args.iter().map(String::as_str).chain(["--for", "openshift", "--role", "../x"]).collect();
-    refused(&args, 2, "--role ../x: expected a name");
+    for role in ["../x", &"x".repeat(64)] {
+        let args = inputs(&site, &platform);
+        let args: Vec<&str> = args.iter().map(String::as_str).chain(["--for", "openshift", "--role", role]).collect();
+        refused(&args, 2, &format!("--role {role}: expected a name"));
+    }
     // A key that is on the nodes alone.
     let args = inputs(&site, &platform);
     let mut nodes: Value = serde_json::from_slice(&fs::read(&args[1]).unwrap()).unwrap();
@@ -293,7 +295,7 @@ fn what_nodes_have_in_registries_d_is_where_signatures_are_looked_for() {
     site.sign_at_origin(&vendor);
     site.look_for_signatures();
     let in_use = site.scratch("nodes").join("images.txt");
-    fs::write(&in_use, format!("{}/{NAME}\n", site.origin.host())).unwrap();
+    fs::write(&in_use, format!("{}/{NAME}\n{}\n", site.origin.host(), image(&site, NAME))).unwrap();
     let scope = format!("{}/payments={}", site.origin.host(), vendor.certificate_file.display());
     let others = site.scratch("registries.d");
     let run = |extra: &[&Path]| {
@@ -312,6 +314,50 @@ fn what_nodes_have_in_registries_d_is_where_signatures_are_looked_for() {
     fs::write(&in_use, format!("{}\n{}/{NAME}\n", image(&site, NAME), site.origin.host())).unwrap();
     run(&[&others]).expect_code(0);
     run(&[&site.scratch("nodes").join("none")]).expect_code(2).expect_stderr("the folder cannot be read");
+}
+
+#[test]
+fn a_rule_with_the_key_in_it_goes_when_it_is_no_longer_said() {
+    if !need(NEEDS) {
+        return;
+    }
+    let mut site = received();
+    let in_use = image(&site, NAME);
+    openshift(&site, &in_use, &[]).expect_code(0);
+    let platform = format!("{}/platform/api:1", site.origin.host());
+    let inputs = inputs(&site, &platform);
+    fs::copy(folder(&site).join("policy.json"), &inputs[1]).unwrap();
+    site.import["streams"]["payments"]["to"][0]["to"] = image(&site, "other").into();
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).chain(["--for", "openshift", "--json"]).collect();
+    let report = handover(&site, &inputs).expect_code(0).json();
+    assert_eq!(report["merged"]["removed"], json!([image(&site, "payments")]));
+}
+
+#[test]
+fn a_platform_key_in_the_policy_may_change_as_long_as_one_of_them_stays() {
+    if !need(NEEDS) {
+        return;
+    }
+    let site = received();
+    let [first, second] = ["first", "second"].map(|name| testkit::Key::new(&site.scratch("keys"), name));
+    let in_use = image(&site, NAME);
+    let file = site.scratch("keys").join("vendor.asc");
+    let flag = format!("vendor.example={}", file.display());
+    let hand_over = |keys: &[&testkit::Key]| {
+        let texts: Vec<_> = keys.iter().map(|key| fs::read_to_string(&key.certificate_file).unwrap()).collect();
+        fs::write(&file, texts.concat()).unwrap();
+        let policy = folder(&site).join("policy.json");
+        let inputs = inputs(&site, &in_use);
+        if policy.exists() {
+            fs::copy(policy, &inputs[1]).unwrap();
+        }
+        let inputs: Vec<&str> = inputs.iter().map(String::as_str).chain(["--for", "openshift"]).collect();
+        handover(&site, &[&inputs[..], &["--platform-scope", &flag]].concat())
+    };
+    hand_over(&[&first]).expect_code(0);
+    hand_over(&[&first, &second]).expect_code(0);
+    hand_over(&[&second]).expect_code(0);
+    hand_over(&[&first]).expect_code(2).expect_stderr("docker scope `vendor.example`: ");
 }
 
 #[test]

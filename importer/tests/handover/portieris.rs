@@ -98,6 +98,21 @@ fn portieris_admits_what_production_signed() {
 }
 
 #[test]
+fn what_another_tag_has_with_signatures_is_not_refused_by_digest() {
+    if !need(NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    site.list_api_as("payments/api", "alias");
+    site.receive(&site.packed(1), &[]).expect_code(0);
+    import(&site, &["withdraw", &image(&site, "payments/api:alias"), "--reason", "a mistake"]).expect_code(0);
+    handover(&site, &["--for", "portieris", "--lookaside-url", "https://signatures.prod.example/sigstore"])
+        .expect_code(0);
+    let policy = document(&site, "cluster-image-policy.yaml");
+    assert_eq!(policy["spec"]["repositories"].as_array().unwrap().len(), 2, "{policy:#}");
+}
+
+#[test]
 fn a_folder_is_no_place_where_portieris_finds_signatures() {
     if !need(Site::NEEDS) {
         return;
