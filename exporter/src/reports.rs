@@ -487,4 +487,26 @@ mod tests {
         assert_eq!(says("gone.json=x"), ("gone.json".into(), Some("x".into())));
         assert_eq!(says("gone.json"), ("gone.json".into(), None));
     }
+
+    #[test]
+    fn a_report_that_has_changed_since_it_was_read_is_neither_packed_nor_kept() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("notes");
+        std::fs::write(&file, "notes").expect("a file");
+        let attach = Attach { file: file.clone(), image: None };
+        let reports = Reports::load(&[attach], Timestamp::now()).expect("a report");
+        let media_type = media_type("text/plain").expect("a media type");
+        let descriptor = Descriptor { media_type, digest: sha256(b"notes"), size: 5, urls: Vec::new() };
+        let packed = || {
+            let mut bytes = Vec::new();
+            let source = reports.source();
+            source.blob(&descriptor).expect("a file").read_to_end(&mut bytes).map(|_| bytes)
+        };
+        let kept = || reports.keep(&folder.path().join("kept"));
+        assert_eq!(packed().expect("what was read"), b"notes");
+        kept().expect("what was read");
+        std::fs::write(&file, "other").expect("a file");
+        packed().expect_err("it has changed");
+        assert!(matches!(kept(), Err(Error::ReportChanged { .. })));
+    }
 }

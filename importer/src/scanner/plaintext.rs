@@ -115,8 +115,14 @@ mod tests {
         }
         fs::write(at("sealift-scan-old").join(LOCK), "").expect("a file");
         fs::write(at("sealift-scan-file"), "").expect("a file");
+        // One without a lock: killed, if something lies in it, or made a moment ago.
+        for name in ["sealift-scan-killed", "sealift-scan-new"] {
+            fs::create_dir(at(name)).expect("a folder");
+        }
+        fs::write(at("sealift-scan-killed").join("image.tar"), "data").expect("a file");
         let plaintext = Plaintext::open(folder.path()).expect("the folder");
-        assert!(!at("sealift-scan-old").exists());
+        assert!(!at("sealift-scan-old").exists() && !at("sealift-scan-killed").exists());
+        assert!(at("sealift-scan-new").exists());
         assert!(at("theirs/image.tar").exists() && at("sealift-scan-file").exists());
         let used = plaintext.folder().expect("a folder");
         assert_eq!(fs::metadata(used.path()).expect("a folder").mode() & 0o777, 0o700);

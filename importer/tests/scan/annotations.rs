@@ -1,14 +1,14 @@
 //! What clusters show of the reports: annotations of OpenShift's image objects. `oc` is no Debian package: a program that takes
 //! its arguments stands in for it, and knows some images only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-use testkit::layout::{API, digest, fixtures};
+use testkit::layout::{API, BUSYBOX, blob, digest, fixtures};
 use testkit::{Site, command, need, run, run_ok};
 
 use super::{api, attached, trivy};
@@ -63,6 +63,13 @@ fn hand_over(site: &Site, name: &str) -> std::path::PathBuf {
     folder
 }
 
+/// The image that sites pack, and its image manifests.
+fn manifests() -> Vec<String> {
+    let index: Value = serde_json::from_slice(&blob(&fixtures(), &api())).unwrap();
+    let entries = index["manifests"].as_array().unwrap().iter();
+    entries.map(|entry| entry["digest"].as_str().unwrap().to_string()).chain([api().to_string()]).collect()
+}
+
 const DENY: &str = "images.openshift.io/deny-execution";
 
 #[test]
@@ -83,8 +90,12 @@ fn clusters_show_what_scanners_said_and_what_must_not_run() {
             .unwrap()
             .contains("openshift/image-annotations.sh is for OpenShift")
     );
+    let annotated = annotate(&site, &folder, &manifests());
+    assert_eq!(annotated.keys().cloned().collect::<BTreeSet<_>>(), manifests().into_iter().collect());
+    assert_eq!(annotated.values().collect::<BTreeSet<_>>().len(), 1, "what it covers has the same");
     let annotated = annotate(&site, &folder, std::slice::from_ref(&image));
     assert_eq!(annotated.keys().collect::<Vec<_>>(), [&image], "those that the cluster knows");
+    assert_eq!(annotated[&image].len(), 1, "nothing of what it does not tell");
     let value: Value =
         serde_json::from_str(&annotated[&image]["quality.images.openshift.io/vulnerability.trivy"]).unwrap();
     assert_eq!((&value["name"], &value["compliant"]), (&"trivy".into(), &true.into()));
@@ -158,8 +169,8 @@ fn images_of_a_rejected_bundle_must_not_run_unless_another_brought_them() {
     site.receive(&site.packed(1), &[]).expect_code(0);
     run(&mut site.import(&["reject", "payments-1", "--reason", "no"])).expect_code(0);
     let image = api().to_string();
-    let annotated = annotate(&site, &hand_over(&site, "one"), std::slice::from_ref(&image));
-    assert_eq!(annotated[&image][DENY], "true");
+    let annotated = annotate(&site, &hand_over(&site, "one"), &manifests());
+    assert!(manifests().iter().all(|digest| annotated[digest][DENY] == "true"), "{annotated:?}");
     super::write(&site, "trivy.json", &trivy(&api(), 1, &[]));
     site.release["attach"] = serde_json::json!(["trivy.json"]);
     site.receive(&site.packed(2), &[]).expect_code(0);
@@ -169,4 +180,94 @@ fn images_of_a_rejected_bundle_must_not_run_unless_another_brought_them() {
     let value: Value =
         serde_json::from_str(&annotated[&image]["quality.images.openshift.io/vulnerability.trivy"]).unwrap();
     assert!(value.get("compliant").is_none(), "no gate has judged it");
+}
+
+#[test]
+fn what_does_not_count_is_not_shown_and_what_was_seen_here_takes_its_place() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    const VULNERABILITIES: &str = "quality.images.openshift.io/vulnerability.trivy";
+    let mut site = attached(&trivy(&api(), 30, &[("CVE-2026-1", "CRITICAL")]));
+    site.import["gate"] = serde_json::json!({ "scan": { "max_age": "7d" } });
+    site.receive(&site.packed(1), &[]).expect_code(0);
+    assert!(!hand_over(&site, "old").join("openshift").exists());
+
+    super::write(&site, "trivy.json", &trivy(&api(), 1, &[("CVE-2026-1", "CRITICAL")]));
+    site.import["gate"]["scan"]["max"] = serde_json::json!({ "critical": 0 });
+    site.receive(&site.packed(2), &["--override", "scan", "--reason", "CHG-1"]).expect_code(0);
+    let of = |site: &Site, name: &str| {
+        let annotated = annotate(site, &hand_over(site, name), &manifests());
+        let value = &annotated[&manifests()[0]][VULNERABILITIES];
+        serde_json::from_str::<Value>(value).unwrap()
+    };
+    let value = of(&site, "overridden");
+    assert_eq!((&value["compliant"], &value["summary"][0]["data"]), (&false.into(), &"1".into()));
+
+    let mut found = trivy(&api(), 0, &[("CVE-2026-2", "LOW")]);
+    found["Metadata"] = serde_json::json!({});
+    let file = super::write(&site, "found.json", &found);
+    site.import["scan"] = serde_json::json!({ "command": ["sh", "-c", "cat $0 # {reference}", file] });
+    site.receive(&site.packed(3), &["--override", "scan", "--reason", "CHG-2"]).expect_code(0);
+    let value = of(&site, "seen");
+    assert_eq!((&value["summary"][0]["data"], &value["summary"][3]["data"]), (&"0".into(), &"1".into()));
+}
+
+#[test]
+fn an_image_that_a_tag_named_before_is_not_spoken_of() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    super::write(&site, "trivy.json", &trivy(&api(), 1, &[]));
+    let images: Vec<String> = [1, 2]
+        .map(|sequence| {
+            let image = site.list_layers("1", &[&[sequence]]);
+            let mut report = trivy(&image, 1, &[]);
+            report["Metadata"]["RepoDigests"] = serde_json::json!([format!("registry.dev.example/x@{image}")]);
+            super::write(&site, "large.json", &report);
+            site.release["attach"] = serde_json::json!(["large.json"]);
+            let busybox = format!("{}/{}", site.origin.host(), BUSYBOX.split_once('/').unwrap().1);
+            if sequence == 1 {
+                site.release["images"].as_array_mut().unwrap().push(busybox.into());
+            }
+            let bundle = site.packed(sequence.into());
+            site.receive(&bundle, &["--on-existing-tag", "replace"]).expect_code(0);
+            image.to_string()
+        })
+        .to_vec();
+    let annotated = annotate(&site, &hand_over(&site, "one"), &images);
+    assert_eq!(annotated.keys().collect::<Vec<_>>(), [&images[1]]);
+}
+
+#[test]
+fn what_another_tag_has_with_signatures_may_run() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = attached(&trivy(&api(), 1, &[]));
+    site.list_api_as("payments/api", "alias");
+    site.receive(&site.packed(1), &[]).expect_code(0);
+    let alias = format!("{}/payments/api:alias", site.production.host());
+    run(&mut site.import(&["withdraw", &alias, "--reason", "a mistake"])).expect_code(0);
+    let annotated = annotate(&site, &hand_over(&site, "one"), &manifests());
+    assert!(annotated.values().all(|values| !values.contains_key(DENY)), "{annotated:?}");
+}
+
+#[test]
+fn rules_that_are_not_kept_are_shown_as_policy() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/scan/tests/samples/xccdf.xml");
+    let text = fs::read_to_string(sample).unwrap().replace(&format!("sha256:{}", "3".repeat(64)), &api().to_string());
+    fs::write(site.export_dir().join("compliance.xml"), text).unwrap();
+    super::write(&site, "check.json", &super::check(false));
+    site.release["attach"] = serde_json::json!(["compliance.xml", "check.json"]);
+    site.receive(&site.packed(1), &[]).expect_code(0);
+    let annotated = annotate(&site, &hand_over(&site, "one"), &[api().to_string()]);
+    let keys: Vec<_> = annotated[&api().to_string()].keys().map(String::as_str).collect();
+    let policy = ["roxctl-check", "xccdf"].map(|format| format!("quality.images.openshift.io/policy.{format}"));
+    assert_eq!(keys, policy);
 }

@@ -4,7 +4,9 @@
 use std::fs;
 
 use ledger::{Act, EntryNumber, Rule};
+use manifest_schema::{Digest, MediaType, referrers_tag};
 use serde_json::{Value, json};
+use testkit::layout::{API, blob, fixtures, repository_and_tag};
 use testkit::{Site, need, run};
 
 use super::{api, attached, recorded, trivy, write};
@@ -49,6 +51,16 @@ fn the_exporting_side_refuses_before_anything_is_pulled() {
     let gate = site.export_dir().join("gate.yaml");
     fs::write(&gate, r#"{"scan":{}}"#).unwrap();
     site.pack(2, &["--gate", "gate.yaml"]).expect_code(0);
+    fs::write(&gate, no_critical().to_string()).unwrap();
+    site.release.as_object_mut().unwrap().remove("gate");
+    site.pack(3, &["--gate", "gate.yaml"]).expect_code(3).expect_stderr("no report of vulnerabilities for linux/");
+    // What was planned is judged when it is packed.
+    let planned = site.scratch("plans").join("payments-3");
+    run(site.export(&["plan", "--sequence", "3", "--write"]).arg(&planned)).expect_code(0);
+    site.release["gate"] = no_critical();
+    run(site.export(&["pack"]).arg("--output").arg(site.media()).arg(&planned))
+        .expect_code(3)
+        .expect_stderr("no report of vulnerabilities for linux/");
 }
 
 #[test]
@@ -107,6 +119,9 @@ fn a_bundle_passes_all_the_same_if_somebody_says_why() {
     site.receive(&bundle, &["--override", "expired", "--reason", "CHG-1"]).expect_code(3);
     let passed = site.receive(&bundle, &["--override", "scan", "--reason", "CHG-2"]).expect_code(0);
     passed.expect_stderr("warning: let in all the same, by ledger entry").expect_stderr("CVE-2026-1 in openssl");
+    site.receive(&bundle, &["--override", "scan", "--reason", "CHG-2"]).expect_code(0);
+    let verified = run(site.import(&["verify"]).arg(&bundle));
+    assert!(!verified.stdout.contains("CVE-2026-1"), "{verified}");
     let scan = recorded(&site);
     assert_eq!(scan.reasons.len(), 1);
     assert!(scan.reasons[0].raw().contains("CVE-2026-1 in openssl"), "{:?}", scan.reasons);
@@ -230,10 +245,170 @@ fn what_is_attached_at_the_origin_counts_on_both_sides() {
     undated.as_object_mut().unwrap().remove("CreatedAt");
     let dated = attached(&undated);
     dated.receive(&dated.packed(1), &[]).expect_code(0);
-    let site = Site::between(dated.production, testkit::Registry::start());
-    let mut site = site;
+    let mut site = Site::between(dated.production, testkit::Registry::start());
     site.release["gate"] = no_critical();
-    site.packed(1);
+    site.import["gate"] = no_critical();
+    let bundle = site.packed(1);
+    site.receive(&bundle, &[]).expect_code(0);
+}
+
+#[test]
+fn the_time_of_a_file_counts_where_the_report_has_none_but_is_never_later_than_now() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut undated = trivy(&api(), 1, &[]);
+    undated.as_object_mut().unwrap().remove("CreatedAt");
+    let mut site = attached(&undated);
+    site.release["gate"] = no_critical();
+    let month = std::time::Duration::from_secs(30 * 86_400);
+    let now = std::time::SystemTime::now();
+    for (modified, code) in [(now - month, 3), (now + month, 0)] {
+        let file = fs::File::options().write(true).open(site.export_dir().join("trivy.json")).unwrap();
+        file.set_modified(modified).unwrap();
+        site.pack(1, &[]).expect_code(code);
+    }
+}
+
+#[test]
+fn without_a_gate_reports_decide_nothing() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = attached(&super::check(true));
+    let bundle = site.packed(1);
+    let inspected = run(site.import(&["inspect"]).arg(&bundle)).expect_code(0);
+    assert!(!inspected.stdout.contains("REFUSED"), "{inspected}");
+    site.import["gate"] = json!({ "scan": {} });
+    site.receive(&bundle, &[]).expect_code(3).expect_stderr("no root");
+    site.import.as_object_mut().unwrap().remove("gate");
+    site.receive(&bundle, &[]).expect_code(0);
+    assert_eq!(recorded(&site).failed.len(), 1);
+}
+
+/// Puts a document at the origin that refers to another one there.
+fn attach_at_origin(site: &Site, subject: &Digest, media_type: &str, content: &[u8]) -> Digest {
+    let (repository, _) = repository_and_tag(API);
+    let (config, layer) = (blobs::sha256(b"{}"), blobs::sha256(content));
+    site.origin.put_blob(repository, &config, b"{}");
+    site.origin.put_blob(repository, &layer, content);
+    let referred = site.origin.get(&format!("/v2/{repository}/manifests/{subject}"));
+    let document = json!({
+        "schemaVersion": 2,
+        "mediaType": MediaType::OCI_MANIFEST,
+        "artifactType": media_type,
+        "config": { "mediaType": "application/vnd.oci.empty.v1+json", "digest": config, "size": 2 },
+        "layers": [{ "mediaType": media_type, "digest": layer, "size": content.len() }],
+        "subject": { "mediaType": referred.headers["content-type"], "digest": subject, "size": referred.body.len() },
+    });
+    let bytes = document.to_string().into_bytes();
+    let digest = blobs::sha256(&bytes);
+    site.origin.put_manifest(repository, &digest.to_string(), MediaType::OCI_MANIFEST, &bytes);
+    let entry = json!({ "mediaType": MediaType::OCI_MANIFEST, "digest": digest, "size": bytes.len() });
+    let list = json!({ "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": [entry] });
+    let tag = referrers_tag(subject).to_string();
+    site.origin.put_manifest(repository, &tag, MediaType::OCI_INDEX, list.to_string().as_bytes());
+    digest
+}
+
+#[test]
+fn a_report_about_what_is_attached_is_none_about_the_image() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let nameless = |found| {
+        let mut report = trivy(&api(), 1, found);
+        report["Metadata"] = json!({});
+        report.to_string().into_bytes()
+    };
+    let first = attach_at_origin(&site, &api(), "application/json", &nameless(&[]));
+    attach_at_origin(&site, &first, "application/json", &nameless(CRITICAL));
+    site.release["gate"] = no_critical();
+    site.import["gate"] = no_critical();
+    let bundle = site.packed(1);
+    site.receive(&bundle, &[]).expect_code(0);
+    assert_eq!(recorded(&site).reports.len(), 1);
+    assert_eq!(recorded(&site).findings.len(), 0);
+}
+
+#[test]
+fn a_signature_is_no_report() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let mut content = trivy(&api(), 1, CRITICAL);
+    content["Metadata"] = json!({});
+    let media_type = "application/vnd.dev.cosign.simplesigning.v1+json";
+    attach_at_origin(&site, &api(), media_type, content.to_string().as_bytes());
+    site.release["gate"] = json!({ "scan": {} });
+    run(&mut site.export(&["plan", "--sequence", "1"])).expect_code(0).expect_stdout("no reports");
+    let bundle = site.packed(1);
+    site.import["gate"] = json!({ "scan": {} });
+    site.receive(&bundle, &[]).expect_code(0);
+    assert_eq!(recorded(&site).reports.len(), 0);
+}
+
+#[test]
+fn a_report_may_name_the_image_by_its_configuration_and_an_exception_by_its_names() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let index: Value = serde_json::from_slice(&blob(&fixtures(), &api())).unwrap();
+    let mut site = Site::new();
+    let mut files = Vec::new();
+    for (n, entry) in index["manifests"].as_array().unwrap().iter().enumerate() {
+        let digest: Digest = entry["digest"].as_str().unwrap().parse().unwrap();
+        let manifest: Value = serde_json::from_slice(&blob(&fixtures(), &digest)).unwrap();
+        let mut report = trivy(&api(), 1, CRITICAL);
+        report["Metadata"] = json!({ "ImageID": manifest["config"]["digest"] });
+        write(&site, &format!("{n}.json"), &report);
+        files.push(format!("{n}.json"));
+    }
+    site.release["attach"] = json!(files);
+    let exception = |host: &str| {
+        let images = [format!("{host}/payments")];
+        json!([{ "id": "CVE-2026-1", "images": images, "expires": "2999-01-01", "reason": "not reachable" }])
+    };
+    site.release["gate"] = no_critical();
+    site.pack(1, &[]).expect_code(3).expect_stderr("CVE-2026-1 in openssl");
+    site.release["gate"]["scan"]["exceptions"] = exception("elsewhere.example");
+    site.pack(1, &[]).expect_code(3).expect_stderr("CVE-2026-1 in openssl");
+    site.release["gate"]["scan"]["exceptions"] = exception(site.origin.host());
+    let bundle = site.packed(1);
+    for (host, code) in [("elsewhere.example", 3), (site.production.host(), 0), (site.origin.host(), 0)] {
+        site.import["gate"] = no_critical();
+        site.import["gate"]["scan"]["exceptions"] = exception(host);
+        run(site.import(&["verify"]).arg(&bundle)).expect_code(code);
+    }
+    site.receive(&bundle, &[]).expect_code(0);
+    assert!(recorded(&site).reports.iter().all(|report| report.unused.is_none() && report.covers.len() == 1));
+}
+
+#[test]
+fn reports_that_would_take_too_much_memory_are_refused_on_both_sides() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    // Each of them has almost as much as one report may have.
+    let products = vec![r#"{"@id":"a"}"#; 199_000].join(",");
+    let files = ["1", "2", "3", "4", "5", "6", "7"].map(|name| format!("{name}.json"));
+    for name in &files {
+        let vex = format!(
+            r#"{{"@context":"https://openvex.dev/ns/v0.2.0","@id":"{name}","author":"x","timestamp":"2026-01-01T00:00:00Z",
+            "version":1,"statements":[{{"vulnerability":{{"name":"CVE-1"}},"status":"fixed","products":[{products}]}}]}}"#
+        );
+        fs::write(site.export_dir().join(name), vex).unwrap();
+    }
+    site.release["attach"] = json!(files);
+    site.release["gate"] = json!({ "scan": {} });
+    site.pack(1, &[]).expect_code(2).expect_stderr("more findings than are looked at in one bundle");
+    site.release.as_object_mut().unwrap().remove("gate");
+    let bundle = site.packed(1);
+    site.receive(&bundle, &[]).expect_code(3).expect_stderr("more findings than are looked at");
+    assert!(site.production.tags().is_empty());
 }
 
 #[test]

@@ -4,10 +4,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
+use manifest_schema::Digest;
 use serde_json::{Value, json};
-use testkit::{Ran, Site, need, run};
+use testkit::layout::{API, BUSYBOX, blob, fixtures};
+use testkit::{Fault, Proxy, Ran, Rule, Site, need, run};
 
-use super::{api, attached, recorded, trivy, write};
+use super::{api, attached, check, recorded, trivy, write};
 
 /// A program for `sh` in the importing side's folder, as the command of a configuration.
 fn script(site: &Site, text: &str, arguments: &[&str]) -> Value {
@@ -68,16 +70,18 @@ fn with_staging_it_is_given_the_reference_there() {
     let (mut site, staging) = Site::staged();
     site.receive(&site.packed(1), &[]).expect_code(0);
     let seen = site.scratch("seen").join("references");
-    let text = r#"echo "$2 $3" >> "$1"; exec skopeo inspect --tls-verify=false "docker://$2""#;
+    let text = r#"echo "$2 $4 $3" >> "$1"; exec skopeo inspect --tls-verify=false "docker://$2""#;
     let seen_text = seen.display().to_string();
-    let command = script(&site, text, &[&seen_text, "{reference}", "{platform}"]);
+    let command = script(&site, text, &[&seen_text, "{reference}", "{platform}", "{digest}"]);
     site.import["scan"] = json!({ "command": command });
     run(&mut site.import(&["promote", "payments-1"])).expect_code(0);
     let seen = fs::read_to_string(seen).unwrap();
     assert_eq!(seen.lines().count(), 2);
     for (line, platform) in seen.lines().zip(["linux/amd64", "linux/arm64/v8"]) {
         assert!(line.starts_with(&format!("{}/payments/api@sha256:", staging.host())), "{line}");
-        assert!(line.ends_with(platform), "{line}");
+        let rest = line.split_once('@').unwrap().1;
+        let digest = rest.split(' ').next().unwrap();
+        assert_eq!(rest, format!("{digest} {digest} {platform}"));
     }
 }
 
@@ -101,6 +105,7 @@ fn what_fails_or_says_nothing_refuses_the_image_and_nothing_is_signed() {
         ("exit 0", "it wrote nothing"),
         (": > $2", "it wrote nothing"),
         ("ln -s /etc/passwd $2", "its report is no regular file"),
+        ("truncate --size=67108865 $2", "it wrote more than 67108864 bytes"),
         ("echo good > $2; sleep 60", "it took longer than 2 seconds"),
         ("echo good > $2; kill -9 $$", "signal 9 ended it"),
         ("echo '{' > $2", "its report does not count: it cannot be read: line"),
@@ -126,6 +131,28 @@ fn what_fails_or_says_nothing_refuses_the_image_and_nothing_is_signed() {
     passed.expect_stderr("warning: let in all the same, by ledger entry");
     let refused = recorded(&site).scanner.into_iter().filter_map(|said| said.refused).count();
     assert_eq!(refused, 2, "both image manifests were scanned");
+}
+
+#[test]
+fn what_writes_too_much_or_leaves_something_behind_refuses_the_image() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    site.packed(1);
+    for (text, why) in [
+        ("echo good > $2; head -c 67108865 /dev/zero", "it wrote more than 67108864 bytes"),
+        // While it goes on.
+        ("echo good > $2; head -c 67108865 /dev/zero; sleep 60", "it wrote more than 67108864 bytes"),
+        ("echo good > $2; setsid sleep 12 &", "something that it started goes on, and cannot be ended"),
+    ] {
+        receive(&mut site, text).expect_code(3).expect_stderr(why);
+        assert_nothing_is_published(&site);
+    }
+    // What takes too long is ended, and not waited for.
+    let began = std::time::Instant::now();
+    receive(&mut site, "echo good > $2; sleep 40").expect_code(3).expect_stderr("it took longer than 2 seconds");
+    assert!(began.elapsed() < std::time::Duration::from_secs(30));
 }
 
 #[test]
@@ -176,7 +203,98 @@ fn what_it_finds_is_judged_by_the_gate() {
     let sbom = json!({ "bomFormat": "CycloneDX", "specVersion": "1.5", "version": 1, "components": [] });
     write(&site, "found.json", &sbom);
     receive(&mut site, &text).expect_code(0);
-    assert_eq!(recorded(&site).scanner[0].report.as_ref().unwrap().format.to_string(), "cyclone-dx");
+    let said = recorded(&site).scanner.into_iter().next().unwrap();
+    assert_eq!(said.report.unwrap().format.to_string(), "cyclone-dx");
+    assert_eq!(said.output, blobs::sha256(sbom.to_string().as_bytes()));
+}
+
+#[test]
+fn what_was_judged_before_is_not_asked_of_it_and_it_may_name_the_image_by_its_configuration() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = attached(&trivy(&api(), 1, &[]));
+    let components = json!([{ "type": "library", "name": "openssl", "version": "3.0.1" }]);
+    let sbom = json!({ "bomFormat": "CycloneDX", "specVersion": "1.5", "version": 1, "components": components });
+    write(&site, "sbom.json", &sbom);
+    site.release["attach"] = json!(["trivy.json", "sbom.json"]);
+    let reports = site.scratch("reports");
+    let index: Value = serde_json::from_slice(&blob(&fixtures(), &api())).unwrap();
+    for entry in index["manifests"].as_array().unwrap() {
+        let digest: Digest = entry["digest"].as_str().unwrap().parse().unwrap();
+        let manifest: Value = serde_json::from_slice(&blob(&fixtures(), &digest)).unwrap();
+        let mut found = trivy(&api(), 30, &[("CVE-2026-7", "CRITICAL")]);
+        found["Metadata"] = json!({ "ImageID": manifest["config"]["digest"] });
+        fs::write(reports.join(digest.hex()), found.to_string()).unwrap();
+    }
+    let text = format!("cat {}/${{1##*:}}", reports.display());
+    let command = script(&site, &text, &["{reference}"]);
+    site.import["scan"] = json!({ "command": command });
+    site.import["gate"] = json!({ "scan": { "required": ["sbom"], "max": { "critical": 0 }, "max_age": "7d" } });
+    site.receive(&site.packed(1), &[]).expect_code(3).expect_stderr("CVE-2026-7 in openssl");
+    // An exception counts, by the image's name at its origin or in production.
+    for (sequence, host) in [(2, site.origin.host().to_string()), (3, site.production.host().to_string())] {
+        let exception = json!({
+            "id": "CVE-2026-7", "images": [format!("{host}/payments")], "expires": "2999-01-01", "reason": "not reachable",
+        });
+        site.import["gate"]["scan"]["exceptions"] = json!([exception]);
+        site.receive(&site.packed(sequence), &[]).expect_code(0);
+    }
+}
+
+#[test]
+fn without_a_gate_it_still_counts_what_the_program_says_must_stop_a_release() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    site.packed(1);
+    let file = write(&site, "check.json", &check(true));
+    let text = format!("cat {} > $2", file.display());
+    receive(&mut site, &text).expect_code(3).expect_stderr("no root");
+    assert_nothing_is_published(&site);
+    write(&site, "check.json", &check(false));
+    receive(&mut site, &text).expect_code(0);
+}
+
+#[test]
+fn what_can_be_scanned_is_scanned_once() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    // Under two names.
+    let mut site = Site::new();
+    site.list_api_as("payments/web", "1.0");
+    let seen = site.scratch("seen").join("references");
+    let command = script(&site, &format!("echo $1 | tee -a {}", seen.display()), &["{reference}"]);
+    site.import["scan"] = json!({ "command": command });
+    site.receive(&site.packed(1), &[]).expect_code(0);
+    assert_eq!(fs::read_to_string(&seen).unwrap().lines().count(), 2);
+    // Not what is left out.
+    let command = script(&site, "exit 1", &["{reference}"]);
+    site.import["scan"] = json!({ "command": command });
+    site.list_fixtures(&[API]);
+    site.production.load_layout(&fixtures(), BUSYBOX, "payments/api", "2.3.1");
+    site.receive(&site.packed(3), &["--on-existing-tag", "skip"]).expect_code(0);
+}
+
+#[test]
+fn what_the_registry_has_changed_is_not_scanned() {
+    if !need(Site::NEEDS) {
+        return;
+    }
+    let mut site = Site::new();
+    let folder = plaintext(&site);
+    let proxy = Proxy::before(&site.production);
+    site.import["streams"]["payments"]["to"][0]["to"] = format!("{}/payments", proxy.host()).into();
+    site.import["scan"] = json!({ "command": ["tar", "--list", "--file={archive}"], "plaintext_dir": folder });
+    let bundle = site.packed(1);
+    proxy.rule(Rule::new(Fault::FlipAnswer(10)).method("GET").path("/blobs/sha256:"));
+    site.receive(&bundle, &[]).expect_code(1).expect_stderr("cannot be read for the scanner");
+    assert!(is_empty(&folder));
+    assert_nothing_is_published(&site);
+    proxy.clear();
+    site.receive(&bundle, &[]).expect_code(0);
 }
 
 #[test]

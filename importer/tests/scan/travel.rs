@@ -14,7 +14,7 @@ use super::{api, attached, recorded, trivy, write};
 fn referrers(site: &Site, subject: &Digest) -> Vec<Value> {
     let answer = site.production.get(&format!("/v2/payments/api/manifests/{}", referrers_tag(subject)));
     let list: Value = serde_json::from_slice(&answer.body).expect("a list of referrers");
-    list["manifests"].as_array().unwrap().clone()
+    list["manifests"].as_array().cloned().unwrap_or_default()
 }
 
 #[test]
@@ -43,6 +43,7 @@ fn a_report_arrives_in_production_byte_for_byte() {
     let referrer: Value = serde_json::from_slice(&answer.body).unwrap();
     assert_eq!(referrer["subject"]["digest"], api().to_string());
     assert_eq!(referrer["layers"][0]["annotations"]["org.opencontainers.image.title"], "trivy.json");
+    assert_eq!(referrer["annotations"]["org.opencontainers.image.created"], report["CreatedAt"]);
     let layer = referrer["layers"][0]["digest"].as_str().unwrap();
     assert_eq!(site.production.get(&format!("/v2/payments/api/blobs/{layer}")).body, bytes);
 
@@ -64,6 +65,23 @@ fn a_report_of_one_platform_is_attached_to_that_platform() {
     site.receive(&site.packed(1), &[]).expect_code(0);
     assert_eq!(referrers(&site, &platform).len(), 1);
     assert_eq!(recorded(&site).reports[0].covers, [platform]);
+    // The same if it names it by its configuration, as some scanners do; one that names two of them is about the image.
+    let (site, other) = (Site::new(), site_platform("amd64"));
+    let manifest: Value = serde_json::from_slice(&blob(&fixtures(), &platform)).unwrap();
+    let mut by_configuration = trivy(&api(), 1, &[]);
+    by_configuration["Metadata"] = json!({ "ImageID": manifest["config"]["digest"] });
+    write(&site, "trivy.json", &by_configuration);
+    let mut of_both = trivy(&platform, 1, &[]);
+    let names = of_both["Metadata"]["RepoDigests"].as_array_mut().unwrap();
+    names.push(json!(format!("registry.dev.example/payments/api@{other}")));
+    write(&site, "both.json", &of_both);
+    // A file that is named twice is one report.
+    site.pack(1, &["--attach", "trivy.json,both.json,trivy.json"]).expect_code(0);
+    site.receive(&site.media().join("payments-1"), &[]).expect_code(0);
+    assert_eq!([&platform, &other, &api()].map(|subject| referrers(&site, subject).len()), [1, 0, 1]);
+    let mut covers: Vec<_> = recorded(&site).reports.into_iter().map(|report| report.covers.len()).collect();
+    covers.sort();
+    assert_eq!(covers, [1, 2]);
 }
 
 /// The image manifest of the image for an architecture.
@@ -106,7 +124,16 @@ fn a_report_finds_its_image_or_nothing_is_packed() {
     plan(&site, "nameless.json")
         .expect_code(2)
         .expect_stderr("names none of the images that are packed; it is about api");
-    plan(&site, "nameless.json=registry.dev.example/else:1").expect_code(2).expect_stderr("which is not packed");
+    let another = format!("nameless.json={}@{}", busybox.replace(":1.36", ""), api());
+    plan(&site, &another).expect_code(2).expect_stderr("which is not packed");
+    // By the name in the report.
+    let mut named = nameless.clone();
+    named["ArtifactName"] = busybox.clone().into();
+    write(&site, "named.json", &named);
+    assert_eq!(attached_to(plan(&site, "named.json").expect_code(0).json()), [busybox.clone()]);
+    for name in ["registry.dev.example/else:1.36".to_string(), busybox.replace(":1.36", ":1")] {
+        plan(&site, &format!("nameless.json={name}")).expect_code(2).expect_stderr("which is not packed");
+    }
     // The report says otherwise.
     let refused = plan(&site, &format!("trivy.json={busybox}"));
     refused.expect_code(3).expect_stderr("is about another image").expect_stderr(&api().to_string());
@@ -142,6 +169,10 @@ fn what_is_broken_is_not_attached() {
     let severity = good.lines().position(|line| line.contains("\"Severity\"")).unwrap() + 1;
     pack(&good.replace("\"HIGH\"", "7")).expect_code(3).expect_stderr(&format!("line {severity}"));
     site.pack(1, &["--attach", "missing.json"]).expect_code(2).expect_stderr("missing.json cannot be read");
+    site.pack(1, &["--attach", "/dev/null"]).expect_code(1).expect_stderr("it is no regular file");
+    let large = fs::File::create(site.export_dir().join("large.json")).unwrap();
+    large.set_len((64 << 20) + 1).unwrap();
+    site.pack(1, &["--attach", "large.json"]).expect_code(1).expect_stderr("it has more than 67108864 bytes");
     assert_eq!(fs::read_dir(site.media()).unwrap().count(), 0, "nothing was packed");
 }
 
@@ -195,8 +226,10 @@ fn a_volume_is_made_again_with_its_reports() {
     if !need(Site::NEEDS) {
         return;
     }
-    let site = attached(&trivy(&api(), 1, &[]));
+    let mut site = attached(&trivy(&api(), 1, &[]));
     let bundle = site.packed(1);
+    // It was judged when it was packed.
+    site.release["gate"] = json!({ "scan": { "required": ["sbom"] } });
     site.pack(1, &["--volume", "1"]).expect_code(0);
     let again = site.media().join("payments-1.revision-2");
     fs::remove_file(testkit::hostile::volume_file(&bundle, 1)).unwrap();
