@@ -241,10 +241,10 @@ fn a_commit_that_failed_hides_nothing_and_the_same_command_makes_it() {
     let (folder, beside) = (repository.path.join(TREE).join(repository.folder()), site.scratch("beside"));
     let (signature, away) = (folder.join("signature-1"), beside.join("signature-1"));
     fs::rename(&signature, folder.join("signature-01")).unwrap();
-    repository.import(&["resign"]).expect_code(2).expect_stderr("signature-01");
+    repository.import(&["resign"]).expect_code(3).expect_stderr("signature-01");
     fs::rename(folder.join("signature-01"), &away).unwrap();
     std::os::unix::fs::symlink(&away, &signature).unwrap();
-    repository.import(&["resign"]).expect_code(2).expect_stderr("signature-1");
+    repository.import(&["resign"]).expect_code(3).expect_stderr("signature-1");
     fs::rename(&away, &signature).unwrap();
     fs::remove_file(&lock).unwrap();
     let ran = site.receive(&bundle, &[]).expect_code(0);
@@ -332,7 +332,7 @@ fn only_what_an_interrupted_run_announced_is_its_own() {
         sign("payments/api:9", API),
     ] {
         fs::write(&another, signature).unwrap();
-        repository.import(&["resign"]).expect_code(2).expect_stderr("signature-2");
+        repository.import(&["resign"]).expect_code(3).expect_stderr("signature-2");
     }
     fs::remove_file(&another).unwrap();
     // What is about to be written is left alone.
@@ -364,7 +364,7 @@ fn without_the_key_what_a_run_announced_is_left_alone_and_nothing_else() {
     fs::create_dir(&elsewhere).unwrap();
     fs::write(elsewhere.join("signature-1"), repository.signature_by(&repository.site.production_key)).unwrap();
     let withdraw = ["withdraw", &busybox, "--reason", "CVE-2026-1"];
-    repository.import(&withdraw).expect_code(2).expect_stderr("signature-1");
+    repository.import(&withdraw).expect_code(3).expect_stderr("signature-1");
     fs::remove_dir_all(&elsewhere).unwrap();
     repository.import(&withdraw).expect_code(0);
     assert_eq!(repository.commits().len(), 2);
@@ -388,12 +388,12 @@ fn what_is_withdrawn_under_one_name_is_one_commit_and_does_not_stand_for_others(
     let by_hand = repository.path.join(TREE).join(repository.folder()).join("signature-1");
     withdraw("payments/web:1.0");
     fs::remove_file(&by_hand).unwrap();
-    repository.import(&["resign"]).expect_code(2).expect_stderr("signature-1");
+    repository.import(&["resign"]).expect_code(3).expect_stderr("signature-1");
     repository.git(&["checkout", "--quiet", "--", "."]);
     withdraw("payments/api:alias");
     // Its content is as it was committed.
     fs::set_permissions(&by_hand, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    repository.import(&["resign"]).expect_code(2).expect_stderr("signature-1");
+    repository.import(&["resign"]).expect_code(3).expect_stderr("signature-1");
 }
 
 #[test]
@@ -422,7 +422,7 @@ fn what_resign_adds_and_withdraw_removes_is_committed_and_what_stays_moves_up() 
 
     // What was signed again has ended: one more by the same key is somebody else's.
     fs::write(folder.join("signature-4"), repository.signature_by(&second)).unwrap();
-    repository.import(&["resign"]).expect_code(2).expect_stderr("signature-4");
+    repository.import(&["resign"]).expect_code(3).expect_stderr("signature-4");
     fs::remove_file(folder.join("signature-4")).unwrap();
 
     let image = repository.image().to_string();

@@ -71,7 +71,7 @@ pub fn table<'v>(judged: impl Iterator<Item = (&'v Reference, &'v Verdict)>) -> 
     for (image, verdict) in judged {
         rows.extend(verdict.reports.iter().map(|report| row(image, report)));
         if verdict.reports.is_empty() {
-            rows.push(vec![image.to_string(), "-".into(), "-".into(), "-".into(), "-".into()]);
+            rows.push(vec![image.to_string(), "no reports".into(), "-".into(), "-".into(), "-".into()]);
         }
         excused.extend(verdict.excused.iter().map(|what| {
             let package = what.package.as_ref().map(|package| package.escaped().to_string());

@@ -151,8 +151,10 @@ fn add(said: &mut BTreeMap<Digest, BTreeMap<String, Said>>, image: &RecordedImag
     // Where a report is in the registry, or the image manifest that it is of.
     let carried = scan.reports.iter().filter(|report| report.unused.is_none());
     let carried = carried.map(|report| (report, format!("blobs/{}", report.digest)));
-    let own =
-        scan.scanner.iter().filter_map(|said| Some((said.report.as_ref()?, format!("manifests/{}", said.manifest))));
+    let own = scan.scanner.iter().filter_map(|said| {
+        let report = said.report.as_ref().filter(|report| report.unused.is_none())?;
+        Some((report, format!("manifests/{}", said.manifest)))
+    });
     for (report, at) in carried.chain(own) {
         let tells = |kinds: &[&str]| report.kinds.iter().any(|kind| kinds.contains(&kind.to_string().as_str()));
         let kinds = [

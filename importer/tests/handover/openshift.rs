@@ -322,9 +322,8 @@ fn a_rule_with_the_key_in_it_goes_when_it_is_no_longer_said() {
         return;
     }
     let mut site = received();
-    let in_use = image(&site, NAME);
-    openshift(&site, &in_use, &[]).expect_code(0);
     let platform = format!("{}/platform/api:1", site.origin.host());
+    openshift(&site, &format!("{platform}\n{}", image(&site, NAME)), &[]).expect_code(0);
     let inputs = inputs(&site, &platform);
     fs::copy(folder(&site).join("policy.json"), &inputs[1]).unwrap();
     site.import["streams"]["payments"]["to"][0]["to"] = image(&site, "other").into();
@@ -340,7 +339,7 @@ fn a_platform_key_in_the_policy_may_change_as_long_as_one_of_them_stays() {
     }
     let site = received();
     let [first, second] = ["first", "second"].map(|name| testkit::Key::new(&site.scratch("keys"), name));
-    let in_use = image(&site, NAME);
+    let in_use = format!("{}/platform/api:1", site.origin.host());
     let file = site.scratch("keys").join("vendor.asc");
     let flag = format!("vendor.example={}", file.display());
     let hand_over = |keys: &[&testkit::Key]| {
