@@ -130,7 +130,7 @@ fn a_report_finds_its_image_or_nothing_is_packed() {
     let mut named = nameless.clone();
     named["ArtifactName"] = busybox.clone().into();
     write(&site, "named.json", &named);
-    assert_eq!(attached_to(plan(&site, "named.json").expect_code(0).json()), [busybox.clone()]);
+    assert_eq!(attached_to(plan(&site, "named.json").expect_code(0).json()), std::slice::from_ref(&busybox));
     for name in ["registry.dev.example/else:1.36".to_string(), busybox.replace(":1.36", ":1")] {
         plan(&site, &format!("nameless.json={name}")).expect_code(2).expect_stderr("which is not packed");
     }
