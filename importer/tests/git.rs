@@ -391,6 +391,12 @@ fn what_is_withdrawn_under_one_name_is_one_commit_and_does_not_stand_for_others(
     repository.import(&["resign"]).expect_code(3).expect_stderr("signature-1");
     repository.git(&["checkout", "--quiet", "--", "."]);
     withdraw("payments/api:alias");
+    // What was withdrawn was the other name.
+    let before = repository.commits();
+    fs::remove_file(&by_hand).unwrap();
+    repository.import(&["resign"]).expect_code(3).expect_stderr("the ledger says nothing of it");
+    assert_eq!(repository.commits(), before);
+    repository.git(&["checkout", "--quiet", "--", "."]);
     // Its content is as it was committed.
     fs::set_permissions(&by_hand, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     repository.import(&["resign"]).expect_code(3).expect_stderr("signature-1");

@@ -5,8 +5,8 @@ use std::ffi::{OsStr, OsString};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use ledger::{Act, Announced, EntryNumber, Ledger};
-use manifest_schema::{BundleId, Digest, LIMITS, OutsideText, Repository};
+use ledger::{Act, Announced, At, EntryNumber, Ledger};
+use manifest_schema::{BundleId, Digest, LIMITS, OutsideText, Reference, Repository};
 use signing::{Lookaside, Trust};
 
 use super::GitError;
@@ -112,12 +112,19 @@ impl Found {
         let stored = stored.collect::<Result<BTreeMap<_, _>, GitError>>()?;
         let rows = ledger.signatures_in(&folder.repository, &folder.digest)?;
         let withdrawals = ledger.withdrawals(&folder.digest)?.into_iter();
-        let withdrawals = withdrawals.filter(|(_, reference)| *reference.repository() == folder.repository);
-        let withdrawn = withdrawals.map(|(at, _)| at.entry).max();
-        // What goes was made here, and was withdrawn.
+        let withdrawals: Vec<_> =
+            withdrawals.filter(|(_, reference)| *reference.repository() == folder.repository).collect();
+        let withdrawn = withdrawals.iter().map(|(at, _)| at.entry).max();
+        // What goes was made here, and was withdrawn since, under the name that it was made for.
         for (name, id) in committed.iter().filter(|(_, id)| !stored.values().any(|there| there == *id)) {
             let file = blobs::sha256(&git.content(id)?);
-            if withdrawn.is_none() || !rows.iter().any(|row| row.file == file) {
+            let row = rows.iter().find(|row| row.file == file);
+            let may_go = row.is_some_and(|row| {
+                let since =
+                    |(at, reference): &(At, Reference)| at.entry > row.recorded.entry && *reference == row.reference;
+                withdrawals.iter().any(since)
+            });
+            if !may_go {
                 self.foreign.insert(path.join(name));
             }
         }
