@@ -117,6 +117,11 @@ pub fn vet<'s>(site: &Site, complete: Complete<'s>, ledger: &Ledger, progress: &
     let Some(scanner) = &site.scanner else { return Ok(Vetted { admitted }) };
     let overridden = ledger.override_of(&admitted.subject, Rule::Scanner)?;
     let plaintext = scanner.plaintext.as_ref().map(|folder| Plaintext::open(folder)).transpose()?;
+    let mut uses: HashMap<Digest, usize> = HashMap::new();
+    for placed in admitted.placement.images.iter().filter(|placed| !placed.is_skipped()) {
+        placed.image.platforms.iter().for_each(|platform| *uses.entry(platform.digest).or_default() += 1);
+    }
+    // What is written of an image is held until it was judged by its last name.
     let mut known: HashMap<Digest, Option<Ran>> = HashMap::new();
     let mut of_images = Vec::new();
     let mut refused = Refused::default();
@@ -130,13 +135,18 @@ pub fn vet<'s>(site: &Site, complete: Complete<'s>, ledger: &Ledger, progress: &
                     new.insert(ran)
                 }
             };
-            let Some(ran) = ran else { continue };
             // It runs once, and is judged for each image: exceptions are for names.
-            let found = judge(&admitted, placed, platform, scanner, ran)?;
-            if let Some(why) = &found.refused {
-                refused.0.push((placed.image.origin.clone(), platform.digest, why.clone()));
+            if let Some(ran) = ran {
+                let found = judge(&admitted, placed, platform, scanner, ran)?;
+                if let Some(why) = &found.refused {
+                    refused.0.push((placed.image.origin.clone(), platform.digest, why.clone()));
+                }
+                said.push(found);
             }
-            said.push(found);
+            match uses.get_mut(&platform.digest) {
+                Some(left) if *left > 1 => *left -= 1,
+                _ => drop(known.remove(&platform.digest)),
+            }
         }
         of_images.push(said);
     }

@@ -144,7 +144,7 @@ fn what_writes_too_much_or_leaves_something_behind_refuses_the_image() {
         ("echo good > $2; head -c 67108865 /dev/zero", "it wrote more than 67108864 bytes"),
         // While it goes on.
         ("echo good > $2; head -c 67108865 /dev/zero; sleep 60", "it wrote more than 67108864 bytes"),
-        ("echo good > $2; setsid sleep 12 &", "something that it started goes on, and cannot be ended"),
+        ("echo good > $2; setsid sleep 12 & sleep 1", "something that it started goes on, and cannot be ended"),
     ] {
         receive(&mut site, text).expect_code(3).expect_stderr(why);
         assert_nothing_is_published(&site);
